@@ -1,0 +1,1 @@
+//! What the machine offers: containers, processes, system metrics, accelerators

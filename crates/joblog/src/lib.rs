@@ -1,0 +1,1 @@
+//! Append-only, disk-backed journal of an instance: index per line, cursors, live subscription.

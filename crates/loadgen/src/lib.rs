@@ -1,0 +1,1 @@
+//! LLM load generator, SSE reader, datasets, scoring, stand-in LLM service

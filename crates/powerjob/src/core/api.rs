@@ -1,0 +1,300 @@
+//! What goes into the core and what comes out.
+
+use serde::{Deserialize, Serialize};
+
+use crate::processor::{ProcessResult, StopReason};
+
+/// The moment at which an event is handled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Now {
+    /// Milliseconds of a monotonic clock with any origin. All waiting is measured on it.
+    pub mono_ms: u64,
+    /// Epoch milliseconds of the wall clock (it may step). Only what is sent or shown uses it.
+    pub wall_ms: i64,
+}
+
+/// `ServerScheduleJobReq` as far as the core decides on it; the whole text is kept beside it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dispatch {
+    /// Job id.
+    pub job_id: i64,
+    /// Instance id.
+    pub instance_id: i64,
+    /// Set iff the instance belongs to a workflow.
+    pub wf_instance_id: Option<i64>,
+    /// Enum name, e.g. `STANDALONE`.
+    pub execute_type: String,
+    /// Enum name, e.g. `API`.
+    pub time_expression_type: String,
+    /// Enum name, e.g. `BUILT_IN`.
+    pub processor_type: String,
+    /// Processor name.
+    pub processor_info: String,
+    /// Time limit in ms; `None` = none.
+    pub timeout_ms: Option<u64>,
+    /// Retries of the task on this worker.
+    pub task_retry_num: u32,
+    /// Parameters of the job or the node.
+    pub job_params: Option<String>,
+    /// Parameters of this run, or the workflow context.
+    pub instance_params: Option<String>,
+    /// `logConfig` as it came.
+    pub log_config: Option<String>,
+}
+
+/// Where an open instance stands. Stored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Stage {
+    /// Accepted, waits for a slot; RUNNING for the server.
+    Queued,
+    /// The processor is at work.
+    Running,
+    /// The processor has ended; its log is being drained to the server. RUNNING for the server.
+    Draining(Outcome),
+    /// The final report waits for the server's acceptance.
+    Reporting(FinalReport),
+    /// The server said stop (or lost interest): nothing is reported any more, the boundary is being emptied.
+    Stopping,
+}
+
+/// The end of a run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// SUCCEED or FAILED.
+    pub success: bool,
+    /// Result text, already within the result limit.
+    pub result: String,
+    /// Entries for the workflow context (empty outside of workflows).
+    pub appended_context: std::collections::BTreeMap<String, String>,
+    /// When the run ended, epoch ms.
+    pub end_time: i64,
+}
+
+/// A final report, fixed at its first sending: every repeat carries the same `report_time`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FinalReport {
+    /// What is reported.
+    pub outcome: Outcome,
+    /// `reportTime` of the first sending and of all repeats.
+    pub report_time: i64,
+}
+
+/// All that is stored of an open instance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstanceRecord {
+    /// What was dispatched.
+    pub dispatch: Dispatch,
+    /// Where it stands.
+    pub stage: Stage,
+    /// Executions of the processor for this instance on this worker, 1 = first.
+    pub attempt: u32,
+    /// Task retries used within this dispatch.
+    pub retries_used: u32,
+    /// Arrival of the dispatch, epoch ms (`startTime` of reports).
+    pub received_at: i64,
+    /// Start of the processor, epoch ms; the time limit counts from here.
+    pub started_at: Option<i64>,
+    /// Highest `reportTime` used; every other report uses a greater one.
+    pub last_report_time: i64,
+    /// Order of arrival, for the backlog.
+    pub seq: u64,
+}
+
+/// Where the app's server is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// Transport address `ip:port` as `/server/acquire` gave it.
+    pub transport: String,
+    /// A web address that belongs to it or leads to it.
+    pub web: String,
+    /// `serverInfo.bornTime` of `/server/hello`, when known: another value means an empty online log.
+    pub born_time: Option<i64>,
+    /// The app's id.
+    pub app_id: i64,
+}
+
+/// What the server says of an instance (`/openApi/fetchInstanceInfo`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InstanceInfo {
+    /// InstanceStatus code, e.g. 3 = RUNNING, 10 = STOPPED.
+    pub status: i32,
+    /// The address that the server waits for.
+    pub task_tracker_address: Option<String>,
+}
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// Time passed: do what is due. Sent at or after [`Output::wake_at`], harmless at any time.
+    Tick,
+    /// `/worker/runJob`. The HTTP answer is given once the writes of this event are durable.
+    RunJob(Dispatch),
+    /// `/worker/stopInstance`.
+    StopInstance(i64),
+    /// Discovery ended: an owner, or why there is none.
+    Discovered(Result<Owner, String>),
+    /// A heartbeat was answered (200) or not.
+    HeartbeatDone {
+        /// Whether the server took it.
+        ok: bool,
+    },
+    /// A RUNNING report was answered or not.
+    RunningReportDone {
+        /// Instance.
+        instance_id: i64,
+        /// Whether the server took it.
+        ok: bool,
+    },
+    /// The answer to a final report: `Ok(true)` accepted, `Ok(false)` refused by the server (text in `message`), or not delivered.
+    FinalReportDone {
+        /// Instance.
+        instance_id: i64,
+        /// Its `report_time`, to tell repeats of an earlier attempt apart.
+        report_time: i64,
+        /// Accepted by the server.
+        accepted: bool,
+        /// Why not.
+        message: String,
+    },
+    /// The answer to [`Action::AskInstanceInfo`]; `Err` when the server cannot say (the core then goes on reporting).
+    InstanceInfo {
+        /// Instance.
+        instance_id: i64,
+        /// What the server says; `Ok(None)` = it does not know the instance.
+        info: Result<Option<InstanceInfo>, String>,
+    },
+    /// The first line of the instance's log has been acknowledged by the server.
+    FirstLineSent(i64),
+    /// Every line of the instance's log has been acknowledged, or the time for it is over.
+    LogDrained(i64),
+    /// The processor ended (returned, panicked or was cut by a restart).
+    ProcessorEnded {
+        /// Instance.
+        instance_id: i64,
+        /// The attempt that ended.
+        attempt: u32,
+        /// How.
+        result: ProcessResult,
+        /// What it appended to the workflow context.
+        appended_context: std::collections::BTreeMap<String, String>,
+    },
+    /// Refuse new instances (`true`) or take them again.
+    Drain(bool),
+}
+
+/// What must become durable before the actions of the same output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// Insert or replace the record of an open instance.
+    Put(Box<InstanceRecord>),
+    /// The instance is closed: forget its record.
+    Remove(i64),
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Find the app's server; answer with [`Event::Discovered`].
+    Discover {
+        /// The owner in use, for `currentServer`.
+        current: Option<String>,
+    },
+    /// Send a heartbeat now; answer with [`Event::HeartbeatDone`].
+    SendHeartbeat {
+        /// The overload flag.
+        overload: bool,
+        /// Open instances.
+        light_task_trackers: u32,
+    },
+    /// Tell the server that the instance is RUNNING.
+    ReportRunning {
+        /// Instance.
+        instance_id: i64,
+        /// Strictly increasing per instance.
+        report_time: i64,
+    },
+    /// Send the final report; answer with [`Event::FinalReportDone`].
+    ReportFinal {
+        /// Instance.
+        instance_id: i64,
+        /// The report.
+        report: FinalReport,
+    },
+    /// Ask the server what it thinks of the instance; answer with [`Event::InstanceInfo`].
+    AskInstanceInfo(i64),
+    /// Open the journal of the instance (a further attempt goes on in the same journal), write the line if any,
+    /// and start its server sink. [`Event::FirstLineSent`] follows.
+    OpenLog {
+        /// Instance.
+        instance_id: i64,
+    },
+    /// Write a line of the agent's own into the instance's log.
+    LogLine {
+        /// Instance.
+        instance_id: i64,
+        /// PowerJob level number: 2 INFO, 3 WARN, 4 ERROR.
+        level: u8,
+        /// One line.
+        text: String,
+    },
+    /// Run the processor; [`Event::ProcessorEnded`] follows, always.
+    StartProcessor {
+        /// Instance.
+        instance_id: i64,
+        /// The attempt.
+        attempt: u32,
+        /// A restarted worker found it running: apply the processor's restart policy.
+        resumed: bool,
+        /// What is left of the time limit, ms.
+        time_left_ms: Option<u64>,
+    },
+    /// Raise the processor's stop signal.
+    StopProcessor {
+        /// Instance.
+        instance_id: i64,
+        /// Why.
+        reason: StopReason,
+    },
+    /// Nothing more is appended: send what is left; [`Event::LogDrained`] follows when all is acknowledged, or after `limit_ms`.
+    DrainLog {
+        /// Instance.
+        instance_id: i64,
+        /// Give up after this time (a stopped instance: 45 s); `None` = never.
+        limit_ms: Option<u64>,
+    },
+    /// The server's copy of this log is gone: send it again from line 0.
+    RewindLog(i64),
+    /// Close the journal: its readers see `status` (the PowerJob status name) as the end.
+    CloseLog {
+        /// Instance.
+        instance_id: i64,
+        /// `SUCCEED`, `FAILED`, `STOPPED`..
+        status: &'static str,
+    },
+    /// Something an operator should read in the agent's own log.
+    Warn(String),
+}
+
+/// What one or more events led to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Output {
+    /// Durable first.
+    pub writes: Vec<Write>,
+    /// Then these, in order.
+    pub actions: Vec<Action>,
+}
+
+/// What the core must know beforehand.
+#[derive(Clone, Debug)]
+pub struct CoreConfig {
+    /// This worker's address, the same everywhere.
+    pub address: String,
+    /// How many processors run at once.
+    pub slots: usize,
+    /// How many accepted instances may wait behind the slots.
+    pub backlog: usize,
+    /// Longest result text, UTF-16 units.
+    pub result_limit: usize,
+    /// Longest appended workflow context as JSON, UTF-16 units.
+    pub context_limit: usize,
+}

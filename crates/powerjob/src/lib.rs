@@ -1,0 +1,8 @@
+//! A PowerJob worker SDK for Rust over HTTP.
+
+pub mod core;
+mod logger;
+mod processor;
+
+pub use logger::JobLogger;
+pub use processor::{ProcessResult, Processor, RestartPolicy, StopReason, StopSignal, TaskContext, WorkflowContext};

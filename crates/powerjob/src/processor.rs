@@ -1,0 +1,176 @@
+//! What a job's code looks like: [`Processor`], what it is given ([`TaskContext`]) and what it gives back
+//! ([`ProcessResult`]).
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use crate::logger::JobLogger;
+
+/// The code behind a job's `processorInfo`.
+///
+/// A processor returns only when everything it started has ended (its boundary is empty) or was handed over on purpose.
+#[async_trait]
+pub trait Processor: Send + Sync + 'static {
+    /// Runs one task to its end. A panic inside is caught and becomes a failure that names it.
+    async fn process(&self, ctx: TaskContext) -> ProcessResult;
+
+    /// What becomes of a run of this processor that a restart of the worker found in the middle.
+    fn restart_policy(&self) -> RestartPolicy {
+        RestartPolicy::Fail
+    }
+}
+
+/// What a restarted worker does with a run that was cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RestartPolicy {
+    /// The instance ends FAILED with a text that says the worker was restarted.
+    Fail,
+    /// `process` is called again from the start (the processor is idempotent).
+    Rerun,
+    /// `process` is called with [`TaskContext::resumed`] set and takes up what it left.
+    Resume,
+}
+
+/// Why a processor is asked to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopReason {
+    /// The server stopped the instance; nothing will be reported.
+    Stopped,
+    /// The instance's time limit (`instanceTimeoutMS`) has passed; it will be reported FAILED.
+    TimedOut,
+}
+
+/// Tells a processor that it must end, and why. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct StopSignal {
+    token: CancellationToken,
+    reason: Arc<Mutex<Option<StopReason>>>,
+}
+
+impl StopSignal {
+    /// A signal that nobody has raised.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Raises the signal; the first reason stays.
+    pub fn raise(&self, reason: StopReason) {
+        self.reason.lock().get_or_insert(reason);
+        self.token.cancel();
+    }
+
+    /// The reason, once raised.
+    pub fn reason(&self) -> Option<StopReason> {
+        *self.reason.lock()
+    }
+
+    /// Waits until the signal is raised.
+    pub async fn raised(&self) -> StopReason {
+        self.token.cancelled().await;
+        self.reason().unwrap_or(StopReason::Stopped)
+    }
+
+    /// The token behind the signal, for APIs that take one.
+    pub fn token(&self) -> CancellationToken {
+        self.token.clone()
+    }
+}
+
+/// The context of the workflow that a task belongs to: what is there, and what this task appends.
+///
+/// Outside of a workflow it is empty and appended entries are dropped, as in the Java worker.
+#[derive(Clone, Debug, Default)]
+pub struct WorkflowContext {
+    values: Arc<HashMap<String, String>>,
+    appended: Arc<Mutex<BTreeMap<String, String>>>,
+}
+
+impl WorkflowContext {
+    /// A context with these values.
+    pub fn new(values: HashMap<String, String>) -> Self {
+        Self { values: Arc::new(values), appended: Arc::default() }
+    }
+
+    /// The values that upstream nodes (or the start parameter) left.
+    pub fn values(&self) -> &HashMap<String, String> {
+        &self.values
+    }
+
+    /// Appends an entry; the same key again replaces it.
+    pub fn append(&self, key: impl Into<String>, value: impl Into<String>) {
+        self.appended.lock().insert(key.into(), value.into());
+    }
+
+    /// Everything appended so far.
+    pub fn appended(&self) -> BTreeMap<String, String> {
+        self.appended.lock().clone()
+    }
+}
+
+/// All that a processor is given for one task.
+#[derive(Clone)]
+pub struct TaskContext {
+    /// The job (template).
+    pub job_id: i64,
+    /// The instance (one execution of the job).
+    pub instance_id: i64,
+    /// Set when the instance is a node of a workflow.
+    pub wf_instance_id: Option<i64>,
+    /// The job's `processorInfo`.
+    pub processor: String,
+    /// The job's or the node's parameters.
+    pub job_params: Option<String>,
+    /// The parameters of this run; in a workflow the text of the workflow context.
+    pub instance_params: Option<String>,
+    /// 1 for the first execution of this instance on this worker, one more for each retry.
+    pub attempt: u32,
+    /// How many retries of the task the job allows (`taskRetryNum`).
+    pub task_retry_num: u32,
+    /// Time left to the whole run when `process` was called; `None` = no limit.
+    pub time_limit: Option<Duration>,
+    /// True when a restarted worker takes up a run that was cut ([`RestartPolicy::Resume`]).
+    pub resumed: bool,
+    /// This worker's address as the server knows it.
+    pub worker_address: String,
+    /// The instance's log.
+    pub log: JobLogger,
+    /// Raised when the task must end.
+    pub stop: StopSignal,
+    /// The workflow's context.
+    pub workflow: WorkflowContext,
+}
+
+/// How a task ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProcessResult {
+    /// SUCCEED or FAILED.
+    pub success: bool,
+    /// The result text that people read in the console.
+    pub message: String,
+    /// False when trying again cannot help (bad parameters): `taskRetryNum` is not used up on it.
+    pub retryable: bool,
+}
+
+impl ProcessResult {
+    /// The task succeeded.
+    pub fn success(message: impl Into<String>) -> Self {
+        Self { success: true, message: message.into(), retryable: false }
+    }
+
+    /// The task failed; another try may help.
+    pub fn failed(message: impl Into<String>) -> Self {
+        Self { success: false, message: message.into(), retryable: true }
+    }
+
+    /// The task failed and would fail again the same way.
+    pub fn rejected(message: impl Into<String>) -> Self {
+        Self { success: false, message: message.into(), retryable: false }
+    }
+}

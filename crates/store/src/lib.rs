@@ -1,0 +1,1 @@
+//! The one SQLite file of the agent: one writer, group commit, migrations

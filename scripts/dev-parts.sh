@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# The servers and the engine that the end-to-end tests use, by hand and to stay.
+#
+#   dev-parts.sh up WORKDIR      starts what does not run yet and writes WORKDIR/env.sh; then: source WORKDIR/env.sh
+#   dev-parts.sh env WORKDIR     prints that file
+#   dev-parts.sh down WORKDIR    stops all of it; what the servers stored stays
+source "$(dirname "${BASH_SOURCE[0]}")/lib/common.sh"
+
+part() { bash "$RIG_ROOT/scripts/parts/$1.sh" "${@:2}"; }
+
+up() {
+  local work=$1
+  {
+    part docker start "$work"
+    part powerjob start "$work"
+    part minio start "$work"
+    part llama install
+    put_env TESTRIG_E2E_WORK "$work/e2e"
+  } >"$work/env.new"
+  mkdir -p "$work/e2e"
+  # shellcheck source=/dev/null
+  source "$work/env.new"
+  part images build llama busybox >>"$work/env.new"
+  mv "$work/env.new" "$work/env.sh"
+  log "all parts run; now: source $work/env.sh"
+}
+
+case ${1:-} in
+  up) up "$(absolute "${2:?WORKDIR is missing}")" ;;
+  env) cat "${2:?WORKDIR is missing}/env.sh" ;;
+  down)
+    for name in minio powerjob docker llama; do part "$name" stop "${2:?WORKDIR is missing}"; done
+    ;;
+  *) die "use: dev-parts.sh up | env | down WORKDIR" ;;
+esac

@@ -1,0 +1,2 @@
+//! The testrig agent.
+fn main() {}
