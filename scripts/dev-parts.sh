@@ -4,6 +4,7 @@
 #   dev-parts.sh up WORKDIR      starts what does not run yet and writes WORKDIR/env.sh; then: source WORKDIR/env.sh
 #   dev-parts.sh env WORKDIR     prints that file
 #   dev-parts.sh down WORKDIR    stops all of it; what the servers stored stays
+# shellcheck source=scripts/lib/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib/common.sh"
 
 part() { bash "$RIG_ROOT/scripts/parts/$1.sh" "${@:2}"; }

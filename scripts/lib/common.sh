@@ -4,6 +4,9 @@
 set -euo pipefail
 # Without it a failure inside $(...) goes unnoticed.
 shopt -s inherit_errexit
+# A script that ends by errexit must say where.
+set -E
+trap 'log "exit code $? at ${BASH_SOURCE[0]##*/}:$LINENO: $BASH_COMMAND"' ERR
 
 RIG_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 RIG_CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/testrig
@@ -26,24 +29,7 @@ seconds() { printf '%d.%01d' $(($1 / 1000)) $(($1 % 1000 / 100)); }
 
 # --- timings ---------------------------------------------------------------------------------------------------------
 
-# step NAME COMMAND..: runs it and notes how long it took. Parts run in subshells and in processes of their own, so the
-# notes go to a file.
-step() {
-  local name=$1 begin status=0
-  shift
-  begin=$(now_ms)
-  log "begin: $name"
-  # A plain call: inside `if` or `||` bash would switch errexit off for everything below.
-  set +e
-  (
-    set -e
-    "$@"
-  )
-  status=$?
-  set -e
-  step_note "$name" $(($(now_ms) - begin)) "$status"
-  return "$status"
-}
+# Parts run in processes of their own, so the notes go to a file.
 step_note() {
   log "done: $1 in $(seconds "$2") s$([[ $3 == 0 ]] || echo ", exit code $3")"
   [[ -z ${RIG_STEPS:-} ]] || printf '%s\t%s\t%s\n' "$2" "$3" "$1" >>"$RIG_STEPS"

@@ -7,6 +7,7 @@
 #   docker.sh stop WORKDIR      and all containers with it
 #   docker.sh ctl WORKDIR kill|start|stop    the engine alone; containers go on running
 #   docker.sh version
+# shellcheck source=scripts/lib/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/../lib/common.sh"
 PATH=$PATH:/usr/sbin:/sbin
 

@@ -4,6 +4,7 @@
 #
 #   images.sh build busybox|llama..       prints the environment: TEST_IMAGE_BUSYBOX, TEST_IMAGE_LLAMA
 #   images.sh build stub PROGRAM          the testrig program itself as an image: TEST_IMAGE_STUB
+# shellcheck source=scripts/lib/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/../lib/common.sh"
 
 # add ROOT PROGRAM TARGET: the program and the libraries it is linked with, these at the same paths as here.
@@ -11,8 +12,8 @@ add() {
   local root=$1 program=$2 target=$3 lib
   mkdir -p "$root$(dirname "$target")"
   cp -L "$program" "$root$target"
-  # A static program has no libraries, ldd says so with an error.
-  { ldd "$program" 2>/dev/null || true; } | grep -oE '/[^ ]+' | while read -r lib; do
+  # A static program has none: ldd fails then, and grep finds nothing.
+  for lib in $({ ldd "$program" 2>/dev/null | grep -oE '/[^ ]+'; } || true); do
     mkdir -p "$root$(dirname "$lib")"
     cp -L "$lib" "$root$lib"
   done
@@ -20,7 +21,6 @@ add() {
 
 build() {
   local name=$1 program=${2:-} context env
-  # The libraries' folder is a link on merged-usr systems, and COPY of a real one over it is what we want here.
   context=$(mktemp -d "$RIG_CACHE/tmp/image.XXXXXX")
   cp "$RIG_ROOT/tests/images/$name/Dockerfile" "$context/"
   mkdir "$context/root"
@@ -53,7 +53,6 @@ build() {
 [[ ${1:-} == build && $# -ge 2 ]] || die "use: images.sh build busybox|llama.. | images.sh build stub PROGRAM"
 [[ -n ${DOCKER_HOST:-} ]] || die "DOCKER_HOST is not set: images are built on the tests' own engine only"
 shift
-# Two runs may use one engine: the same tags, one builder at a time.
 while (($#)); do
   # The others stand on it.
   [[ $1 == busybox ]] || docker image inspect testrig/busybox:test >/dev/null 2>&1 || build busybox >/dev/null

@@ -6,6 +6,7 @@
 #   llama.sh start WORKDIR      runs one on the host; prints LLAMA_URL besides
 #   llama.sh stop WORKDIR
 #   llama.sh version
+# shellcheck source=scripts/lib/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/../lib/common.sh"
 
 VERSION=0.3.36

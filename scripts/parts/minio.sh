@@ -6,6 +6,7 @@
 #   minio.sh stop WORKDIR
 #   minio.sh ctl WORKDIR kill|start|stop
 #   minio.sh version
+# shellcheck source=scripts/lib/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/../lib/common.sh"
 # shellcheck source=scripts/lib/go.sh
 source "$RIG_ROOT/scripts/lib/go.sh"

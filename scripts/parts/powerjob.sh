@@ -7,6 +7,7 @@
 #   powerjob.sh stop WORKDIR
 #   powerjob.sh ctl WORKDIR kill|start|stop    kill: SIGKILL; start: same ports, same database
 #   powerjob.sh version
+# shellcheck source=scripts/lib/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/../lib/common.sh"
 
 VERSION=4.3.9

@@ -1,0 +1,302 @@
+#!/usr/bin/env bash
+# Runs every test: format, lints, unit and integration tests, and the end-to-end tests on a real PowerJob server, a real
+# S3 server, a real Docker engine and a real LLM service, all of which it installs, starts and stops by itself.
+#
+#   test.sh [--fast] [--long] [FILTER]
+#
+#   --fast    leaves out the end-to-end tests: no server, no engine, nothing to install but Rust
+#   --long    runs the long versions of what is otherwise short
+#   FILTER    only tests and checks with this text in their name
+#
+# What is downloaded and built from others is kept below ${XDG_CACHE_HOME:-~/.cache}/testrig, and so is the target
+# folder unless CARGO_TARGET_DIR says otherwise. With CI=true a skip that tests/skips.toml does not list is a failure.
+# The last line is always `N passed, N failed, N skipped`; the exit code is 0 only if nothing failed.
+# shellcheck source=scripts/lib/common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/lib/common.sh"
+# shellcheck source=scripts/lib/rust.sh
+source "$RIG_ROOT/scripts/lib/rust.sh"
+
+FAST='' FILTER=''
+while (($#)); do
+  case $1 in
+    --fast) FAST=yes ;;
+    --long) export TESTRIG_LONG=1 ;;
+    -h | --help)
+      sed -n '2,/^# shellcheck/{/^# shellcheck/d; /^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"
+      exit 0
+      ;;
+    -*) die "unknown option '$1'; see --help" ;;
+    *)
+      [[ -z $FILTER ]] || die "one filter at most, got '$FILTER' and '$1'"
+      FILTER=$1
+      ;;
+  esac
+  shift
+done
+
+cd "$RIG_ROOT" || exit
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$RIG_CACHE/target} CARGO_TERM_COLOR=never
+# Short: unix sockets below it have a limit of 107 bytes.
+WORK=$(mktemp -d /tmp/rig.XXXXXX)
+LOGS=$RIG_CACHE/logs
+mkdir -p "$LOGS"
+RIG_STEPS=$WORK/steps
+RESULTS=$WORK/results
+export TESTRIG_SKIPS_FILE=$WORK/skips.jsonl
+touch "$RIG_STEPS" "$RESULTS" "$TESTRIG_SKIPS_FILE"
+PASSED=0 FAILED=0 SKIPPED=0
+CHILD=''
+
+# --- counting --------------------------------------------------------------------------------------------------------
+
+passed() { PASSED=$((PASSED + $1)); }
+failed() {
+  FAILED=$((FAILED + 1))
+  printf 'failed\t%s\t%s\n' "$1" "${2:-}" >>"$RESULTS"
+}
+skipped() {
+  SKIPPED=$((SKIPPED + 1))
+  printf 'skipped\t%s\t%s\n' "$1" "$2" >>"$RESULTS"
+  if [[ ${CI:-} == true ]] && ! grep -qxF "name = \"$1\"" tests/skips.toml; then
+    failed "$1" "skipped, but tests/skips.toml does not list it"
+  fi
+}
+
+# --- running ---------------------------------------------------------------------------------------------------------
+
+# run NAME COMMAND..: shows and keeps the output (in $LOG), notes the time, returns the exit code. In the background,
+# because bash handles signals only between commands, and in a session of its own, so that it can be ended as a whole.
+run() {
+  local name=$1 begin status=0
+  shift
+  LOG=$LOGS/${name//[^a-zA-Z0-9]/-}.log
+  begin=$(now_ms)
+  log "begin: $name"
+  : >"$LOG"
+  setsid "$@" </dev/null >"$LOG" 2>&1 &
+  CHILD=$!
+  tail -n +1 -s 0.2 --pid="$CHILD" -f "$LOG" 2>/dev/null &
+  wait "$CHILD" || status=$?
+  CHILD=''
+  wait || true
+  step_note "$name" $(($(now_ms) - begin)) "$status"
+  return "$status"
+}
+
+# check NAME COMMAND..: a test of its own that is passed if the command succeeds.
+check() {
+  local name="check: $1"
+  [[ $name == *"$FILTER"* ]] || return 0
+  shift
+  if run "$name" "$@"; then passed 1; else failed "$name" "see $LOG"; fi
+}
+
+# cargo_tests NAME ARGUMENTS..: counts by the `test result:` lines, because a test's own output can tear the line with
+# its name; the names are for the reader.
+cargo_tests() {
+  local name=$1 status=0 ok bad ignored skip reason
+  shift
+  run "$name" cargo test --locked --no-fail-fast "$@" || status=$?
+  read -r ok bad ignored < <(sed -n 's/^test result: .* \([0-9]*\) passed; \([0-9]*\) failed; \([0-9]*\) ignored.*/\1 \2 \3/p' "$LOG" |
+    awk '{ ok += $1; bad += $2; ignored += $3 } END { print ok + 0, bad + 0, ignored + 0 }')
+  passed "$ok"
+  while read -r skip; do
+    failed "$skip" "in $name, see $LOG"
+    bad=$((bad - 1))
+  done < <(sed -n 's/^test \(.*\) \.\.\. FAILED$/\1/p' "$LOG")
+  for (( ; bad > 0; bad--)); do failed "a test of $name" "its name could not be read, see $LOG"; done
+  if [[ $status != 0 ]] && ! grep -q '^test result: FAILED' "$LOG"; then
+    failed "$name" "cargo ended with exit code $status, see $LOG"
+  fi
+  while IFS=$'\t' read -r skip reason; do
+    skipped "$skip" "$reason"
+    ignored=$((ignored - 1))
+  done < <(sed -nE 's/^test (.*) \.\.\. ignored(, (.*))?$/\1\t\3/p' "$LOG")
+  for (( ; ignored > 0; ignored--)); do skipped "a test of $name" "its name could not be read, see $LOG"; done
+  # A test that finds out while it runs that it cannot run says so in the file, and is "ok" for its harness.
+  while IFS=$'\t' read -r skip reason; do
+    ! grep -qF "test $skip ... ignored" "$LOG" || continue
+    ! grep -qE "^test ${skip//[^a-zA-Z0-9_ -]/.} +\.\.\. ok$" "$LOG" || PASSED=$((PASSED - 1))
+    skipped "$skip" "$reason"
+  done < <(sed -nE 's/^\{"name": ?"(([^"\\]|\\.)*)", ?"reason": ?"(.*)"\}$/\1\t\3/p' "$TESTRIG_SKIPS_FILE")
+  : >"$TESTRIG_SKIPS_FILE"
+}
+
+# --- stopping --------------------------------------------------------------------------------------------------------
+
+# Agents and stand-ins that a test lost. They carry this run's folder in their environment, so nobody else's are hit.
+stop_leftovers() {
+  local proc pid
+  for proc in /proc/[0-9]*; do
+    pid=${proc#/proc/}
+    [[ $pid != "$$" ]] || continue
+    grep -qzxF "TESTRIG_E2E_WORK=$WORK/e2e" "$proc/environ" 2>/dev/null || continue
+    log "still running after the tests: $pid $(tr '\0' ' ' 2>/dev/null <"$proc/cmdline" | cut -c1-120)"
+    kill -KILL "$pid" 2>/dev/null || true
+  done
+}
+stop_parts() {
+  local part
+  for part in minio powerjob docker; do
+    [[ ! -d $WORK/$part ]] || bash "scripts/parts/$part.sh" stop "$WORK" || log "$part could not be stopped"
+  done
+}
+finish() {
+  local status=$? kind name reason
+  trap - EXIT INT TERM
+  set +e
+  if [[ -n $CHILD ]]; then
+    kill -TERM -- "-$CHILD" 2>/dev/null
+    wait_until 5 eval "! kill -0 -- -$CHILD 2>/dev/null" || kill -KILL -- "-$CHILD" 2>/dev/null
+    failed "the run" "cut short"
+  elif [[ $status != 0 ]]; then
+    failed "the run" "test.sh itself ended with exit code $status"
+  fi
+  local begin
+  begin=$(now_ms)
+  stop_leftovers
+  stop_parts >&2
+  step_note 'stop the parts' $(($(now_ms) - begin)) 0
+  for name in powerjob/console.log docker/log minio/log; do
+    [[ ! -f $WORK/$name ]] || cp "$WORK/$name" "$LOGS/${name//\//-}"
+  done
+  echo
+  step_table
+  for kind in skipped failed; do
+    grep -q "^$kind" "$RESULTS" || continue
+    printf '\n%s:\n' "$kind"
+    grep "^$kind" "$RESULTS" | while IFS=$'\t' read -r _ name reason; do printf '  %s: %s\n' "$name" "$reason"; done
+  done
+  if ((FAILED == 0)); then
+    rm -rf "$WORK"
+  else
+    log "the work folder stays: $WORK"
+  fi
+  [[ -z $FAST ]] || printf '\nleft out by --fast: the end-to-end tests on real servers and engines\n'
+  printf '\n%d passed, %d failed, %d skipped\n' "$PASSED" "$FAILED" "$SKIPPED"
+  ((FAILED == 0)) || exit 1
+  exit 0
+}
+trap finish EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+# --- the checks ------------------------------------------------------------------------------------------------------
+
+shell_scripts() { find scripts .ci tests -type f \( -name '*.sh' -o -path '.ci/run' \) -not -path '*/node_modules/*'; }
+
+# The unit names the program where packages put it; here the one that was just built stands in for it. A misspelt key is
+# printed but does not change the exit code, hence no output at all is wanted.
+check_unit() {
+  local unit out
+  mkdir -p "$WORK/units"
+  for unit in systemd/*.service; do
+    sed -E "s#^(Exec[A-Za-z]+=[-@:+!]*)/[^ ]*/testrig#\1$TESTRIG_BIN#" "$unit" >"$WORK/units/${unit##*/}"
+    out=$(systemd-analyze verify "$WORK/units/${unit##*/}" 2>&1) || out+=" (exit code $?)"
+    [[ -z $out ]] || {
+      echo "$unit: $out"
+      return 1
+    }
+  done
+}
+export -f check_unit
+export WORK
+
+can_install() { have apt-get && [[ $(id -u) == 0 ]]; }
+# tool_check NAME PROGRAM PACKAGE COMMAND..: skipped where the tool is not there and cannot be installed.
+tool_check() {
+  local name=$1 program=$2 package=$3
+  shift 3
+  [[ "check: $name" == *"$FILTER"* ]] || return 0
+  if ! have "$program" && can_install; then (apt_install "$package") || true; fi
+  if have "$program"; then check "$name" "$@"; else skipped "check: $name" "$program is not installed"; fi
+}
+
+test_targets() {
+  cargo metadata --no-deps --format-version 1 --locked --offline 2>/dev/null || cargo metadata --no-deps --format-version 1 --locked
+}
+
+# --- the run ---------------------------------------------------------------------------------------------------------
+
+need_rust rustfmt clippy
+need_cc
+have python3 || apt_install python3
+
+mapfile -t TARGETS < <(test_targets | python3 -c '
+import json, sys
+for package in json.load(sys.stdin)["packages"]:
+    for target in package["targets"]:
+        if "test" in target["kind"]:
+            print(target["name"])')
+INTEGRATION=() E2E=''
+for target in "${TARGETS[@]}"; do
+  if [[ $target == e2e ]]; then E2E=yes; else INTEGRATION+=(--test "$target"); fi
+done
+
+check format cargo fmt --all --check
+mapfile -t SCRIPTS < <(shell_scripts)
+tool_check 'shell scripts' shellcheck shellcheck shellcheck -x "${SCRIPTS[@]}"
+check lints cargo clippy --locked --workspace --all-targets -- -D warnings
+
+# Always the same package selection: another one would unify features differently and compile the dependencies twice.
+ALL=(--workspace)
+if run 'build of the test binaries' cargo build --locked "${ALL[@]}" --bins --examples &&
+  run 'build of the tests' cargo test --locked "${ALL[@]}" --no-run; then
+  # A copy, because another run may share the target folder.
+  mkdir -p "$WORK/bin"
+  cp "$CARGO_TARGET_DIR/debug/testrig" "$WORK/bin/"
+  export TESTRIG_BIN=$WORK/bin/testrig
+  cargo_tests 'unit and integration tests' "${ALL[@]}" --lib --bins "${INTEGRATION[@]}" -- ${FILTER:+"$FILTER"}
+  cargo_tests 'documentation tests' "${ALL[@]}" --doc -- ${FILTER:+"$FILTER"}
+  tool_check 'systemd unit' systemd-analyze systemd bash -c 'set -eu; check_unit'
+else
+  failed 'the build' "see $LOG"
+  E2E=broken
+fi
+
+# Nothing to start if no test is wanted.
+wanted_e2e() {
+  [[ -z $FILTER ]] || cargo test --locked "${ALL[@]}" --test e2e -- --list "$FILTER" 2>/dev/null | grep -q ': test$'
+}
+
+install_parts() {
+  local part
+  for part in docker powerjob minio llama; do
+    run "install $part" bash "scripts/parts/$part.sh" install || {
+      failed "install $part" "see $LOG"
+      return 1
+    }
+  done
+}
+start_parts() {
+  local part
+  for part in docker powerjob minio; do
+    run "start $part" bash -c "bash scripts/parts/$part.sh start '$WORK' >'$WORK/$part.env'" || {
+      failed "start $part" "see $LOG"
+      return 1
+    }
+    # shellcheck source=/dev/null
+    source "$WORK/$part.env"
+  done
+  bash scripts/parts/llama.sh install >"$WORK/llama.env"
+  # shellcheck source=/dev/null
+  source "$WORK/llama.env"
+  run 'build the images' bash -c "bash scripts/parts/images.sh build busybox llama stub '$TESTRIG_BIN' >'$WORK/images.env'" || {
+    failed 'build the images' "see $LOG"
+    return 1
+  }
+  # shellcheck source=/dev/null
+  source "$WORK/images.env"
+}
+
+if [[ -n $FAST || $E2E == broken ]]; then
+  :
+elif [[ -z $E2E ]]; then
+  failed 'end-to-end tests' 'there is no test target named e2e'
+elif wanted_e2e; then
+  if install_parts && start_parts; then
+    mkdir -p "$WORK/e2e"
+    export TESTRIG_E2E_WORK=$WORK/e2e
+    cargo_tests 'end-to-end tests' "${ALL[@]}" --test e2e -- ${FILTER:+"$FILTER"}
+  fi
+fi
