@@ -86,7 +86,8 @@ pub struct InstanceRecord {
     pub dispatch: Dispatch,
     /// Where it stands.
     pub stage: Stage,
-    /// Executions of the processor for this instance on this worker, 1 = first.
+    /// Which execution of the processor for this instance on this worker it is (while queued: will be), 1 = first.
+    /// Goes on counting when the instance comes back after it was closed, so `(instance, attempt)` names one run.
     pub attempt: u32,
     /// Task retries used within this dispatch.
     pub retries_used: u32,
@@ -98,6 +99,43 @@ pub struct InstanceRecord {
     pub last_report_time: i64,
     /// Order of arrival, for the backlog.
     pub seq: u64,
+    /// A processor was started and has not been seen to end: after a restart its boundary is taken up or emptied.
+    pub boundary_open: bool,
+    /// Time that the run had used when this record was written, ms on the monotonic clock.
+    pub run_ms: u64,
+    /// When this record was written, epoch ms.
+    pub written_at: i64,
+    /// A new dispatch of the id that arrived while the stage is [`Stage::Stopping`]; it starts when the boundary is empty.
+    pub next: Option<Box<Dispatch>>,
+}
+
+/// What stays of a closed instance, because its id may come back (retry by the server or by hand): the next run must
+/// report with greater times and under another attempt. The newest [`CLOSED_KEPT`] are enough.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClosedInstance {
+    /// Instance id.
+    pub instance_id: i64,
+    /// Highest `reportTime` used.
+    pub last_report_time: i64,
+    /// Last attempt.
+    pub attempt: u32,
+    /// PowerJob status name with which its log was closed. A driver that finds at start a journal which is still open and
+    /// belongs to no open instance closes it with this.
+    pub status: String,
+}
+
+/// How many closed instances are remembered, in the core and in the store.
+pub const CLOSED_KEPT: usize = 10_000;
+
+/// What a restarted worker finds in its store. All empty on the first start.
+#[derive(Clone, Debug, Default)]
+pub struct Recovered {
+    /// Every record that was put and not closed.
+    pub records: Vec<InstanceRecord>,
+    /// The newest closed instances (at most [`CLOSED_KEPT`]), oldest first.
+    pub closed: Vec<ClosedInstance>,
+    /// The last [`Write::Owner`].
+    pub owner: Option<Owner>,
 }
 
 /// Where the app's server is.
@@ -120,6 +158,9 @@ pub struct InstanceInfo {
     pub status: i32,
     /// The address that the server waits for.
     pub task_tracker_address: Option<String>,
+    /// When the server finished it, epoch ms of the server's clock: log lines of a stopped instance are sent only while
+    /// this is known and less than 45 s ago.
+    pub finished_at: Option<i64>,
 }
 
 /// What happened.
@@ -138,11 +179,12 @@ pub enum Event {
         /// Whether the server took it.
         ok: bool,
     },
-    /// A RUNNING report was answered or not.
+    /// A RUNNING report was answered or not. Always follows [`Action::ReportRunning`]; the next report of the instance
+    /// waits for it.
     RunningReportDone {
         /// Instance.
         instance_id: i64,
-        /// Whether the server took it.
+        /// Whether the server took it (200, and no body that says `success:false`).
         ok: bool,
     },
     /// The answer to a final report: `Ok(true)` accepted, `Ok(false)` refused by the server (text in `message`), or not delivered.
@@ -165,8 +207,14 @@ pub enum Event {
     },
     /// The first line of the instance's log has been acknowledged by the server.
     FirstLineSent(i64),
-    /// Every line of the instance's log has been acknowledged, or the time for it is over.
-    LogDrained(i64),
+    /// Every line of the instance's log has been acknowledged, or the time for it is over: the answer to
+    /// [`Action::DrainLog`].
+    LogDrained {
+        /// Instance.
+        instance_id: i64,
+        /// The attempt of the [`Action::DrainLog`] that this answers.
+        attempt: u32,
+    },
     /// The processor ended (returned, panicked or was cut by a restart).
     ProcessorEnded {
         /// Instance.
@@ -187,26 +235,29 @@ pub enum Event {
 pub enum Write {
     /// Insert or replace the record of an open instance.
     Put(Box<InstanceRecord>),
-    /// The instance is closed: forget its record.
-    Remove(i64),
+    /// The instance is closed: forget its record and keep this in its place.
+    Close(ClosedInstance),
+    /// The owner to which the open logs now go. Comes after the [`Action::RewindLog`]s that a new one asks for.
+    Owner(Owner),
 }
 
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Find the app's server; answer with [`Event::Discovered`].
+    /// Find the app's server; answer with [`Event::Discovered`]. Never two at once.
     Discover {
         /// The owner in use, for `currentServer`.
         current: Option<String>,
     },
-    /// Send a heartbeat now; answer with [`Event::HeartbeatDone`].
+    /// Send a heartbeat now; answer with [`Event::HeartbeatDone`]. Never two at once to the same owner.
     SendHeartbeat {
         /// The overload flag.
         overload: bool,
         /// Open instances.
         light_task_trackers: u32,
     },
-    /// Tell the server that the instance is RUNNING.
+    /// Tell the server that the instance is RUNNING; answer with [`Event::RunningReportDone`]. If a stop of the instance
+    /// arrives while it is under way, abort it.
     ReportRunning {
         /// Instance.
         instance_id: i64,
@@ -222,11 +273,15 @@ pub enum Action {
     },
     /// Ask the server what it thinks of the instance; answer with [`Event::InstanceInfo`].
     AskInstanceInfo(i64),
-    /// Open the journal of the instance (a further attempt goes on in the same journal), write the line if any,
-    /// and start its server sink. [`Event::FirstLineSent`] follows.
+    /// Open the journal of the instance (a further attempt goes on in the same journal; open already is no error).
     OpenLog {
         /// Instance.
         instance_id: i64,
+        /// `true`: let its server sink run; [`Event::FirstLineSent`] follows when the server has the first line (again at
+        /// once if it has it already). `false`: hold the sink, nothing goes to the server until the next `OpenLog` with
+        /// `true`, because the server may have finished the instance and late lines hide its archived log. The journal
+        /// takes lines either way; a [`Action::DrainLog`] without limit waits while the sink is held.
+        send: bool,
     },
     /// Write a line of the agent's own into the instance's log.
     LogLine {
@@ -237,13 +292,14 @@ pub enum Action {
         /// One line.
         text: String,
     },
-    /// Run the processor; [`Event::ProcessorEnded`] follows, always.
+    /// Run the processor; [`Event::ProcessorEnded`] follows, always, and only when its boundary is empty.
     StartProcessor {
         /// Instance.
         instance_id: i64,
         /// The attempt.
         attempt: u32,
-        /// A restarted worker found it running: apply the processor's restart policy.
+        /// A restarted worker found it running: apply the processor's restart policy. When the instance was being
+        /// stopped, a [`Action::StopProcessor`] follows in the same output: take up the boundary only to empty it.
         resumed: bool,
         /// What is left of the time limit, ms.
         time_left_ms: Option<u64>,
@@ -255,16 +311,20 @@ pub enum Action {
         /// Why.
         reason: StopReason,
     },
-    /// Nothing more is appended: send what is left; [`Event::LogDrained`] follows when all is acknowledged, or after `limit_ms`.
+    /// Send what is left; [`Event::LogDrained`] follows when all is acknowledged, or after `limit_ms`, and from then on nothing
+    /// more goes to the server. Another one for the instance replaces it. With a limit of 0 it means: stop sending now.
     DrainLog {
         /// Instance.
         instance_id: i64,
+        /// The attempt, for the answer.
+        attempt: u32,
         /// Give up after this time (a stopped instance: 45 s); `None` = never.
         limit_ms: Option<u64>,
     },
     /// The server's copy of this log is gone: send it again from line 0.
     RewindLog(i64),
-    /// Close the journal: its readers see `status` (the PowerJob status name) as the end.
+    /// Close the journal (opening it if need be) and end its sinks' work: its readers see `status` (the PowerJob status
+    /// name) as the end.
     CloseLog {
         /// Instance.
         instance_id: i64,

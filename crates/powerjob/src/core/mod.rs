@@ -5,5 +5,9 @@
 //! moment harmless.
 
 mod api;
+mod machine;
+mod view;
 
 pub use api::*;
+pub use machine::Core;
+pub use view::{InstanceView, WorkerView};
