@@ -1,0 +1,57 @@
+//! What the agent's configuration gives to processors, and what it lets them touch.
+
+mod lists;
+mod paths;
+mod resources;
+
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::Arc,
+};
+
+pub use lists::Denied;
+pub use paths::{Access, PathDenied, Root};
+pub use resources::{Database, MailServer, ObjectStore, Person};
+use testrig_host::accelerators::Accelerators;
+
+/// The part of the agent's configuration that processors need. Built once at start, shared by all runs.
+#[derive(Clone)]
+pub struct Environment {
+    /// `[state] dir`.
+    pub state_dir: PathBuf,
+    /// The program whose hidden subcommand `__shim` starts host processes: the agent itself.
+    pub shim: PathBuf,
+    /// `[paths] allowed_roots`.
+    pub allowed_roots: Vec<Root>,
+    /// `[paths] datasets`: where `datasetId` is looked up.
+    pub datasets: Option<PathBuf>,
+    /// `[docker] endpoint`, e.g. `unix:///var/run/docker.sock`; `None` = `DOCKER_HOST` or the usual socket.
+    pub docker_endpoint: Option<String>,
+    /// `[docker] allowed_images`; `None` = every image.
+    pub allowed_images: Option<Vec<String>>,
+    /// `[docker] allow_privileged`: whether `docker.privileged` may be asked for.
+    pub allow_privileged: bool,
+    /// `[programs] allowed`; `None` = every program.
+    pub allowed_programs: Option<Vec<String>>,
+    /// `[outbound] allowed_hosts`; `None` = every host.
+    pub allowed_hosts: Option<Vec<String>>,
+    /// `[databases.*]` by key.
+    pub databases: BTreeMap<String, Database>,
+    /// `[object_stores.*]` by key.
+    pub object_stores: BTreeMap<String, ObjectStore>,
+    /// `[mail.*]` by key.
+    pub mail: BTreeMap<String, MailServer>,
+    /// `[people.*]` by user id.
+    pub people: BTreeMap<String, Person>,
+    /// `[secrets]`: what `test.apiKeyRef` and `secretRef` name.
+    pub secrets: BTreeMap<String, String>,
+    /// Where templates of notifications lie.
+    pub template_dir: Option<PathBuf>,
+    /// The one HTTP client for health checks, callbacks and robots.
+    pub http: reqwest::Client,
+    /// Default of `testPlatformBaseUrl`.
+    pub platform_base_url: Option<String>,
+    /// The accelerators of this host.
+    pub accelerators: Arc<dyn Accelerators>,
+}

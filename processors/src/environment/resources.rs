@@ -1,0 +1,69 @@
+//! What configuration keys stand for. `Debug` never shows a secret.
+
+use std::fmt;
+
+/// `[databases.<key>]`.
+#[derive(Clone)]
+pub struct Database {
+    /// `sqlite:///path`, `mysql://..`, `postgres://..`.
+    pub url: String,
+}
+
+/// `[object_stores.<key>]`.
+#[derive(Clone)]
+pub struct ObjectStore {
+    /// Address, e.g. `http://minio:9000`; `None` = AWS itself.
+    pub endpoint: Option<String>,
+    /// Region; MinIO takes any.
+    pub region: Option<String>,
+    /// The buckets that are in this store.
+    pub buckets: Vec<String>,
+    /// Access key id.
+    pub access_key: String,
+    /// Secret access key.
+    pub secret_key: String,
+}
+
+/// `[mail.<key>]`.
+#[derive(Clone)]
+pub struct MailServer {
+    /// `smtp://` or `smtps://`.
+    pub url: String,
+    /// Sender.
+    pub from: String,
+    /// Receivers where the job names none.
+    pub to: Vec<String>,
+    /// User and password, if the server wants them.
+    pub login: Option<(String, String)>,
+}
+
+/// `[people.<id>]`: whom `receiversOverride` means.
+#[derive(Clone, Debug, Default)]
+pub struct Person {
+    /// Mail address.
+    pub mail: Option<String>,
+    /// Mobile number, for robots that mention by it.
+    pub mobile: Option<String>,
+}
+
+impl fmt::Debug for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Database").field("url", &crate::params::mask::url(&self.url)).finish()
+    }
+}
+
+impl fmt::Debug for ObjectStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ObjectStore").field("endpoint", &self.endpoint).field("buckets", &self.buckets).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for MailServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MailServer")
+            .field("url", &crate::params::mask::url(&self.url))
+            .field("from", &self.from)
+            .field("to", &self.to)
+            .finish_non_exhaustive()
+    }
+}

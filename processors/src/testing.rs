@@ -1,0 +1,29 @@
+//! What the tests of this crate share.
+
+use std::{path::Path, sync::Arc};
+
+use crate::{Environment, Root};
+
+/// An environment whose only allowed root is this directory.
+pub(crate) fn environment(dir: &Path) -> Environment {
+    Environment {
+        state_dir: dir.join("state"),
+        shim: dir.join("no-shim"),
+        allowed_roots: vec![Root { path: dir.to_owned(), read_only: false }],
+        datasets: None,
+        docker_endpoint: None,
+        allowed_images: None,
+        allow_privileged: false,
+        allowed_programs: None,
+        allowed_hosts: None,
+        databases: Default::default(),
+        object_stores: Default::default(),
+        mail: Default::default(),
+        people: Default::default(),
+        secrets: Default::default(),
+        template_dir: None,
+        http: reqwest::Client::new(),
+        platform_base_url: None,
+        accelerators: Arc::new(testrig_host::NoAccelerators),
+    }
+}
