@@ -39,6 +39,7 @@ launch() {
   jar=$(install_all)
   read -r ip web rpc <"$dir/address"
   # C1 only, serial collector: a test server lives for minutes, and the machine has few cores.
+  # WRITE_DELAY: by default H2 writes a commit out up to half a second later, and kill -9 would lose it.
   # The profile is a name of our own: every shipped one wants a database that is not here.
   daemon "$dir/pid" "$dir/console.log" java -Xmx512m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 \
     -Dfile.encoding=UTF-8 -Duser.timezone=UTC -Duser.home="$dir" -Dpowerjob.network.local.address="$ip" \
@@ -46,7 +47,7 @@ launch() {
     --spring.profiles.active=itest --server.address="$ip" --server.port="$web" \
     --oms.transporter.active.protocols=HTTP --oms.transporter.main.protocol=HTTP --oms.http.port="$rpc" \
     --spring.datasource.core.driver-class-name=org.h2.Driver \
-    --spring.datasource.core.jdbc-url="jdbc:h2:file:$dir/database" \
+    --spring.datasource.core.jdbc-url="jdbc:h2:file:$dir/database;WRITE_DELAY=0" \
     --spring.datasource.core.username=sa --spring.datasource.core.password= \
     --spring.datasource.core.maximum-pool-size=10 --spring.datasource.core.minimum-idle=2 \
     --oms.accurate.select.server.percentage=100 --oms.instanceinfo.retention=1 \
