@@ -2,6 +2,7 @@
 
 pub mod core;
 mod logger;
+pub mod openapi;
 mod processor;
 
 pub use logger::JobLogger;
