@@ -38,7 +38,7 @@ cd "$RIG_ROOT" || exit
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$RIG_CACHE/target} CARGO_TERM_COLOR=never
 # Short: unix sockets below it have a limit of 107 bytes.
 WORK=$(mktemp -d /tmp/rig.XXXXXX)
-LOGS=$RIG_CACHE/logs
+LOGS=$WORK/logs
 mkdir -p "$LOGS"
 RIG_STEPS=$WORK/steps
 RESULTS=$WORK/results
@@ -103,7 +103,7 @@ cargo_tests() {
   while read -r skip; do
     failed "$skip" "in $name, see $LOG"
     bad=$((bad - 1))
-  done < <(sed -n 's/^test \(.*\) \.\.\. FAILED$/\1/p' "$LOG")
+  done < <(sed -nE 's/^test (.*[^ ]) +\.\.\. FAILED$/\1/p' "$LOG")
   for (( ; bad > 0; bad--)); do failed "a test of $name" "its name could not be read, see $LOG"; done
   if [[ $status != 0 ]] && ! grep -q '^test result: FAILED' "$LOG"; then
     failed "$name" "cargo ended with exit code $status, see $LOG"
@@ -111,16 +111,22 @@ cargo_tests() {
   while IFS=$'\t' read -r skip reason; do
     skipped "$skip" "$reason"
     ignored=$((ignored - 1))
-  done < <(sed -nE 's/^test (.*) \.\.\. ignored(, (.*))?$/\1\t\3/p' "$LOG")
+  done < <(sed -nE 's/^test (.*[^ ]) +\.\.\. ignored(, (.*))?$/\1\t\3/p' "$LOG")
   for (( ; ignored > 0; ignored--)); do skipped "a test of $name" "its name could not be read, see $LOG"; done
   # A test that finds out while it runs that it cannot run says so in the file, and is "ok" for its harness.
   while IFS=$'\t' read -r skip reason; do
-    ! grep -qF "test $skip ... ignored" "$LOG" || continue
-    ! grep -qE "^test ${skip//[^a-zA-Z0-9_ -]/.} +\.\.\. ok$" "$LOG" || PASSED=$((PASSED - 1))
+    ! outcome "$skip" 'ignored.*' || continue
+    ! outcome "$skip" ok || PASSED=$((PASSED - 1))
     skipped "$skip" "$reason"
-  done < <(sed -nE 's/^\{"name": ?"(([^"\\]|\\.)*)", ?"reason": ?"(.*)"\}$/\1\t\3/p' "$TESTRIG_SKIPS_FILE")
+  done < <(python3 -c '
+import json, sys
+for line in sys.stdin:
+    skip = json.loads(line)
+    print(skip["name"], skip["reason"].replace("\n", " "), sep="\t")' <"$TESTRIG_SKIPS_FILE")
   : >"$TESTRIG_SKIPS_FILE"
 }
+# outcome TEST PATTERN: whether the harness said that of the test. Names are padded with blanks.
+outcome() { grep -qE "^test ${1//[^a-zA-Z0-9_ -]/.} +\.\.\. $2\$" "$LOG"; }
 
 # --- stopping --------------------------------------------------------------------------------------------------------
 
@@ -157,9 +163,6 @@ finish() {
   stop_leftovers
   stop_parts >&2
   step_note 'stop the parts' $(($(now_ms) - begin)) 0
-  for name in powerjob/console.log docker/log minio/log; do
-    [[ ! -f $WORK/$name ]] || cp "$WORK/$name" "$LOGS/${name//\//-}"
-  done
   echo
   step_table
   for kind in skipped failed; do
@@ -168,9 +171,10 @@ finish() {
     grep "^$kind" "$RESULTS" | while IFS=$'\t' read -r _ name reason; do printf '  %s: %s\n' "$name" "$reason"; done
   done
   if ((FAILED == 0)); then
-    rm -rf "$WORK"
+    rm -rf "${WORK:?}"
   else
-    log "the work folder stays: $WORK"
+    rm -rf "${WORK:?}/bin" "$WORK/docker/data" "$WORK/minio/data"
+    log "logs and what the tests left: $WORK"
   fi
   [[ -z $FAST ]] || printf '\nleft out by --fast: the end-to-end tests on real servers and engines\n'
   printf '\n%d passed, %d failed, %d skipped\n' "$PASSED" "$FAILED" "$SKIPPED"
