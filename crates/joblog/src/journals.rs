@@ -1,0 +1,259 @@
+//! A directory of journals.
+
+use std::{
+    collections::HashMap,
+    fmt, io,
+    path::{Path, PathBuf},
+    sync::{Arc, Weak},
+    time::{Duration, SystemTime},
+};
+
+use parking_lot::Mutex;
+use testrig_store::Store;
+
+use crate::{Cursors, Journal, medium::Handles, time};
+
+/// The source of the agent's own lines.
+pub(crate) const AGENT: &str = "agent";
+/// The journal's file inside of the instance's directory.
+const FILE: &str = "journal.log";
+/// What the agent's own lines may take beyond the limit, so that the reason of a failure is always kept.
+const RESERVE: u64 = 256 * 1024;
+
+/// How much a journal may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of one journal's file. Beyond it lines are dropped and counted; the agent's own have 256 KiB more.
+    pub max_bytes_per_journal: u64,
+    /// Bytes of one line's text (at least 4); a longer one goes on in the next line.
+    pub max_line_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { max_bytes_per_journal: 1 << 30, max_line_bytes: 32 * 1024 }
+    }
+}
+
+impl Limits {
+    pub(crate) fn line(&self) -> usize {
+        self.max_line_bytes.max(4)
+    }
+
+    pub(crate) fn bytes_for(&self, source: &str) -> u64 {
+        let reserve = if source == AGENT { RESERVE } else { 0 };
+        self.max_bytes_per_journal.saturating_add(reserve)
+    }
+}
+
+/// Milliseconds since 1970.
+#[derive(Clone)]
+pub(crate) struct Clock(Arc<dyn Fn() -> i64 + Send + Sync>);
+
+impl Clock {
+    pub(crate) fn now_ms(&self) -> i64 {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Clock")
+    }
+}
+
+/// All journals of an agent: `<dir>/<instance id>/journal.log`. Cheap to clone. Only one process may have it open, which
+/// the lock of the state directory sees to.
+#[derive(Debug, Clone)]
+pub struct Journals {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    dir: PathBuf,
+    limits: Limits,
+    clock: Clock,
+    cursors: Cursors,
+    handles: Arc<Handles>,
+    alive: Mutex<Alive>,
+}
+
+/// A journal is forgotten when nobody holds it.
+#[derive(Debug, Default)]
+struct Alive {
+    journals: HashMap<i64, Weak<Journal>>,
+    /// Dead entries are swept out when the map has grown to this.
+    sweep_at: usize,
+}
+
+impl Journals {
+    /// Opens the directory, which is made if it is not there. The cursors of the sinks live in `store`, which must have
+    /// been opened with [`crate::MIGRATIONS`].
+    ///
+    /// # Errors
+    /// The directory cannot be made.
+    pub fn open(dir: &Path, limits: Limits, store: Store) -> io::Result<Self> {
+        Self::open_with_clock(dir, limits, store, time::now_ms)
+    }
+
+    /// As [`Journals::open`] with a wall clock of the caller's: milliseconds since 1970.
+    ///
+    /// # Errors
+    /// As [`Journals::open`].
+    pub fn open_with_clock(
+        dir: &Path,
+        limits: Limits,
+        store: Store,
+        clock: impl Fn() -> i64 + Send + Sync + 'static,
+    ) -> io::Result<Self> {
+        std::fs::create_dir_all(dir).map_err(|e| told(&e, "create the directory of the journals", dir))?;
+        let inner = Inner {
+            dir: dir.to_owned(),
+            limits,
+            clock: Clock(Arc::new(clock)),
+            cursors: Cursors::new(store),
+            handles: Arc::default(),
+            alive: Mutex::default(),
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// The directory.
+    pub fn dir(&self) -> &Path {
+        &self.inner.dir
+    }
+
+    /// The sinks' cursors.
+    pub fn cursors(&self) -> &Cursors {
+        &self.inner.cursors
+    }
+
+    /// The limits of every journal.
+    pub fn limits(&self) -> Limits {
+        self.inner.limits
+    }
+
+    /// Where the journal of an instance is, if it is there.
+    pub fn path(&self, instance_id: i64) -> PathBuf {
+        self.inner.dir.join(instance_id.to_string()).join(FILE)
+    }
+
+    /// The instance's journal, opened or made. All holders share one.
+    ///
+    /// # Errors
+    /// The file cannot be made or read, or a newer program wrote it.
+    pub fn journal(&self, instance_id: i64) -> io::Result<Arc<Journal>> {
+        let mut alive = self.inner.alive.lock();
+        if let Some(journal) = alive.journals.get(&instance_id).and_then(Weak::upgrade) {
+            return Ok(journal);
+        }
+        let path = self.path(instance_id);
+        let dir = self.inner.dir.join(instance_id.to_string());
+        std::fs::create_dir_all(&dir).map_err(|e| told(&e, "create the directory of a journal", &dir))?;
+        let Inner { limits, clock, handles, .. } = &*self.inner;
+        let journal = Journal::open(&path, instance_id, *limits, clock.clone(), Arc::clone(handles))
+            .map_err(|e| told(&e, "open the journal", &path))?;
+        let journal = Arc::new(journal);
+        alive.insert(instance_id, Arc::downgrade(&journal));
+        Ok(journal)
+    }
+
+    /// The instance's journal if there is one.
+    ///
+    /// # Errors
+    /// As [`Journals::journal`].
+    pub fn existing(&self, instance_id: i64) -> io::Result<Option<Arc<Journal>>> {
+        if self.is_held(instance_id) || self.path(instance_id).try_exists()? {
+            self.journal(instance_id).map(Some)
+        } else {
+            Ok(None)
+        }
+    }
+
+    /// The instances that have a journal, in order.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub fn list(&self) -> io::Result<Vec<i64>> {
+        let entries = std::fs::read_dir(&self.inner.dir)
+            .map_err(|e| told(&e, "read the directory of the journals", &self.inner.dir))?;
+        let mut ids = Vec::new();
+        for entry in entries {
+            let name = entry?.file_name();
+            ids.extend(name.to_str().and_then(|name| name.parse::<i64>().ok()).filter(|&id| self.path(id).exists()));
+        }
+        ids.sort_unstable();
+        Ok(ids)
+    }
+
+    /// Removes a journal with its cursors; false if there is none.
+    ///
+    /// # Errors
+    /// Somebody still holds the journal (`ResourceBusy`), or the files or cursors cannot be removed.
+    pub async fn remove(&self, instance_id: i64) -> io::Result<bool> {
+        {
+            // Under the lock, so that nobody opens it in between.
+            let _alive = self.inner.alive.lock();
+            if _alive.holds(instance_id) {
+                return Err(io::Error::new(
+                    io::ErrorKind::ResourceBusy,
+                    format!("the journal of instance {instance_id} is in use and cannot be removed"),
+                ));
+            }
+            let dir = self.inner.dir.join(instance_id.to_string());
+            match std::fs::remove_dir_all(&dir) {
+                Ok(()) => {}
+                Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+                Err(e) => return Err(told(&e, "remove the journal", &dir)),
+            }
+        }
+        self.inner.cursors.remove(instance_id).await.map_err(io::Error::other)?;
+        Ok(true)
+    }
+
+    /// Removes the journals that nobody holds, that were not written for `age` and that `keep` does not want kept; gives
+    /// their instances. One that cannot be removed is reported and left.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub async fn remove_older(&self, age: Duration, keep: impl Fn(i64) -> bool) -> io::Result<Vec<i64>> {
+        let mut removed = Vec::new();
+        for id in self.list()? {
+            let old = std::fs::metadata(self.path(id))
+                .and_then(|meta| meta.modified())
+                .is_ok_and(|at| SystemTime::now().duration_since(at).is_ok_and(|since| since >= age));
+            if !old || self.is_held(id) || keep(id) {
+                continue;
+            }
+            match self.remove(id).await {
+                Ok(true) => removed.push(id),
+                Ok(false) => {}
+                Err(e) => tracing::warn!(instance = id, error = %e, "an old journal stays"),
+            }
+        }
+        Ok(removed)
+    }
+
+    fn is_held(&self, instance_id: i64) -> bool {
+        self.inner.alive.lock().holds(instance_id)
+    }
+}
+
+impl Alive {
+    fn holds(&self, instance_id: i64) -> bool {
+        self.journals.get(&instance_id).is_some_and(|journal| journal.strong_count() > 0)
+    }
+
+    fn insert(&mut self, instance_id: i64, journal: Weak<Journal>) {
+        if self.journals.len() >= self.sweep_at {
+            self.journals.retain(|_, journal| journal.strong_count() > 0);
+            self.sweep_at = (self.journals.len() * 2).max(64);
+        }
+        self.journals.insert(instance_id, journal);
+    }
+}
+
+fn told(e: &io::Error, what: &str, path: &Path) -> io::Error {
+    io::Error::new(e.kind(), format!("failed to {what} {path:?}: {e}"))
+}
