@@ -1,16 +1,17 @@
 #!/usr/bin/env bash
 # The servers and the engine that the end-to-end tests use, by hand and to stay.
 #
-#   dev-parts.sh up WORKDIR      starts what does not run yet and writes WORKDIR/env.sh; then: source WORKDIR/env.sh
-#   dev-parts.sh env WORKDIR     prints that file
-#   dev-parts.sh down WORKDIR    stops all of it; what the servers stored stays
+#   dev-parts.sh up WORKDIR [TESTRIG]   starts what does not run yet and writes WORKDIR/env.sh; then: source that file.
+#                                       With a testrig program also makes the image of it (again)
+#   dev-parts.sh env WORKDIR            prints that file
+#   dev-parts.sh down WORKDIR           stops all of it; what the servers stored stays
 # shellcheck source=scripts/lib/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib/common.sh"
 
 part() { bash "$RIG_ROOT/scripts/parts/$1.sh" "${@:2}"; }
 
 up() {
-  local work=$1
+  local work=$1 program=${2:-}
   {
     part docker start "$work"
     part powerjob start "$work"
@@ -22,12 +23,16 @@ up() {
   # shellcheck source=/dev/null
   source "$work/env.new"
   part images build llama busybox >>"$work/env.new"
+  if [[ -n $program ]]; then
+    put_env TESTRIG_BIN "$(realpath "$program")" >>"$work/env.new"
+    part images build stub "$program" >>"$work/env.new"
+  fi
   mv "$work/env.new" "$work/env.sh"
   log "all parts run; now: source $work/env.sh"
 }
 
 case ${1:-} in
-  up) up "$(absolute "${2:?WORKDIR is missing}")" ;;
+  up) up "$(absolute "${2:?WORKDIR is missing}")" "${3:-}" ;;
   env) cat "${2:?WORKDIR is missing}/env.sh" ;;
   down)
     for name in minio powerjob docker llama; do part "$name" stop "${2:?WORKDIR is missing}"; done

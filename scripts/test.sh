@@ -91,12 +91,13 @@ check() {
   if run "$name" "$@"; then passed 1; else failed "$name" "see $LOG"; fi
 }
 
-# cargo_tests NAME ARGUMENTS..: counts by the `test result:` lines, because a test's own output can tear the line with
+# cargo_tests NAME MINUTES ARGUMENTS..: counts by the `test result:` lines, because a test's own output can tear the line with
 # its name; the names are for the reader.
 cargo_tests() {
-  local name=$1 status=0 ok bad ignored skip reason
-  shift
-  run "$name" cargo test --locked --no-fail-fast "$@" || status=$?
+  local name=$1 minutes=$2 status=0 ok bad ignored skip reason
+  shift 2
+  run "$name" timeout --kill-after=30 "$((minutes * (${TESTRIG_LONG:-0} * 9 + 1)))m" \
+    cargo test --locked --no-fail-fast "$@" || status=$?
   read -r ok bad ignored < <(sed -n 's/^test result: .* \([0-9]*\) passed; \([0-9]*\) failed; \([0-9]*\) ignored.*/\1 \2 \3/p' "$LOG" |
     awk '{ ok += $1; bad += $2; ignored += $3 } END { print ok + 0, bad + 0, ignored + 0 }')
   passed "$ok"
@@ -106,7 +107,8 @@ cargo_tests() {
   done < <(sed -nE 's/^test (.*[^ ]) +\.\.\. FAILED$/\1/p' "$LOG")
   for (( ; bad > 0; bad--)); do failed "a test of $name" "its name could not be read, see $LOG"; done
   if [[ $status != 0 ]] && ! grep -q '^test result: FAILED' "$LOG"; then
-    failed "$name" "cargo ended with exit code $status, see $LOG"
+    failed "$name" "$([[ $status == 124 ]] && echo 'still running at the time limit' ||
+      echo "cargo ended with exit code $status"), see $LOG"
   fi
   while IFS=$'\t' read -r skip reason; do
     skipped "$skip" "$reason"
@@ -250,8 +252,8 @@ if run 'build of the test binaries' cargo build --locked "${ALL[@]}" --bins --ex
   mkdir -p "$WORK/bin"
   cp "$CARGO_TARGET_DIR/debug/testrig" "$WORK/bin/"
   export TESTRIG_BIN=$WORK/bin/testrig
-  cargo_tests 'unit and integration tests' "${ALL[@]}" --lib --bins "${INTEGRATION[@]}" -- ${FILTER:+"$FILTER"}
-  cargo_tests 'documentation tests' "${ALL[@]}" --doc -- ${FILTER:+"$FILTER"}
+  cargo_tests 'unit and integration tests' 20 "${ALL[@]}" --lib --bins "${INTEGRATION[@]}" -- ${FILTER:+"$FILTER"}
+  cargo_tests 'documentation tests' 10 "${ALL[@]}" --doc -- ${FILTER:+"$FILTER"}
   tool_check 'systemd unit' systemd-analyze systemd bash -c 'set -eu; check_unit'
 else
   failed 'the build' "see $LOG"
@@ -301,6 +303,6 @@ elif wanted_e2e; then
   if install_parts && start_parts; then
     mkdir -p "$WORK/e2e"
     export TESTRIG_E2E_WORK=$WORK/e2e
-    cargo_tests 'end-to-end tests' "${ALL[@]}" --test e2e -- ${FILTER:+"$FILTER"}
+    cargo_tests 'end-to-end tests' 40 "${ALL[@]}" --test e2e -- ${FILTER:+"$FILTER"}
   fi
 fi

@@ -34,14 +34,15 @@ rust_is_new() {
   [[ -n $have && $(printf '%s\n%s\n' "$1" "${have%%-*}" | sort -V | head -n 1) == "$1" ]]
 }
 
-# The bundled SQLite and ring are C: without a compiler their build scripts fail late and with a riddle.
+# The bundled SQLite and ring are C: without a compiler their build scripts fail late and with a riddle. A compiler
+# without the headers and start files of the C library is no better.
 need_cc() {
-  have cc || have gcc || {
-    if have apt-get && [[ $(id -u) == 0 ]]; then
-      apt_install gcc libc6-dev
-    else
-      die "a C compiler is needed (SQLite and ring are compiled from C) and there is none; install one, for example: \
+  ! cc_works || return 0
+  if ! have apt-get || [[ $(id -u) != 0 ]]; then
+    die "a working C compiler is needed (SQLite and ring are compiled from C); install one, for example: \
 apt-get install gcc libc6-dev"
-    fi
-  }
+  fi
+  apt_install gcc libc6-dev
+  cc_works || die "the C compiler still cannot make a program; try: echo 'int main(void){return 0;}' | cc -x c -"
 }
+cc_works() { have cc && echo 'int main(void){return 0;}' | cc -x c - -o /dev/null 2>/dev/null; }

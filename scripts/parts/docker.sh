@@ -104,7 +104,7 @@ stop() {
   pid_stop "$dir/pid" 15
   for shim in $(shims "$dir"); do
     # First what runs inside: a shim that dies alone leaves its container behind.
-    pkill -KILL -P "$shim" || true
+    children "$shim" | while read -r child; do kill -KILL "$child" 2>/dev/null || true; done
     kill -KILL "$shim" 2>/dev/null || true
   done
   pid_stop "$dir/containerd.pid" 10
@@ -120,6 +120,7 @@ shims() {
     tr '\0' ' ' 2>/dev/null <"$proc/cmdline" | grep -qF -- "-address $1/c.sock " && echo "${proc#/proc/}"
   done || true
 }
+children() { sed -n "s/^\([0-9]*\) (.*) . $1 .*/\1/p" /proc/[0-9]*/stat 2>/dev/null || true; }
 # Deepest first.
 mounts_below() { cut -d' ' -f5 /proc/self/mountinfo | grep -F "$1/" | sort -r || true; }
 
