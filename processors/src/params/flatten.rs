@@ -20,8 +20,16 @@ pub(super) struct Flat {
     pub(super) wrong: Vec<&'static str>,
     /// What is wrong.
     pub(super) problems: Vec<Problem>,
-    /// Unknown names and the like.
-    pub(super) warnings: Vec<String>,
+    /// Names that the table does not know, with their values and what is said about them (nothing in a shared context).
+    pub(super) unknown: Vec<Unknown>,
+}
+
+/// A name that the table does not know.
+#[derive(Debug)]
+pub(super) struct Unknown {
+    pub(super) name: String,
+    pub(super) value: Value,
+    pub(super) warning: Option<String>,
 }
 
 /// Reads a layer with a table. `elsewhere` tells whether another processor knows a name.
@@ -53,21 +61,26 @@ impl Walk<'_> {
         if name == "jobType" {
             self.job_type(value);
         } else if let Some(field) = self.table.field(name) {
-            self.field(field, value);
+            // `env` is a name and, as `env.setupScript`, the beginning of others.
+            if value.is_object() && self.is_group(name) { self.group(name, value) } else { self.field(field, value) }
         } else if let Some((field, rest)) = self.inside_map(name) {
             let mut entry = Map::new();
             entry.insert(rest.to_owned(), value.clone());
             self.field(field, &Value::Object(entry));
-        } else if self.table.all().any(|field| is_prefix(name, field.name)) {
+        } else if self.is_group(name) {
             self.group(name, value);
         } else {
-            self.unknown(name);
+            self.unknown(name, value);
         }
+    }
+
+    fn is_group(&self, name: &str) -> bool {
+        self.table.all().any(|field| is_prefix(name, field.name))
     }
 
     fn job_type(&mut self, value: &Value) {
         let Some(expected) = self.table.job_type else {
-            return self.unknown("jobType");
+            return self.unknown("jobType", value);
         };
         // The context is shared by nodes of several types; only the node's own parameters say which job this is.
         if self.layer.shared && value.as_str() != Some(expected) {
@@ -132,21 +145,18 @@ impl Walk<'_> {
         }
     }
 
-    fn unknown(&mut self, name: &str) {
+    fn unknown(&mut self, name: &str, value: &Value) {
         let top = name.split('.').next().unwrap_or(name);
-        if self.layer.shared
-            && (super::table::APPENDED.contains(&top) || (self.elsewhere)(name) || (self.elsewhere)(top))
-        {
-            return;
-        }
+        let needed_elsewhere = self.layer.shared
+            && (super::table::APPENDED.contains(&top) || (self.elsewhere)(name) || (self.elsewhere)(top));
         let known = self.table.all().map(|field| field.name).chain(self.table.job_type.map(|_| "jobType"));
         let hint = match nearest(name, known) {
             Some(near) => format!("; did you mean `{near}`?"),
             None => String::new(),
         };
-        self.out.warnings.push(format!(
-            "{}.{name} is not a parameter of {} and is not used{hint}",
-            self.layer.label, self.table.processor
-        ));
+        let warning = (!needed_elsewhere).then(|| {
+            format!("{}.{name} is not a parameter of {} and is not used{hint}", self.layer.label, self.table.processor)
+        });
+        self.out.unknown.push(Unknown { name: name.to_owned(), value: value.clone(), warning });
     }
 }

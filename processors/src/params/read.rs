@@ -31,7 +31,7 @@ pub fn read(table: &'static Table, input: &Input<'_>) -> Params {
     let sources = layers(input.job_params, input.instance_params, input.in_workflow, APPENDED);
     let unreadable = !sources.problems.is_empty();
     let mut params =
-        Params { table, values: Default::default(), problems: sources.problems, warnings: Vec::new() };
+        Params { table, values: Default::default(), problems: sources.problems, unknown: Vec::new(), warnings: Vec::new() };
     let elsewhere = |name: &str| input.neighbours.iter().any(|other| other.knows(name));
     let mut wrong = Vec::new();
     let last = sources.layers.len() - 1;
@@ -40,7 +40,7 @@ pub fn read(table: &'static Table, input: &Input<'_>) -> Params {
         if input.in_workflow && depth == last {
             // What upstream nodes left fills gaps; it can neither be a mistake of this run nor change its identity.
             flat.values.retain(|name, _| upstream.contains(name));
-            flat.warnings.clear();
+            flat.unknown.clear();
         }
         merge(&mut params, flat, layer.label, &mut wrong);
     }
@@ -54,7 +54,7 @@ pub fn read(table: &'static Table, input: &Input<'_>) -> Params {
 /// Adds a weaker layer: what is there stays; maps are merged entry by entry.
 fn merge(params: &mut Params, flat: Flat, label: &'static str, wrong: &mut Vec<&'static str>) {
     params.problems.extend(flat.problems);
-    params.warnings.extend(flat.warnings);
+    params.unknown.extend(flat.unknown);
     wrong.extend(flat.wrong);
     for (name, value) in flat.values {
         match params.values.get_mut(name) {

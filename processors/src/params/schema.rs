@@ -57,13 +57,32 @@ fn insert(root: &mut Map<String, Value>, field: &Field) {
     let last = parts.pop().unwrap_or(field.name);
     let nested = !parts.is_empty();
     for part in parts {
-        let group = place.entry(part).or_insert_with(|| json!({"type": "object", "properties": {}}));
-        let Some(Value::Object(properties)) = group.get_mut("properties") else {
-            unreachable!("a table has no field that is also a group")
-        };
+        let group = place.entry(part).or_insert_with(|| json!({"type": "object"}));
+        let Value::Object(group) = group else { unreachable!("shapes are objects") };
+        // `env` is a text and the beginning of `env.setupScript`: either shape will do.
+        if let Some(Value::Array(types)) = group.get_mut("type")
+            && !types.contains(&json!("object"))
+        {
+            types.push(json!("object"));
+        }
+        let properties = group.entry("properties").or_insert_with(|| json!({}));
+        let Value::Object(properties) = properties else { unreachable!("properties are an object") };
         place = properties;
     }
-    place.insert(last.to_owned(), shape.clone());
+    match place.get_mut(last) {
+        // The group came first.
+        Some(Value::Object(group)) => {
+            let properties = group.remove("properties");
+            *group = shape.as_object().cloned().unwrap_or_default();
+            if let (Some(Value::Array(types)), Some(properties)) = (group.get_mut("type"), properties) {
+                types.push(json!("object"));
+                group.insert("properties".into(), properties);
+            }
+        }
+        _ => {
+            place.insert(last.to_owned(), shape.clone());
+        }
+    }
     if nested {
         root.insert(field.name.to_owned(), shape);
     }

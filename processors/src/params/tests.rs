@@ -19,6 +19,8 @@ static TABLE: Table = Table {
         Field::job("healthCheck.maxRetry", Kind::Int(1, 1000), "tries").default("30"),
         Field::job("healthCheck.command", Kind::List(&Kind::Str), "command"),
         Field::job("monitor.killOnTimeout", Kind::Bool, "kill").default("true"),
+        Field::job("env.setupScript", Kind::Path, "script"),
+        Field::instance("env", Kind::Component, "environment"),
         Field::job("downstream", Kind::Any, "jobs").refused("use a workflow"),
         Field::instance("platformTaskId", Kind::Component, "the platform's id").required(),
         Field::instance("upstreamInstanceId", Kind::Id, "id"),
@@ -241,7 +243,7 @@ fn texts_of_a_workflow_context_are_parsed_by_the_type_of_their_field() {
     assert_eq!(params.parse::<Value>("volumes"), Some(json!([{"hostPath": "/data", "mode": "ro"}])));
     assert_eq!(params.strings("healthCheck.command"), ["true"]);
     assert_eq!(params.str("modelKey"), Some("4"));
-    assert_eq!(params.warnings(), &[] as &[String]);
+    assert_eq!(params.warnings(), [] as [String; 0]);
 }
 
 #[test]
@@ -302,6 +304,31 @@ fn urls_in_text_lose_user_query_and_tokens() {
     assert_eq!(mask::text("no url: 中文 a://"), "no url: 中文 a://");
     assert_eq!(mask::url("https://qyapi.weixin.qq.com/cgi-bin/webhook/send?key=693a91f6"), "https://qyapi.weixin.qq.com/cgi-bin/webhook/***?key=***");
     assert_eq!(mask::url("http://h/models/qwen"), "http://h/models/qwen");
+}
+
+#[test]
+fn a_name_may_also_be_the_beginning_of_others() {
+    for (job, run) in [
+        (json!({"jobType": "RUN_LLM_TEST", "env": {"setupScript": "/s"}}), json!({"platformTaskId": "T1", "env": "staging"})),
+        (json!({"jobType": "RUN_LLM_TEST", "env.setupScript": "/s", "env": "staging"}), I()),
+    ] {
+        let params = read_plain(job, run);
+        params.check().expect("good");
+        assert_eq!((params.str("env"), params.str("env.setupScript")), (Some("staging"), Some("/s")));
+        assert_eq!(params.masked()["env.setupScript"], json!("/s"));
+    }
+    let schema = schema(&TABLE);
+    assert_eq!(schema["$defs"]["parameters"]["properties"]["env"]["type"], json!(["string", "null", "object"]));
+}
+
+#[test]
+fn an_unknown_name_that_another_parameter_points_to_is_used_without_a_warning() {
+    let mut run = I();
+    run["adminPort"] = json!(9000);
+    let mut params = read_plain(J(), run);
+    assert_eq!(params.warnings().len(), 1);
+    assert_eq!(params.take_unknown("adminPort"), Some(json!(9000)));
+    assert_eq!(params.warnings().len(), 0);
 }
 
 #[test]

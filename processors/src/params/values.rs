@@ -6,6 +6,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::{
+    flatten::Unknown,
     mask,
     problem::{Problem, Problems},
     table::{Field, Home, Table},
@@ -26,6 +27,8 @@ pub struct Params {
     pub(super) table: &'static Table,
     pub(super) values: BTreeMap<&'static str, (Value, Origin)>,
     pub(super) problems: Vec<Problem>,
+    /// Strongest layer first.
+    pub(super) unknown: Vec<Unknown>,
     pub(super) warnings: Vec<String>,
 }
 
@@ -132,8 +135,17 @@ impl Params {
     }
 
     /// Unknown names and other things to say, that do not stop a run.
-    pub fn warnings(&self) -> &[String] {
-        &self.warnings
+    pub fn warnings(&self) -> Vec<String> {
+        self.unknown.iter().filter_map(|unknown| unknown.warning.clone()).chain(self.warnings.iter().cloned()).collect()
+    }
+
+    /// The value of a name that is in no table but that another parameter points to (`healthCheck.portKey`). It is used
+    /// from here on, so nothing is said about it.
+    pub fn take_unknown(&mut self, name: &str) -> Option<Value> {
+        let at = self.unknown.iter().position(|unknown| unknown.name == name)?;
+        let value = self.unknown[at].value.clone();
+        self.unknown.retain(|unknown| unknown.name != name);
+        Some(value)
     }
 
     /// Everything that is wrong so far.
@@ -148,15 +160,17 @@ impl Params {
     pub fn masked(&self) -> Value {
         let mut root = Map::new();
         for (name, (value, _)) in &self.values {
-            let mut place = &mut root;
-            let mut parts: Vec<&str> = name.split('.').collect();
-            let last = parts.pop().unwrap_or(name);
-            for part in parts {
-                let next = place.entry(part).or_insert_with(|| Value::Object(Map::new()));
-                let Value::Object(next) = next else { unreachable!("a table has no field that is also a group") };
-                place = next;
+            match name.split_once('.').filter(|(group, _)| self.table.field(group).is_none()) {
+                Some((group, rest)) => {
+                    let group = root.entry(group).or_insert_with(|| Value::Object(Map::new()));
+                    if let Value::Object(group) = group {
+                        group.insert(rest.to_owned(), value.clone());
+                    }
+                }
+                None => {
+                    root.insert((*name).to_owned(), value.clone());
+                }
             }
-            place.insert(last.to_owned(), value.clone());
         }
         mask::json(&Value::Object(root))
     }
