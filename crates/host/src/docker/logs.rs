@@ -1,0 +1,380 @@
+//! The log of a container: line by line, from any line on, through outages of the engine.
+//!
+//! A position is the number of a line, counted from the container's start, because that is the only thing that identifies a
+//! line for certain: the time stamps of standard output and standard error are taken apart from each other, and a
+//! clock that is set back makes them run backwards. The engine's log has no rotation here ([`super::ContainerSpec`]), so
+//! counting again from its first line always gives the same numbers. Reading it again costs the engine about a second per
+//! 100 MB, and only after a restart or an outage.
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use bollard::container::LogOutput;
+use bollard::query_parameters::LogsOptions;
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+
+use super::client::Docker;
+use super::container::short;
+use super::error::DockerError;
+use super::state::ContainerPhase;
+
+/// A longer line is handed out in parts of this size.
+const LONGEST_LINE: usize = 1 << 20;
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// Which of the two output streams a line came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutputStream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// A line of a container's output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogLine {
+    /// 1 for the first line of the container, and so on; give it to [`Docker::logs`] to go on behind this line.
+    pub number: u64,
+    /// When the engine read its beginning, nanoseconds since 1970.
+    pub time_ns: i64,
+    /// Where it was written to.
+    pub stream: OutputStream,
+    /// The line without its line feed.
+    pub bytes: Bytes,
+    /// The line goes on in the next part of the same stream: it is longer than 1 MiB.
+    pub continues: bool,
+}
+
+/// The lines of a container, in the order in which the engine stored them.
+pub struct LogStream {
+    docker: Docker,
+    id: String,
+    delivered: u64,
+    pass: Option<Pass>,
+    pause: Duration,
+    /// Everything was delivered.
+    done: bool,
+}
+
+/// One reading of the log from its first line.
+struct Pass {
+    frames: Pin<Box<dyn Stream<Item = Result<LogOutput, bollard::errors::Error>> + Send>>,
+    assembler: Assembler,
+    /// The container had ended before this pass began, so that the pass sees its whole log.
+    last: bool,
+    /// Lines that the assembler has finished and that were not handed out yet.
+    ready: std::collections::VecDeque<LogLine>,
+}
+
+impl Docker {
+    /// The lines behind line number `after` (0 = all), then the ones to come, until the container has ended.
+    pub fn logs(&self, id: &str, after: u64) -> LogStream {
+        LogStream {
+            docker: self.clone(),
+            id: id.to_owned(),
+            delivered: after,
+            pass: None,
+            pause: FIRST_PAUSE,
+            done: false,
+        }
+    }
+}
+
+impl LogStream {
+    /// The next line; `None` when the container has ended and every line was handed out.
+    ///
+    /// A lost engine is waited for, without a limit of its own. Safe to cancel: no line is lost.
+    ///
+    /// # Errors
+    /// [`DockerError::NotFound`] if the container was removed, [`DockerError::Refused`] if the engine will not read its log.
+    pub async fn next(&mut self) -> Result<Option<LogLine>, DockerError> {
+        loop {
+            if self.done {
+                return Ok(None);
+            }
+            if self.pass.is_none() {
+                self.pass = Some(self.open(false)?);
+            }
+            let Some(pass) = self.pass.as_mut() else {
+                continue;
+            };
+            if let Some(line) = pass.ready.pop_front() {
+                if line.number <= self.delivered {
+                    continue;
+                }
+                self.delivered = line.number;
+                self.pause = FIRST_PAUSE;
+                return Ok(Some(line));
+            }
+            match pass.frames.next().await {
+                Some(Ok(frame)) => pass.assembler.push(frame, &mut pass.ready),
+                Some(Err(error)) => {
+                    let error = self.docker.fail(&self.doing(), error);
+                    // The engine also ends a log in the midst of a line of its file when it goes down.
+                    if !error.is_unavailable() {
+                        return Err(error);
+                    }
+                    tracing::debug!(container = short(&self.id), %error, "log connection lost");
+                    self.again().await;
+                }
+                None if pass.last => {
+                    pass.assembler.finish(&mut pass.ready);
+                    // What is left is at most one part of a line per stream.
+                    let rest: Vec<LogLine> = pass
+                        .ready
+                        .drain(..)
+                        .filter(|l| l.number > self.delivered)
+                        .collect();
+                    if rest.is_empty() {
+                        self.done = true;
+                    } else {
+                        pass.ready.extend(rest);
+                        pass.frames = Box::pin(futures_util::stream::empty());
+                    }
+                }
+                None => self.after_end().await?,
+            }
+        }
+    }
+
+    /// The number of the last line handed out.
+    pub fn delivered(&self) -> u64 {
+        self.delivered
+    }
+
+    /// The log ended: because the container did, or only the connection.
+    async fn after_end(&mut self) -> Result<(), DockerError> {
+        match self.docker.inspect(&self.id).await {
+            Ok(info) if info.phase == ContainerPhase::Exited => {
+                // It may have written between the last frame and its end: read once more, now that nothing can be added.
+                self.pass = Some(self.open(true)?);
+            }
+            Ok(_) => self.again().await,
+            Err(error) if error.is_unavailable() => self.again().await,
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    async fn again(&mut self) {
+        tokio::time::sleep(self.pause).await;
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        self.pass = None;
+    }
+
+    fn open(&self, last: bool) -> Result<Pass, DockerError> {
+        let options = LogsOptions {
+            follow: !last,
+            stdout: true,
+            stderr: true,
+            timestamps: true,
+            ..LogsOptions::default()
+        };
+        let frames: Pin<Box<dyn Stream<Item = _> + Send>> = match self.docker.client(&self.doing())
+        {
+            Ok(client) => Box::pin(client.logs(&self.id, Some(options))),
+            // No engine: an empty pass, behind which the container is inspected and the pass repeated.
+            Err(error) if error.is_unavailable() => Box::pin(futures_util::stream::empty()),
+            Err(error) => return Err(error),
+        };
+        Ok(Pass {
+            frames,
+            assembler: Assembler::default(),
+            last,
+            ready: std::collections::VecDeque::new(),
+        })
+    }
+
+    fn doing(&self) -> String {
+        format!("read the log of container `{}`", short(&self.id))
+    }
+}
+
+/// Makes lines of the engine's frames: a frame is a line or, above 16 KiB, a part of one. The same frames always give the
+/// same lines with the same numbers.
+#[derive(Default)]
+struct Assembler {
+    lines: u64,
+    open: [Option<OpenLine>; 2],
+}
+
+struct OpenLine {
+    time_ns: i64,
+    bytes: Vec<u8>,
+}
+
+impl Assembler {
+    fn push(&mut self, frame: LogOutput, ready: &mut std::collections::VecDeque<LogLine>) {
+        let stream = match frame {
+            LogOutput::StdErr { .. } => OutputStream::Stderr,
+            LogOutput::StdOut { .. } | LogOutput::StdIn { .. } | LogOutput::Console { .. } => {
+                OutputStream::Stdout
+            }
+        };
+        let (time_ns, text) = split_time(frame.into_bytes());
+        let (text, complete) = match text.strip_suffix(b"\n") {
+            Some(line) => (text.slice(..line.len()), true),
+            None => (text, false),
+        };
+        let open = &mut self.open[stream as usize];
+        if complete && open.is_none() && text.len() <= LONGEST_LINE {
+            self.lines += 1;
+            ready.push_back(LogLine {
+                number: self.lines,
+                time_ns,
+                stream,
+                bytes: text,
+                continues: false,
+            });
+            return;
+        }
+        let line = open.get_or_insert_with(|| OpenLine {
+            time_ns,
+            bytes: Vec::new(),
+        });
+        line.bytes.extend_from_slice(&text);
+        while line.bytes.len() > LONGEST_LINE {
+            let rest = line.bytes.split_off(LONGEST_LINE);
+            let part = std::mem::replace(&mut line.bytes, rest);
+            self.lines += 1;
+            let (number, time_ns) = (self.lines, line.time_ns);
+            ready.push_back(LogLine {
+                number,
+                time_ns,
+                stream,
+                bytes: part.into(),
+                continues: true,
+            });
+        }
+        if complete {
+            self.close(stream, ready);
+        }
+    }
+
+    /// No further frame will come: a line without its end is a line.
+    fn finish(&mut self, ready: &mut std::collections::VecDeque<LogLine>) {
+        self.close(OutputStream::Stdout, ready);
+        self.close(OutputStream::Stderr, ready);
+    }
+
+    fn close(&mut self, stream: OutputStream, ready: &mut std::collections::VecDeque<LogLine>) {
+        if let Some(OpenLine { time_ns, bytes }) = self.open[stream as usize].take() {
+            self.lines += 1;
+            ready.push_back(LogLine {
+                number: self.lines,
+                time_ns,
+                stream,
+                bytes: bytes.into(),
+                continues: false,
+            });
+        }
+    }
+}
+
+/// Takes the engine's time stamp off the front: `2025-11-23T10:00:00.000000001Z text`.
+fn split_time(frame: Bytes) -> (i64, Bytes) {
+    let parsed = frame
+        .iter()
+        .take(40)
+        .position(|b| *b == b' ')
+        .and_then(|end| {
+            let time: jiff::Timestamp = std::str::from_utf8(&frame[..end]).ok()?.parse().ok()?;
+            Some((i64::try_from(time.as_nanosecond()).ok()?, end + 1))
+        });
+    match parsed {
+        Some((time_ns, start)) => (time_ns, frame.slice(start..)),
+        None => (0, frame),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::VecDeque;
+
+    fn out(text: &str) -> LogOutput {
+        LogOutput::StdOut {
+            message: Bytes::from(format!("2025-11-23T10:00:00.000000001Z {text}")),
+        }
+    }
+
+    fn err(text: &str) -> LogOutput {
+        LogOutput::StdErr {
+            message: Bytes::from(format!("2025-11-23T10:00:00.000000002Z {text}")),
+        }
+    }
+
+    fn lines(
+        frames: impl IntoIterator<Item = LogOutput>,
+    ) -> Vec<(u64, OutputStream, String, bool)> {
+        let (mut assembler, mut ready) = (Assembler::default(), VecDeque::new());
+        for frame in frames {
+            assembler.push(frame, &mut ready);
+        }
+        assembler.finish(&mut ready);
+        ready
+            .into_iter()
+            .map(|l| {
+                (
+                    l.number,
+                    l.stream,
+                    String::from_utf8_lossy(&l.bytes).into_owned(),
+                    l.continues,
+                )
+            })
+            .collect()
+    }
+
+    #[test]
+    fn parts_of_a_long_line_are_joined_although_the_other_stream_comes_in_between() {
+        use OutputStream::{Stderr, Stdout};
+        let got = lines([
+            out("aaa"),
+            err("warn\n"),
+            out("bbb"),
+            out("ccc\n"),
+            out("\n"),
+        ]);
+        assert_eq!(
+            got,
+            [
+                (1, Stderr, "warn".into(), false),
+                (2, Stdout, "aaabbbccc".into(), false),
+                (3, Stdout, String::new(), false)
+            ]
+        );
+    }
+
+    #[test]
+    fn a_line_without_end_is_a_line_once_nothing_more_can_come() {
+        assert_eq!(
+            lines([out("last words")]),
+            [(1, OutputStream::Stdout, "last words".into(), false)]
+        );
+    }
+
+    #[test]
+    fn an_endless_line_is_handed_out_in_parts_and_memory_stays_bounded() {
+        let part = "x".repeat(16 * 1024);
+        let mut frames: Vec<LogOutput> = (0..65).map(|_| out(&part)).collect();
+        frames.push(out("end\n"));
+        let got = lines(frames);
+        assert_eq!(
+            got.iter().map(|l| l.2.len()).collect::<Vec<_>>(),
+            [LONGEST_LINE, 16 * 1024 + 3]
+        );
+        assert_eq!(got.iter().map(|l| l.3).collect::<Vec<_>>(), [true, false]);
+    }
+
+    #[test]
+    fn the_time_stamp_is_nanoseconds_and_text_without_one_is_kept_whole() {
+        let (time, text) = split_time(Bytes::from_static(
+            b"1970-01-01T00:00:01.000000002Z  two spaces\n",
+        ));
+        assert_eq!((time, &text[..]), (1_000_000_002, &b" two spaces\n"[..]));
+        assert_eq!(split_time(Bytes::from_static(b"no time here")).0, 0);
+    }
+}

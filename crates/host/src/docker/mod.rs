@@ -1,0 +1,25 @@
+//! The container engine, through its HTTP API (bollard).
+//!
+//! Nothing here decides what an ending means: calls return facts, and a fact that could not be had is an
+//! [`DockerError::Unavailable`] ("unknown"), never a verdict.
+
+mod client;
+mod container;
+mod error;
+mod exec;
+mod image;
+mod logs;
+mod spec;
+mod state;
+mod stats;
+mod wait;
+
+pub use client::{Docker, EngineInfo};
+pub use error::{DockerError, PullError};
+pub use exec::ExecOutcome;
+pub use image::{ImageInfo, PullPolicy, RegistryAuth};
+pub use logs::{LogLine, LogStream, OutputStream};
+pub use spec::{ContainerSpec, Mount, Network, PortPublish, Ulimit};
+pub use state::{ContainerInfo, ContainerPhase, PublishedPort};
+pub use stats::ContainerStats;
+pub use wait::EngineNotice;
