@@ -51,9 +51,8 @@ impl Draft {
         }
     }
 
-    /// Takes back what was added since; the count of the producer's lines stays as it is at the point.
-    pub(crate) fn restore(&mut self, saved: Saved) {
-        self.producer_lines -= (self.begins.len() - saved.begins) as u64;
+    /// Takes back what was added since; the producer's lines stay counted.
+    pub(crate) fn restore(&mut self, saved: &Saved) {
         self.buffer.truncate(saved.buffer);
         self.begins.truncate(saved.begins);
         self.positions.truncate(saved.positions);
@@ -88,7 +87,7 @@ impl Draft {
         }
         self.log_time_ms = Some(log_time_ms);
         if let Some(position) = position {
-            self.positions.push((source, position));
+            self.positions.push((source.into_owned(), position));
         }
         lines
     }
@@ -123,7 +122,7 @@ impl Draft {
         self.log_time_ms
     }
 
-    /// Lines of producers in the draft, notes about the log itself not counted.
+    /// Lines that producers wanted in the draft, those that did not fit included, notes about the log itself not.
     pub(crate) fn producer_lines(&self) -> u64 {
         self.producer_lines
     }

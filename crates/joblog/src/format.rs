@@ -11,8 +11,11 @@
 //! that the text goes on in the next line, and a text that does not end so at the end of the file was cut by a kill and
 //! is taken back at the next opening.
 
+use std::borrow::Cow;
+
 use crate::{
     line::{Level, Line, Position, decode_line},
+    split::is_break,
     time,
 };
 
@@ -47,21 +50,21 @@ impl Mark {
     }
 
     pub(crate) fn write(&self, out: &mut Vec<u8>, now_ms: i64) {
-        let words = match self {
+        let (name, value) = match self {
             Self::Header(version, id) => {
                 out.extend_from_slice(format!("{MAGIC} {version} {id}\n").as_bytes());
                 return;
             }
             Self::Closed(status) => ("#closed", flat(status)),
-            Self::Reopened => ("#reopened", String::new()),
-            Self::Dropped(lines) => ("#dropped", lines.to_string()),
+            Self::Reopened => ("#reopened", Cow::Borrowed("")),
+            Self::Dropped(lines) => ("#dropped", Cow::Owned(lines.to_string())),
             Self::Unknown => return,
         };
-        out.extend_from_slice(words.0.as_bytes());
+        out.extend_from_slice(name.as_bytes());
         out.push(b'\t');
         time::write(out, time::clamp(now_ms));
         out.push(b'\t');
-        out.extend_from_slice(words.1.as_bytes());
+        out.extend_from_slice(value.as_bytes());
         out.push(b'\n');
     }
 
@@ -213,8 +216,9 @@ pub(crate) fn read_line(bytes: &[u8], index: u64, before_ms: i64) -> Line {
 }
 
 /// A word for a field: what would end the field or the line becomes a blank.
-pub(crate) fn flat(word: &str) -> String {
-    word.chars().map(|c| if c == '\t' || crate::split::is_break(c) { ' ' } else { c }).collect()
+pub(crate) fn flat(word: &str) -> Cow<'_, str> {
+    let ends = |c| c == '\t' || is_break(c);
+    if word.contains(ends) { Cow::Owned(word.replace(ends, " ")) } else { Cow::Borrowed(word) }
 }
 
 fn number(out: &mut Vec<u8>, mut n: u64) {

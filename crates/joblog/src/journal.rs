@@ -15,7 +15,7 @@ use crate::{
     draft::Draft,
     format::{Mark, flat},
     index::SparseIndex,
-    journals::{Clock, Limits},
+    journals::{AGENT, Clock, Limits},
     line::{Entry, Level, Line, Position},
     loss::Loss,
     medium::{Handles, Medium},
@@ -53,6 +53,8 @@ struct State {
     log_time_ms: i64,
     positions: HashMap<String, Position>,
     closed: Option<String>,
+    /// A line was dropped at the limit: later ones are too, even shorter ones that would fit.
+    full: bool,
     loss: Loss,
     draft: Draft,
 }
@@ -96,6 +98,7 @@ impl Journal {
             log_time_ms: scan.log_time_ms,
             positions: scan.positions,
             closed: scan.closed,
+            full: false,
             loss: Loss::found(scan.dropped),
             draft: Draft::default(),
         };
@@ -177,7 +180,7 @@ impl Journal {
 
     /// The position of the last line of a source, also of what a former process wrote. Resume behind it.
     pub fn last_position(&self, source: &str) -> Option<Position> {
-        self.state.lock().positions.get(flat(source).as_str()).copied()
+        self.state.lock().positions.get(flat(source).as_ref()).copied()
     }
 
     /// Reads lines from an index on: at most `max_lines`, and as many as `max_bytes` hold but at least one. Empty if
@@ -252,7 +255,7 @@ impl Journal {
                 tracing::warn!(instance = self.instance_id, status, error = %e, "failed to mark a job's log as closed");
             }
         }
-        state.closed = Some(flat(status));
+        state.closed = Some(flat(status).into_owned());
         state.medium.rest();
         self.publish(&state);
     }
@@ -272,27 +275,31 @@ impl Journal {
         if let Some(text) = &unwritten {
             self.note(state, Level::Warn, text);
         }
-        let dropped_before = state.loss.dropped_at_limit();
-        let mut dropped_now = 0;
+        let mut dropped = 0;
         for entry in entries {
             let before = state.draft.save();
             let last = state.last_log_time();
             let lines = state.draft.entry(entry, now, last, self.limits.line());
-            if state.end + state.draft.bytes() > self.limits.bytes_for(entry.source) {
-                state.draft.restore(before);
-                dropped_now += lines;
+            let full = (state.full && entry.source != AGENT)
+                || state.end + state.draft.bytes() > self.limits.bytes_for(entry.source);
+            if full {
+                state.draft.restore(&before);
+                dropped += lines;
+                state.full = true;
             }
         }
-        if dropped_now > 0 {
-            // Told after what still fits, in front of what does not.
-            if let Some(text) = state.loss.at_limit(dropped_now, self.limits.max_bytes_per_journal) {
+        if dropped > 0 {
+            if let Some(text) = state.loss.limit_line(self.limits.max_bytes_per_journal) {
                 self.note(state, Level::Warn, &text);
             }
-            if let Some(dropped) = state.loss.count_to_keep(dropped_before) {
-                state.draft.mark(&Mark::Dropped(dropped), now);
+            if let Some(count) = state.loss.count_to_keep(dropped) {
+                state.draft.mark(&Mark::Dropped(count), now);
             }
         }
         state.commit(&self.path)?;
+        if dropped > 0 {
+            state.loss.at_limit(dropped);
+        }
         if unwritten.is_some() {
             state.loss.unwritten_told();
         }
@@ -302,7 +309,7 @@ impl Journal {
 
     /// Drafts a line about the log itself.
     fn note(&self, state: &mut State, level: Level, text: &str) {
-        let entry = Entry { level, source: crate::journals::AGENT, text, position: None };
+        let entry = Entry { level, source: AGENT, text, position: None };
         let last = state.last_log_time();
         state.draft.note(&entry, self.clock.now_ms(), last, self.limits.line());
     }

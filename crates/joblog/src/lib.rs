@@ -21,6 +21,7 @@
 
 mod cursors;
 mod draft;
+mod follow;
 mod format;
 mod index;
 mod journal;
@@ -28,15 +29,20 @@ mod journals;
 mod line;
 mod loss;
 mod medium;
+mod pump;
 mod read;
 mod scan;
 mod sink;
 mod split;
+mod tail;
 mod time;
 
 pub use cursors::{Cursors, MIGRATIONS};
+pub use follow::{Followed, follow};
 pub use journal::{Journal, JournalState};
 pub use journals::{Journals, Limits};
 pub use line::{Entry, Level, Line, Position, UnknownLevel, decode_line};
+pub use pump::{OnRefused, Pump, PumpOptions, PumpState};
 pub use sink::{Sink, SinkError};
 pub use split::{LineSplitter, Piece, split_lines};
+pub use tail::{Resumed, Tail, TailLine, file_id};

@@ -22,10 +22,9 @@ impl Loss {
         Self { at_limit: dropped, limit_told: dropped > 0, inexact: dropped > 0, ..Self::default() }
     }
 
-    /// Counts lines dropped at the limit. Gives the line to write if it is the first time.
-    pub(crate) fn at_limit(&mut self, lines: u64, limit: u64) -> Option<String> {
-        self.at_limit += lines;
-        (!std::mem::replace(&mut self.limit_told, true)).then(|| {
+    /// The line to write before the first line is dropped at the limit.
+    pub(crate) fn limit_line(&self, limit: u64) -> Option<String> {
+        (!self.limit_told).then(|| {
             format!(
                 "this log has reached its limit of {limit} bytes on disk; further lines are dropped and counted, only \
                  the agent's own are kept"
@@ -33,9 +32,16 @@ impl Loss {
         })
     }
 
-    /// Whether the count has reached a power of two since `before` lines and should be made durable.
-    pub(crate) fn count_to_keep(&self, before: u64) -> Option<u64> {
-        (self.at_limit > before && (before == 0 || self.at_limit.ilog2() > before.ilog2())).then_some(self.at_limit)
+    /// The new count, if `more` lines bring it to a further power of two: so often it is made durable.
+    pub(crate) fn count_to_keep(&self, more: u64) -> Option<u64> {
+        let after = self.at_limit + more;
+        (more > 0 && (self.at_limit == 0 || after.ilog2() > self.at_limit.ilog2())).then_some(after)
+    }
+
+    /// Counts lines dropped at the limit; [`Loss::limit_line`] is on the disk.
+    pub(crate) fn at_limit(&mut self, lines: u64) {
+        self.at_limit += lines;
+        self.limit_told = true;
     }
 
     pub(crate) fn dropped_at_limit(&self) -> u64 {

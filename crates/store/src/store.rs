@@ -71,7 +71,7 @@ impl Store {
         let own = path.to_owned();
         let writer = std::thread::Builder::new()
             .name("store-writer".to_owned())
-            .spawn(move || writer::work(conn, &own, &work))
+            .spawn(move || writer::work(&conn, &own, &work))
             .map_err(|source| StoreError::Thread { path: path.to_owned(), source })?;
         let inner =
             Inner { path: path.to_owned(), queue: Some(queue), writer: Some(writer), readers };

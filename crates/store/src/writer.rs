@@ -3,7 +3,7 @@
 use std::{
     any::Any,
     panic::{AssertUnwindSafe, catch_unwind},
-    path::{Path, PathBuf},
+    path::Path,
     sync::mpsc::{Receiver, RecvError},
 };
 
@@ -69,7 +69,7 @@ where
 }
 
 /// Works until every sender is gone.
-pub(crate) fn work(conn: Connection, path: &PathBuf, queue: &Receiver<Box<dyn Work>>) {
+pub(crate) fn work(conn: &Connection, path: &Path, queue: &Receiver<Box<dyn Work>>) {
     loop {
         let first = match queue.recv() {
             Ok(first) => first,
@@ -82,7 +82,7 @@ pub(crate) fn work(conn: Connection, path: &PathBuf, queue: &Receiver<Box<dyn Wo
                 Err(_) => break,
             }
         }
-        commit_group(&conn, path, &mut group);
+        commit_group(conn, path, &mut group);
         for op in group {
             op.answer();
         }
