@@ -30,7 +30,7 @@ mod run;
 mod score;
 mod sink;
 mod sse;
-//stub
+pub mod stub;
 mod summary;
 
 pub use arrival::Schedule;

@@ -16,8 +16,7 @@ pub(super) async fn read(mut response: Response, generates: bool, clock: &Clock,
     let result = body(&mut response).await;
     seen.end_us = Some(clock.now_us());
     let body = result?;
-    let value: Value = serde_json::from_slice(&body)
-        .map_err(|error| malformed(&format!("the body is not JSON ({error})"), &String::from_utf8_lossy(&body)))?;
+    let value: Value = serde_json::from_slice(&body).map_err(|error| not_json(&error, &body))?;
     if let Some(error) = in_band_error(&value) {
         return Err(error);
     }
@@ -37,6 +36,14 @@ pub(super) async fn read(mut response: Response, generates: bool, clock: &Clock,
         _ => false,
     };
     if !data.is_empty() && data.iter().all(filled) { Ok(()) } else { Err(empty("a vector")) }
+}
+
+/// A body that is JSON as far as it goes was cut, even if the connection ended cleanly.
+fn not_json(error: &serde_json::Error, body: &[u8]) -> Failure {
+    if error.is_eof() && !body.is_empty() {
+        return Failure::new(ErrorClass::Truncated, format!("the answer broke off after {} bytes: {error}", body.len()));
+    }
+    malformed(&format!("the body is not JSON ({error})"), &String::from_utf8_lossy(body))
 }
 
 async fn body(response: &mut Response) -> Result<Vec<u8>, Failure> {
