@@ -55,7 +55,7 @@ impl Client {
             .user_agent(concat!("testrig/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| chain(&error))?;
-        let url = endpoint(&plan.base_url, plan.scenario)?;
+        let url = endpoint(&plan.base_url, plan.scenario.path())?;
         let client = Self { http, url, api_key: plan.api_key.clone(), headers: plan.headers.clone() };
         // Built once on purpose: a header that cannot be sent is a mistake of the plan, not the failure of a request.
         client.request("check", Bytes::new()).build().map_err(|error| chain(&error))?;
@@ -93,12 +93,35 @@ impl Client {
     }
 }
 
+/// The first model that the service of `plan` lists at `/v1/models`.
+///
+/// # Errors
+/// A text that says what was asked and what came.
+pub(crate) async fn first_model(plan: &LoadPlan) -> Result<String, String> {
+    let client = Client::build(plan)?;
+    let url = endpoint(&plan.base_url, "models")?;
+    let hint = "give the model's name";
+    let mut request = client.http.get(url.clone()).timeout(CONNECT_TIMEOUT);
+    if let Some(key) = &plan.api_key {
+        request = request.bearer_auth(key);
+    }
+    let asked = format!("failed to ask {url} for a model");
+    let response = request.send().await.map_err(|error| format!("{asked}: {}; {hint}", chain(&error)))?;
+    let status = response.status();
+    if !status.is_success() {
+        return Err(format!("{asked}: HTTP status {}; {hint}", status.as_u16()));
+    }
+    let list: Value = response.json().await.map_err(|error| format!("{asked}: {}; {hint}", chain(&error)))?;
+    let model = list.pointer("/data/0/id").and_then(Value::as_str);
+    model.map(str::to_owned).ok_or_else(|| format!("{asked}: the answer lists none; {hint}"))
+}
+
 /// The address that is called: `/v1` is added unless the path ends with it.
-fn endpoint(base: &str, scenario: Scenario) -> Result<reqwest::Url, String> {
+fn endpoint(base: &str, call: &str) -> Result<reqwest::Url, String> {
     let mut url = reqwest::Url::parse(base).map_err(|error| format!("`{base}` is no address: {error}"))?;
     let path = url.path().trim_end_matches('/').to_owned();
     let version = if path.ends_with("/v1") { "" } else { "/v1" };
-    url.set_path(&format!("{path}{version}/{}", scenario.path()));
+    url.set_path(&format!("{path}{version}/{call}"));
     Ok(url)
 }
 

@@ -17,7 +17,7 @@
 //! - Rates are over the time from the first due request to the last send or end of the measured requests.
 
 mod arrival;
-//cli
+pub mod cli;
 mod client;
 mod clock;
 pub mod dataset;
