@@ -76,8 +76,9 @@ cached_build() {
   # What a killed build left: only the holder of the lock may know that nobody uses it.
   rm -rf "$RIG_CACHE/tmp/$key."*
   tmp=$(mktemp -d "$RIG_CACHE/tmp/$key.XXXXXX")
+  # In the background: a build leaves ten thousands of files, and nobody waits for their end.
   # shellcheck disable=SC2064
-  trap "rm -rf '$tmp'" EXIT
+  trap "rm -rf '$tmp' >/dev/null 2>&1 9>&- &" EXIT
   begin=$(now_ms)
   log "building $key"
   mkdir "$tmp/out" "$tmp/work"
