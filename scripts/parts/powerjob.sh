@@ -11,7 +11,7 @@
 source "$(dirname "${BASH_SOURCE[0]}")/../lib/common.sh"
 
 VERSION=4.3.9
-KEY=powerjob-server-$VERSION
+KEY=powerjob-server-$VERSION-unpacked
 
 java_is_new() { have java && [[ $(java -version 2>&1) =~ version\ \"([0-9]+) ]] && ((BASH_REMATCH[1] >= 11)); }
 
@@ -23,7 +23,9 @@ build() {
     -Dartifact="tech.powerjob:powerjob-server-starter:$VERSION:jar:exec"
   python3 -m zipfile -e "powerjob-server-starter-$VERSION-exec.jar" jar
   [[ -d jar/BOOT-INF/classes && -d jar/BOOT-INF/lib ]]
+  # META-INF holds the build information from which the server tells its version.
   mv jar/BOOT-INF/classes jar/BOOT-INF/lib "$out/"
+  mv jar/META-INF "$out/classes/"
 }
 
 install_all() {
