@@ -56,15 +56,30 @@ impl Client {
             .build()
             .map_err(|error| chain(&error))?;
         let url = endpoint(&plan.base_url, plan.scenario.path())?;
-        let client = Self { http, url, api_key: plan.api_key.clone(), headers: plan.headers.clone() };
+        let client = Self {
+            http,
+            url,
+            api_key: plan.api_key.clone(),
+            headers: plan.headers.clone(),
+        };
         // Built once on purpose: a header that cannot be sent is a mistake of the plan, not the failure of a request.
-        client.request("check", Bytes::new()).build().map_err(|error| chain(&error))?;
+        client
+            .request("check", Bytes::new())
+            .build()
+            .map_err(|error| chain(&error))?;
         Ok(client)
     }
 
     /// Sends one request and reads the answer to its end. `seen` has everything that was seen, also when this future is
     /// dropped on the way.
-    pub(crate) async fn exchange(&self, id: &str, body: Bytes, generates: bool, clock: &Clock, seen: &mut Observation) -> Result<(), Failure> {
+    pub(crate) async fn exchange(
+        &self,
+        id: &str,
+        body: Bytes,
+        generates: bool,
+        clock: &Clock,
+        seen: &mut Observation,
+    ) -> Result<(), Failure> {
         let request = self.request(id, body);
         seen.sent_us = Some(clock.now_us());
         let response = request.send().await.map_err(|error| send_failure(&error))?;
@@ -82,7 +97,11 @@ impl Client {
     }
 
     fn request(&self, id: &str, body: Bytes) -> reqwest::RequestBuilder {
-        let mut request = self.http.post(self.url.clone()).header(header::CONTENT_TYPE, "application/json").header("x-request-id", id);
+        let mut request = self
+            .http
+            .post(self.url.clone())
+            .header(header::CONTENT_TYPE, "application/json")
+            .header("x-request-id", id);
         if let Some(key) = &self.api_key {
             request = request.bearer_auth(key);
         }
@@ -106,19 +125,28 @@ pub(crate) async fn first_model(plan: &LoadPlan) -> Result<String, String> {
         request = request.bearer_auth(key);
     }
     let asked = format!("failed to ask {url} for a model");
-    let response = request.send().await.map_err(|error| format!("{asked}: {}; {hint}", chain(&error)))?;
+    let response = request
+        .send()
+        .await
+        .map_err(|error| format!("{asked}: {}; {hint}", chain(&error)))?;
     let status = response.status();
     if !status.is_success() {
         return Err(format!("{asked}: HTTP status {}; {hint}", status.as_u16()));
     }
-    let list: Value = response.json().await.map_err(|error| format!("{asked}: {}; {hint}", chain(&error)))?;
+    let list: Value = response
+        .json()
+        .await
+        .map_err(|error| format!("{asked}: {}; {hint}", chain(&error)))?;
     let model = list.pointer("/data/0/id").and_then(Value::as_str);
-    model.map(str::to_owned).ok_or_else(|| format!("{asked}: the answer lists none; {hint}"))
+    model
+        .map(str::to_owned)
+        .ok_or_else(|| format!("{asked}: the answer lists none; {hint}"))
 }
 
 /// The address that is called: `/v1` is added unless the path ends with it.
 fn endpoint(base: &str, call: &str) -> Result<reqwest::Url, String> {
-    let mut url = reqwest::Url::parse(base).map_err(|error| format!("`{base}` is no address: {error}"))?;
+    let mut url =
+        reqwest::Url::parse(base).map_err(|error| format!("`{base}` is no address: {error}"))?;
     let path = url.path().trim_end_matches('/').to_owned();
     let version = if path.ends_with("/v1") { "" } else { "/v1" };
     url.set_path(&format!("{path}{version}/{call}"));
@@ -148,16 +176,29 @@ pub(crate) fn body(plan: &LoadPlan, item: &Item) -> Bytes {
         }
     }
     body.extend(plan.extra.clone());
-    serde_json::to_vec(&body).expect("a JSON object is always JSON").into()
+    serde_json::to_vec(&body)
+        .expect("a JSON object is always JSON")
+        .into()
 }
 
 fn is_event_stream(response: &Response) -> bool {
-    let kind = response.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    kind.is_some_and(|kind| kind.trim_start().to_ascii_lowercase().starts_with("text/event-stream"))
+    let kind = response
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
+    kind.is_some_and(|kind| {
+        kind.trim_start()
+            .to_ascii_lowercase()
+            .starts_with("text/event-stream")
+    })
 }
 
 fn send_failure(error: &reqwest::Error) -> Failure {
-    let class = if error.is_connect() { ErrorClass::Connect } else { ErrorClass::Disconnected };
+    let class = if error.is_connect() {
+        ErrorClass::Connect
+    } else {
+        ErrorClass::Disconnected
+    };
     Failure::new(class, chain(error))
 }
 
@@ -174,7 +215,10 @@ async fn status_failure(status: u16, mut response: Response) -> Failure {
     // Half a text is as good as the whole one here.
     let _ = tokio::time::timeout(ERROR_BODY_TIMEOUT, read).await;
     let text = excerpt(String::from_utf8_lossy(&body).trim(), ERROR_EXCERPT);
-    Failure::new(ErrorClass::of_status(status), format!("HTTP status {status}: {text}"))
+    Failure::new(
+        ErrorClass::of_status(status),
+        format!("HTTP status {status}: {text}"),
+    )
 }
 
 #[cfg(test)]

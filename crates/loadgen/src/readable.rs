@@ -9,7 +9,13 @@ pub(crate) const ANSWER_EXCERPT: usize = 120;
 
 /// One line without line breaks.
 pub(crate) fn line(record: &Record, answer: &str) -> String {
-    let mut line = format!("{} {} {} item={}", time(record.start_unix_ms), record.id, record.phase.as_str(), one_line(&record.item));
+    let mut line = format!(
+        "{} {} {} item={}",
+        time(record.start_unix_ms),
+        record.id,
+        record.phase.as_str(),
+        one_line(&record.item)
+    );
     if record.ok {
         line.push_str(" ok");
     } else {
@@ -22,7 +28,10 @@ pub(crate) fn line(record: &Record, answer: &str) -> String {
     if let Some(reason) = &record.finish_reason {
         let _ = write!(line, " finish={}", one_line(reason));
     }
-    for (name, value) in [("prompt_tokens", record.prompt_tokens), ("completion_tokens", record.completion_tokens)] {
+    for (name, value) in [
+        ("prompt_tokens", record.prompt_tokens),
+        ("completion_tokens", record.completion_tokens),
+    ] {
         if let Some(value) = value {
             let _ = write!(line, " {name}={value}");
         }
@@ -54,7 +63,11 @@ pub(crate) fn line(record: &Record, answer: &str) -> String {
 fn time(unix_ms: i64) -> String {
     jiff::Timestamp::from_millisecond(unix_ms).map_or_else(
         |_| unix_ms.to_string(),
-        |time| time.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%dT%H:%M:%S%.3f%:z").to_string(),
+        |time| {
+            time.to_zoned(jiff::tz::TimeZone::system())
+                .strftime("%Y-%m-%dT%H:%M:%S%.3f%:z")
+                .to_string()
+        },
     )
 }
 
@@ -68,8 +81,13 @@ fn one_line(text: &str) -> String {
     if !text.contains(breaks) {
         return text.to_owned();
     }
-    text.chars().fold(String::with_capacity(text.len() + 8), |mut line, c| {
-        if breaks(c) { line.extend(c.escape_default()) } else { line.push(c) }
-        line
-    })
+    text.chars()
+        .fold(String::with_capacity(text.len() + 8), |mut line, c| {
+            if breaks(c) {
+                line.extend(c.escape_default())
+            } else {
+                line.push(c)
+            }
+            line
+        })
 }

@@ -24,13 +24,20 @@ impl Window {
     /// Whether `record` starts in the window.
     #[must_use]
     pub fn contains(&self, record: &Record) -> bool {
-        self.start_unix_ms.is_none_or(|start| start <= record.start_unix_ms)
-            && self.end_unix_ms.is_none_or(|end| record.start_unix_ms <= end)
+        self.start_unix_ms
+            .is_none_or(|start| start <= record.start_unix_ms)
+            && self
+                .end_unix_ms
+                .is_none_or(|end| record.start_unix_ms <= end)
     }
 }
 
 /// Adds up all records of `window`.
-pub fn summarize<R: Borrow<Record>>(records: impl IntoIterator<Item = R>, window: Window, slo: Slo) -> Summary {
+pub fn summarize<R: Borrow<Record>>(
+    records: impl IntoIterator<Item = R>,
+    window: Window,
+    slo: Slo,
+) -> Summary {
     let mut summarizer = Summarizer::new(window, slo);
     for record in records {
         summarizer.add(record.borrow());
@@ -95,8 +102,17 @@ impl Summarizer {
     /// For the records of `window`; `slo` says what goodput counts.
     #[must_use]
     pub fn new(window: Window, slo: Slo) -> Self {
-        let summary = Summary { good: slo.is_given().then_some(0), ..Summary::default() };
-        Self { window, slo, summary, timeline: Timeline::default(), score_sum: 0.0 }
+        let summary = Summary {
+            good: slo.is_given().then_some(0),
+            ..Summary::default()
+        };
+        Self {
+            window,
+            slo,
+            summary,
+            timeline: Timeline::default(),
+            score_sum: 0.0,
+        }
     }
 
     /// Adds a record, if it is in the window.
@@ -149,18 +165,23 @@ impl Summarizer {
         record.itl_us.iter().for_each(|gap| sum.itl.add_us(*gap));
         if let Some(e2el) = e2el {
             sum.e2el.add_us(e2el);
-            sum.e2el_from_intended.add_us(e2el + record.queue_us().unwrap_or(0));
+            sum.e2el_from_intended
+                .add_us(e2el + record.queue_us().unwrap_or(0));
         }
         if let Some(score) = &record.score {
             sum.scored += 1;
             self.score_sum += score.value;
         }
         if let Some(good) = &mut sum.good {
-            let meets = |limit: Option<f64>, value_ms: Option<f64>| limit.is_none_or(|limit| value_ms.is_some_and(|value| value <= limit));
+            let meets = |limit: Option<f64>, value_ms: Option<f64>| {
+                limit.is_none_or(|limit| value_ms.is_some_and(|value| value <= limit))
+            };
             let ms = |us: Option<u64>| us.map(|us| us as f64 / 1e3);
             // One token has no time per further token, so it cannot miss that objective.
-            let tpot_met = meets(self.slo.tpot_ms, tpot.map(|ns| ns as f64 / 1e6)) || record.completion_tokens == Some(1);
-            let met = meets(self.slo.ttft_ms, ms(ttft)) && tpot_met && meets(self.slo.e2el_ms, ms(e2el));
+            let tpot_met = meets(self.slo.tpot_ms, tpot.map(|ns| ns as f64 / 1e6))
+                || record.completion_tokens == Some(1);
+            let met =
+                meets(self.slo.ttft_ms, ms(ttft)) && tpot_met && meets(self.slo.e2el_ms, ms(e2el));
             *good += u64::from(met);
         }
     }
@@ -188,17 +209,28 @@ impl Timeline {
     const SAME_RUN_US: i64 = 2_000;
 
     fn add(&mut self, record: &Record, class: Option<ErrorClass>) {
-        let Some(start) = record.sent_us.or(record.intended_us) else { return };
+        let Some(start) = record.sent_us.or(record.intended_us) else {
+            return;
+        };
         let signed = |us: u64| i64::try_from(us).unwrap_or(i64::MAX / 2);
-        let origin = record.start_unix_ms.saturating_mul(1000).saturating_sub(signed(start));
+        let origin = record
+            .start_unix_ms
+            .saturating_mul(1000)
+            .saturating_sub(signed(start));
         let base = *self.origin_us.get_or_insert(origin);
         let shift = match origin - base {
             near if near.abs() < Self::SAME_RUN_US => 0,
             far => far,
         };
         let first = signed(record.intended_us.unwrap_or(start)) + shift;
-        let end = record.end_us.filter(|_| !matches!(class, Some(ErrorClass::Cancelled | ErrorClass::NotSent)));
-        let last = signed(end.or(record.sent_us).or(record.intended_us).unwrap_or(start)) + shift;
+        let end = record
+            .end_us
+            .filter(|_| !matches!(class, Some(ErrorClass::Cancelled | ErrorClass::NotSent)));
+        let last = signed(
+            end.or(record.sent_us)
+                .or(record.intended_us)
+                .unwrap_or(start),
+        ) + shift;
         self.span = Some(match self.span {
             None => (first, last),
             Some((low, high)) => (low.min(first), high.max(last)),

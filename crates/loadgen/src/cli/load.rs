@@ -124,7 +124,13 @@ pub async fn run_load(args: LoadArgs) -> ExitCode {
         plan.dataset.len()
     );
     let terminal = std::io::stderr().is_terminal();
-    let result = crate::run(plan, sink, move |progress| tell(&progress, terminal), stop.clone()).await;
+    let result = crate::run(
+        plan,
+        sink,
+        move |progress| tell(&progress, terminal),
+        stop.clone(),
+    )
+    .await;
     if terminal {
         eprintln!();
     }
@@ -136,7 +142,10 @@ pub async fn run_load(args: LoadArgs) -> ExitCode {
         }
     };
     if json {
-        println!("{}", serde_json::to_string(&summary).expect("a summary is always JSON"));
+        println!(
+            "{}",
+            serde_json::to_string(&summary).expect("a summary is always JSON")
+        );
     } else {
         print!("{}", table(&summary));
     }
@@ -155,7 +164,12 @@ type Problem = Box<dyn std::error::Error + Send + Sync>;
 async fn prepare(args: LoadArgs) -> Result<(LoadPlan, RecordSink), Problem> {
     let mut plan = LoadPlan::new(&args.url, args.model.as_deref().unwrap_or_default());
     plan.scenario = args.scenario;
-    plan.arrival = Arrival::choose(args.arrival.as_deref(), args.qps, args.concurrency, args.seed)?;
+    plan.arrival = Arrival::choose(
+        args.arrival.as_deref(),
+        args.qps,
+        args.concurrency,
+        args.seed,
+    )?;
     plan.warmup = args.warmup_seconds;
     plan.run = args.run_seconds;
     plan.max_requests = args.max_requests;
@@ -166,17 +180,34 @@ async fn prepare(args: LoadArgs) -> Result<(LoadPlan, RecordSink), Problem> {
     plan.streaming = !args.no_stream;
     plan.scorer = args.scorer;
     plan.headers = args.headers;
-    plan.tags = args.tags.into_iter().map(|(key, value)| (key, Value::String(value))).collect();
-    plan.extra = args.extra.map(|JsonObject(fields)| fields).unwrap_or_default();
-    plan.slo = Slo { ttft_ms: args.slo_ttft_ms, tpot_ms: args.slo_tpot_ms, e2el_ms: args.slo_e2el_ms };
+    plan.tags = args
+        .tags
+        .into_iter()
+        .map(|(key, value)| (key, Value::String(value)))
+        .collect();
+    plan.extra = args
+        .extra
+        .map(|JsonObject(fields)| fields)
+        .unwrap_or_default();
+    plan.slo = Slo {
+        ttft_ms: args.slo_ttft_ms,
+        tpot_ms: args.slo_tpot_ms,
+        e2el_ms: args.slo_e2el_ms,
+    };
     if let Some(path) = &args.dataset {
         plan.dataset = Dataset::load(path)?;
     }
     if let Some(path) = &args.api_key_file {
-        let text = std::fs::read_to_string(path).map_err(|error| format!("failed to read API key file `{}`: {error}", path.display()))?;
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            format!("failed to read API key file `{}`: {error}", path.display())
+        })?;
         let key = text.lines().next().unwrap_or_default().trim();
         if key.is_empty() {
-            return Err(format!("the first line of API key file `{}` is empty; accepted is the key", path.display()).into());
+            return Err(format!(
+                "the first line of API key file `{}` is empty; accepted is the key",
+                path.display()
+            )
+            .into());
         }
         plan.api_key = Some(key.to_owned());
     }
@@ -184,8 +215,11 @@ async fn prepare(args: LoadArgs) -> Result<(LoadPlan, RecordSink), Problem> {
         plan.model = crate::client::first_model(&plan).await?;
     }
     plan.check()?;
-    let Some(dir) = &args.out else { return Ok((plan, RecordSink::none())) };
-    std::fs::create_dir_all(dir).map_err(|error| format!("failed to create directory `{}`: {error}", dir.display()))?;
+    let Some(dir) = &args.out else {
+        return Ok((plan, RecordSink::none()));
+    };
+    std::fs::create_dir_all(dir)
+        .map_err(|error| format!("failed to create directory `{}`: {error}", dir.display()))?;
     let sink = RecordSink::in_dir(dir, plan.scenario);
     Ok((plan, sink))
 }
@@ -196,7 +230,9 @@ fn tell(progress: &Progress, terminal: bool) {
         (false, Phase::Warmup) => "warm-up",
         (false, _) => "load",
     };
-    let ttft = progress.ttft_ms.map_or_else(String::new, |ms| format!("  ttft {ms:.1} ms"));
+    let ttft = progress
+        .ttft_ms
+        .map_or_else(String::new, |ms| format!("  ttft {ms:.1} ms"));
     let line = format!(
         "{:>4.0}/{:.0} s {phase:<7} done {}  failed {}  in flight {}  {:.2} req/s  {:.0} tokens/s{ttft}",
         progress.elapsed.as_secs_f64(),
@@ -215,12 +251,17 @@ fn tell(progress: &Progress, terminal: bool) {
 }
 
 fn header(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once(':').ok_or_else(|| format!("`{text}` is not NAME:VALUE"))?;
+    let (name, value) = text
+        .split_once(':')
+        .ok_or_else(|| format!("`{text}` is not NAME:VALUE"))?;
     Ok((name.trim().to_owned(), value.trim().to_owned()))
 }
 
 fn tag(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').filter(|(key, _)| !key.is_empty()).ok_or_else(|| format!("`{text}` is not KEY=VALUE"))?;
+    let (key, value) = text
+        .split_once('=')
+        .filter(|(key, _)| !key.is_empty())
+        .ok_or_else(|| format!("`{text}` is not KEY=VALUE"))?;
     Ok((key.to_owned(), value.to_owned()))
 }
 

@@ -67,9 +67,13 @@ pub async fn run_stub(args: StubArgs) -> ExitCode {
     }
 }
 
-async fn serve_until_told(args: StubArgs) -> Result<ExitCode, Box<dyn std::error::Error + Send + Sync>> {
+async fn serve_until_told(
+    args: StubArgs,
+) -> Result<ExitCode, Box<dyn std::error::Error + Send + Sync>> {
     let faults = Faults::new(args.faults)?;
-    let listener = TcpListener::bind(&args.listen).await.map_err(|error| format!("failed to listen on `{}`: {error}", args.listen))?;
+    let listener = TcpListener::bind(&args.listen)
+        .await
+        .map_err(|error| format!("failed to listen on `{}`: {error}", args.listen))?;
     let stop = on_signal();
     let address = listener.local_addr()?;
     {

@@ -22,8 +22,12 @@ pub(super) async fn send_all(run: &Arc<Run>, concurrency: usize) {
 async fn worker(run: &Run) {
     while !run.abort.is_cancelled() && run.clock.elapsed() < run.sending() {
         let intended_us = run.clock.now_us();
-        let Some(number) = run.next_number(intended_us) else { return };
-        let Some(class) = run.perform(number, intended_us).await else { return };
+        let Some(number) = run.next_number(intended_us) else {
+            return;
+        };
+        let Some(class) = run.perform(number, intended_us).await else {
+            return;
+        };
         if class == Some(ErrorClass::Connect) {
             tokio::select! {
                 () = run.abort.cancelled() => return,

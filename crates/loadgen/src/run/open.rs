@@ -24,7 +24,9 @@ pub(super) async fn send_all(run: &Arc<Run>) {
             () = run.abort.cancelled() => break,
             () = tokio::time::sleep_until(run.clock.at(due)) => {}
         }
-        let Some(number) = run.next_number(intended_us) else { break };
+        let Some(number) = run.next_number(intended_us) else {
+            break;
+        };
         // A late send does not move the next due time: the delay stays visible in every request that it hits.
         match slot(run, &slots, end).await {
             Some(slot) => {

@@ -24,11 +24,19 @@ pub(super) struct Numbers {
 
 impl Numbers {
     pub(super) fn new(limit: Option<u64>) -> Self {
-        Self { next: AtomicU64::new(0), measured: AtomicU64::new(0), limit }
+        Self {
+            next: AtomicU64::new(0),
+            measured: AtomicU64::new(0),
+            limit,
+        }
     }
 
     fn take(&self, phase: Phase) -> Option<u64> {
-        if phase != Phase::Warmup && self.limit.is_some_and(|limit| self.measured.fetch_add(1, Ordering::Relaxed) >= limit) {
+        if phase != Phase::Warmup
+            && self
+                .limit
+                .is_some_and(|limit| self.measured.fetch_add(1, Ordering::Relaxed) >= limit)
+        {
             return None;
         }
         Some(self.next.fetch_add(1, Ordering::Relaxed))
@@ -42,11 +50,19 @@ impl Run {
     }
 
     pub(super) fn phase(&self, intended_us: u64) -> Phase {
-        if Duration::from_micros(intended_us) < self.plan.warmup { Phase::Warmup } else { Phase::Load }
+        if Duration::from_micros(intended_us) < self.plan.warmup {
+            Phase::Warmup
+        } else {
+            Phase::Load
+        }
     }
 
     /// Sends a request and records it. The class of its failure if it failed; the outer None when records cannot be kept.
-    pub(super) async fn perform(&self, number: u64, intended_us: u64) -> Option<Option<ErrorClass>> {
+    pub(super) async fn perform(
+        &self,
+        number: u64,
+        intended_us: u64,
+    ) -> Option<Option<ErrorClass>> {
         let item = self.plan.dataset.item(number);
         let mut record = self.record(number, intended_us);
         let body = client::body(&self.plan, item);
@@ -68,7 +84,10 @@ impl Run {
         }
         self.live.ended(&record);
         let class = record.error_class;
-        let entry = Entry { record, answer: excerpt(&answer, ANSWER_EXCERPT) };
+        let entry = Entry {
+            record,
+            answer: excerpt(&answer, ANSWER_EXCERPT),
+        };
         self.writer.write(entry).await.then_some(class)
     }
 
@@ -76,13 +95,27 @@ impl Run {
     pub(super) async fn not_sent(&self, number: u64, intended_us: u64) {
         let mut record = self.record(number, intended_us);
         record.error_class = Some(ErrorClass::NotSent);
-        record.error = Some(format!("all {} slots of the concurrency cap were busy until the run ended", self.plan.arrival.slots()));
+        record.error = Some(format!(
+            "all {} slots of the concurrency cap were busy until the run ended",
+            self.plan.arrival.slots()
+        ));
         self.live.not_sent();
         // A writer that has failed ends the run by itself.
-        let _ = self.writer.write(Entry { record, answer: String::new() }).await;
+        let _ = self
+            .writer
+            .write(Entry {
+                record,
+                answer: String::new(),
+            })
+            .await;
     }
 
-    async fn exchange(&self, id: &str, body: bytes::Bytes, seen: &mut Observation) -> Result<(), Failure> {
+    async fn exchange(
+        &self,
+        id: &str,
+        body: bytes::Bytes,
+        seen: &mut Observation,
+    ) -> Result<(), Failure> {
         let limit = self.plan.request_timeout;
         let generates = self.plan.scenario.generates();
         tokio::select! {
@@ -100,7 +133,10 @@ impl Run {
         if self.stop.is_cancelled() {
             "the run was stopped".to_owned()
         } else {
-            format!("still in flight {} s after the last request was due", self.plan.drain.as_secs_f64())
+            format!(
+                "still in flight {} s after the last request was due",
+                self.plan.drain.as_secs_f64()
+            )
         }
     }
 

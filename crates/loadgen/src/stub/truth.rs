@@ -60,10 +60,21 @@ impl TruthLog {
     pub(super) fn open(path: Option<&Path>) -> io::Result<Self> {
         let open = |path: &Path| {
             let file = OpenOptions::new().create(true).append(true).open(path);
-            file.map_err(|error| io::Error::new(error.kind(), format!("failed to open truth file `{}`: {error}", path.display())))
+            file.map_err(|error| {
+                io::Error::new(
+                    error.kind(),
+                    format!("failed to open truth file `{}`: {error}", path.display()),
+                )
+            })
         };
-        let file = path.map(open).transpose()?.map(|file| Arc::new(Mutex::new(file)));
-        Ok(Self { start: Instant::now(), file })
+        let file = path
+            .map(open)
+            .transpose()?
+            .map(|file| Arc::new(Mutex::new(file)));
+        Ok(Self {
+            start: Instant::now(),
+            file,
+        })
     }
 
     pub(super) fn now_us(&self) -> u64 {
@@ -90,7 +101,11 @@ impl TruthLog {
             fault: None,
             complete: false,
         };
-        OpenTruth { log: self.clone(), truth, ended: None }
+        OpenTruth {
+            log: self.clone(),
+            truth,
+            ended: None,
+        }
     }
 }
 
