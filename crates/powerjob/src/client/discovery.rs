@@ -1,0 +1,180 @@
+//! Which server owns the app: assert, acquire, hello, over several configured addresses of which some may be dead.
+
+use std::{
+    future::Future,
+    sync::atomic::{AtomicI64, Ordering},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use futures_util::stream::{FuturesUnordered, StreamExt};
+
+use super::{
+    ServerAddress,
+    web::{Web, WebError},
+};
+use crate::core::Owner;
+
+/// How long the first address is asked alone before the others are asked beside it.
+const HEAD_START: Duration = Duration::from_millis(1000);
+/// Tries per address in one round, and the pause between them.
+const TRIES: usize = 2;
+const PAUSE: Duration = Duration::from_millis(100);
+/// Longest round.
+const ROUND: Duration = Duration::from_secs(8);
+/// "No app id yet": ids start at 1.
+const UNKNOWN: i64 = -1;
+
+/// What a round found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Found {
+    pub(crate) owner: Owner,
+    /// This host's clock minus the server's, ms.
+    pub(crate) skew_ms: Option<i64>,
+}
+
+/// Finds the owner of one app.
+#[derive(Debug)]
+pub(crate) struct Discovery {
+    servers: Vec<ServerAddress>,
+    app: String,
+    web: Web,
+    app_id: AtomicI64,
+}
+
+impl Discovery {
+    pub(crate) fn new(servers: Vec<ServerAddress>, app: String, http: reqwest::Client) -> Self {
+        Self { servers, app, web: Web { http }, app_id: AtomicI64::new(UNKNOWN) }
+    }
+
+    /// One round.
+    ///
+    /// # Errors
+    /// What each server said, and what to do where that is known.
+    pub(crate) async fn run(&self, current: Option<&str>) -> Result<Found, String> {
+        tokio::time::timeout(ROUND, self.round(current)).await.unwrap_or_else(|_| {
+            Err(format!("no answer within {} s from {}", ROUND.as_secs(), list(&self.servers)))
+        })
+    }
+
+    async fn round(&self, current: Option<&str>) -> Result<Found, String> {
+        let order = self.order(current);
+        let app_id = match self.app_id.load(Ordering::Relaxed) {
+            UNKNOWN => {
+                let asked = self.first(&order, |server| self.web.assert(server, &self.app)).await;
+                let (_, id) = asked.map_err(|errors| self.explain_assert(&errors))?;
+                self.app_id.store(id, Ordering::Relaxed);
+                id
+            }
+            known => known,
+        };
+        let asked = self.first(&order, |server| self.web.acquire(server, app_id, current)).await;
+        let (server, transport) = asked.map_err(|errors| {
+            if errors.iter().any(|e| matches!(e, WebError::Refused(text) if text.contains("is not registered"))) {
+                // The server's database may be another one now: ask for the id anew in the next round.
+                self.app_id.store(UNKNOWN, Ordering::Relaxed);
+            }
+            join(&errors)
+        })?;
+        Ok(self.meet(server, transport, app_id).await)
+    }
+
+    /// Asks the owner when it was born and what its clock says. An owner whose web port does not answer is no failure.
+    async fn meet(&self, asked: &ServerAddress, transport: String, app_id: i64) -> Found {
+        let owner_host = host_of(&transport);
+        let configured = self.servers.iter().find(|server| server.host() == owner_host);
+        // Not configured: most clusters use one web port everywhere.
+        let web = configured.cloned().unwrap_or_else(|| asked.on_host(owner_host));
+        let sent = now_ms();
+        let hello = self.web.hello(&web).await;
+        let received = now_ms();
+        let web = if hello.is_ok() { web } else { asked.clone() };
+        let hello = hello.unwrap_or_default();
+        let skew_ms = hello.server_time.map(|server| sent + (received - sent) / 2 - server);
+        let owner = Owner { transport, web: web.to_string(), born_time: hello.born_time, app_id };
+        Found { owner, skew_ms }
+    }
+
+    /// The configured address on the current owner's host first, then the others as configured.
+    fn order(&self, current: Option<&str>) -> Vec<&ServerAddress> {
+        let mut order: Vec<&ServerAddress> = self.servers.iter().collect();
+        if let Some(host) = current.map(host_of)
+            && let Some(at) = order.iter().position(|server| server.host() == host)
+        {
+            let first = order.remove(at);
+            order.insert(0, first);
+        }
+        order
+    }
+
+    /// The first good answer: the first address alone for a moment, then all others beside it.
+    async fn first<'a, T, F>(
+        &self,
+        order: &[&'a ServerAddress],
+        ask: impl Fn(&'a ServerAddress) -> F,
+    ) -> Result<(&'a ServerAddress, T), Vec<WebError>>
+    where
+        F: Future<Output = Result<T, WebError>>,
+    {
+        let mut asked = FuturesUnordered::new();
+        let mut errors = Vec::new();
+        let Some((&first, others)) = order.split_first() else { return Err(errors) };
+        let try_one = |server: &'a ServerAddress| {
+            let ask = &ask;
+            async move { (server, with_retry(|| ask(server)).await) }
+        };
+        asked.push(try_one(first));
+        match tokio::time::timeout(HEAD_START, asked.next()).await {
+            Ok(Some((server, Ok(answer)))) => return Ok((server, answer)),
+            Ok(Some((_, Err(error)))) => errors.push(error),
+            Ok(None) | Err(_) => {}
+        }
+        asked.extend(others.iter().map(|&server| try_one(server)));
+        while let Some((server, answer)) = asked.next().await {
+            match answer {
+                Ok(answer) => return Ok((server, answer)),
+                Err(error) => errors.push(error),
+            }
+        }
+        Err(errors)
+    }
+
+    fn explain_assert(&self, errors: &[WebError]) -> String {
+        match errors.iter().find(|e| matches!(e, WebError::Refused(_))) {
+            Some(refused) if refused.text().contains("not registered") => format!(
+                "app `{}` is not registered ({}); register it in the server's console or with POST /appInfo/save, or correct \
+                 the app name (`app`, `-a`)",
+                self.app,
+                refused.text()
+            ),
+            Some(refused) => format!("app `{}`: {}", self.app, refused.text()),
+            None => join(errors),
+        }
+    }
+}
+
+async fn with_retry<T, F: Future<Output = Result<T, WebError>>>(ask: impl Fn() -> F) -> Result<T, WebError> {
+    let mut left = TRIES;
+    loop {
+        left -= 1;
+        match ask().await {
+            Err(WebError::NoAnswer(_)) if left > 0 => tokio::time::sleep(PAUSE).await,
+            done => return done,
+        }
+    }
+}
+
+fn host_of(address: &str) -> &str {
+    address.rsplit_once(':').map_or(address, |(host, _)| host)
+}
+
+fn list(servers: &[ServerAddress]) -> String {
+    servers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn join(errors: &[WebError]) -> String {
+    errors.iter().map(WebError::text).collect::<Vec<_>>().join("; ")
+}
+
+pub(crate) fn now_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX))
+}

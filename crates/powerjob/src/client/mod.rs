@@ -1,0 +1,62 @@
+//! How a worker talks to its servers: plain HTTP/1.1, no proxy, one pool, and only status 200 counts.
+
+mod address;
+mod discovery;
+mod transport;
+mod web;
+
+pub use address::ServerAddress;
+pub(crate) use discovery::{Discovery, Found, now_ms};
+pub(crate) use transport::{AskError, Transport};
+pub(crate) use web::{local_address_towards, route_towards};
+
+use std::{sync::Once, time::Duration};
+
+/// How long a question may take (protocol text 1.3).
+pub(crate) const ASK_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a connection may take to come up; a dead host must not keep the living one from being asked.
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// Servers close connections that are idle for 300 s; ours end before.
+const POOL_IDLE: Duration = Duration::from_secs(60);
+
+/// Makes ring the TLS provider of this process. Safe to call often and beside others that do the same.
+pub fn install_tls() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        // An error means that somebody installed one before, which is as good.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+    });
+}
+
+/// The HTTP client of a worker.
+///
+/// # Errors
+/// When the system gives no resolver or no TLS roots can be set up.
+pub(crate) fn http_client() -> Result<reqwest::Client, reqwest::Error> {
+    install_tls();
+    reqwest::Client::builder()
+        .no_proxy()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .timeout(ASK_TIMEOUT)
+        .pool_idle_timeout(POOL_IDLE)
+        .pool_max_idle_per_host(16)
+        .tcp_nodelay(true)
+        .redirect(reqwest::redirect::Policy::none())
+        .build()
+}
+
+/// The error and what caused it, in one line and without the URL, which callers name themselves.
+pub(crate) fn describe(error: reqwest::Error) -> String {
+    let error = error.without_url();
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(&error);
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}

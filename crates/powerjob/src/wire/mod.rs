@@ -1,0 +1,16 @@
+//! The messages of the worker protocol (PowerJob 4.3.0 to 5.1.1): exactly the documented fields, because servers before
+//! 4.3.8 refuse unknown ones; nulls are left out on output and tolerated on input.
+
+mod ask;
+mod detail;
+mod dispatch;
+mod heartbeat;
+pub(crate) mod object;
+mod report;
+
+pub use ask::{AskResponse, decode_base64, encode_base64};
+pub use detail::{InstanceDetail, TaskDetail};
+pub use dispatch::{ServerQueryInstanceStatusReq, ServerScheduleJobReq, ServerStopInstanceReq};
+pub use heartbeat::{SystemMetrics, WorkerHeartbeat};
+pub use object::WireError;
+pub use report::{InstanceLogContent, TaskTrackerReportInstanceStatusReq, WorkerLogReportReq};

@@ -1,0 +1,329 @@
+//! From a configuration to a running worker.
+
+use std::{io, sync::Arc};
+
+use bytes::Bytes;
+use parking_lot::{Mutex, RwLock};
+use testrig_joblog::{Journals, Limits};
+use testrig_store::{Store, StoreError};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    Counters, WorkerConfig, WorkerHandle, address,
+    driver::{Driver, Input, Parts},
+    logs::Logs,
+    metrics::HostMetrics,
+    records::Records,
+    registry::Registry,
+    reports::Reports,
+    runs::Runs,
+    shared::Shared,
+};
+use crate::{
+    client::{Discovery, Transport, http_client},
+    core::{Core, CoreConfig, Event},
+    openapi::OpenApi,
+    processor::Processor,
+    server::{Inbound, Listener, Peers, Routes, Served, StoreProblem},
+    wire::{InstanceDetail, ServerScheduleJobReq},
+};
+
+/// Inputs that may wait for the driver. When it is full, those who send wait: a server's request until its own time-out,
+/// an answer or the end of a processor as long as it takes.
+const INBOX: usize = 1024;
+
+/// Why a worker cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// Mistakes in the configuration, all of them.
+    #[error("the worker's configuration has {} mistake(s):\n  {}", .0.len(), .0.join("\n  "))]
+    Config(Vec<String>),
+    /// The port cannot be bound.
+    #[error("{0}")]
+    Bind(String),
+    /// No address of its own was found.
+    #[error("{0}")]
+    Address(String),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The journals cannot be opened.
+    #[error(transparent)]
+    Journals(#[from] io::Error),
+    /// The HTTP client cannot be built.
+    #[error("failed to set up the HTTP client")]
+    Http(#[from] reqwest::Error),
+    /// A stored record cannot be read.
+    #[error(
+        "failed to read the stored record of {what} ({why}): it was written by another version; start that one and let it \
+         drain, or move the state store away to begin without open instances"
+    )]
+    Record {
+        /// Of what.
+        what: String,
+        /// Why not.
+        why: String,
+    },
+}
+
+/// Entry point.
+#[derive(Debug)]
+pub struct Worker;
+
+impl Worker {
+    /// Begins with a configuration.
+    pub fn builder(config: WorkerConfig) -> WorkerBuilder {
+        WorkerBuilder { config, store: None, journals: None, registry: Registry::default() }
+    }
+}
+
+/// Takes what a worker needs besides its configuration.
+pub struct WorkerBuilder {
+    config: WorkerConfig,
+    store: Option<Store>,
+    journals: Option<Journals>,
+    registry: Registry,
+}
+
+impl WorkerBuilder {
+    /// The store, opened with [`MIGRATIONS`](crate::MIGRATIONS) and those of `testrig-joblog`. Without it, one in
+    /// [`WorkerConfig::state_dir`].
+    #[must_use]
+    pub fn store(mut self, store: Store) -> Self {
+        self.store = Some(store);
+        self
+    }
+
+    /// The journals of the instances. Without them, some in [`WorkerConfig::state_dir`].
+    #[must_use]
+    pub fn journals(mut self, journals: Journals) -> Self {
+        self.journals = Some(journals);
+        self
+    }
+
+    /// Serves jobs with this `processorInfo`.
+    #[must_use]
+    pub fn processor(mut self, name: impl Into<String>, processor: Arc<dyn Processor>) -> Self {
+        self.registry.insert(name.into(), processor);
+        self
+    }
+
+    /// Serves every other `processorInfo`.
+    #[must_use]
+    pub fn fallback(mut self, processor: Arc<dyn Processor>) -> Self {
+        self.registry.set_fallback(processor);
+        self
+    }
+
+    /// Binds the port, takes up what the store holds, and starts. No server needs to be up.
+    ///
+    /// # Errors
+    /// [`WorkerError`]: mistakes in the configuration, a busy port, a store or journal directory that cannot be used.
+    pub async fn start(self) -> Result<WorkerHandle, WorkerError> {
+        let Self { config, store, journals, registry } = self;
+        let mut mistakes = Vec::new();
+        if registry.is_empty() {
+            mistakes.push("processors: none is given; a worker without processors can only fail jobs".to_owned());
+        }
+        if config.state_dir.is_none() && (store.is_none() || journals.is_none()) {
+            mistakes.push("state_dir: give a directory, or a store and journals".to_owned());
+        }
+        let checked = match config.check() {
+            Ok(checked) if mistakes.is_empty() => checked,
+            Ok(_) => return Err(WorkerError::Config(mistakes)),
+            Err(more) => {
+                mistakes.extend(more);
+                return Err(WorkerError::Config(mistakes));
+            }
+        };
+        let (store, journals) = open_state(&config, store, journals).await?;
+        let records = Records::new(store, config.lane.clone());
+        let loaded = records.load().await?;
+
+        let stored = loaded.address.filter(|_| !loaded.recovered.records.is_empty());
+        let listener = address::listen(&checked, stored.as_deref()).await?;
+        let own = address::choose(&checked, config.advertise.as_deref(), listener.port(), stored).await?;
+        records.set_address(&own).await?;
+
+        let http = http_client()?;
+        let counters = Arc::new(Counters::default());
+        let shared = Arc::new(Shared {
+            address: own.clone(),
+            counters: counters.clone(),
+            transport: Transport::new(http.clone()),
+            owner: watch::Sender::new(loaded.recovered.owner.clone()),
+            log_owner: watch::Sender::new(None),
+            records: RwLock::new(
+                loaded.recovered.records.iter().map(|r| (r.dispatch.instance_id, Arc::new(r.clone()))).collect(),
+            ),
+            state: RwLock::default(),
+            generation: watch::Sender::new(0),
+            config,
+        });
+        let config = &shared.config;
+        let peers = Arc::new(Peers::new(checked.peers.clone()));
+        peers.resolve(&checked.servers).await;
+        if let Some(owner) = &loaded.recovered.owner {
+            peers.set_owner(&owner.transport).await;
+        }
+
+        let (inbox, inputs) = mpsc::channel(INBOX);
+        let tasks = TaskTracker::new();
+        let core_config = CoreConfig {
+            address: own,
+            slots: config.slots,
+            backlog: config.backlog,
+            result_limit: config.result_limit,
+            context_limit: config.context_limit,
+        };
+        let logs = Logs::new(journals, shared.clone(), inbox.clone(), tasks.clone());
+        logs.close_forgotten(&loaded.open_logs);
+        let clock = super::driver::Clock::start();
+        let core = Core::new(core_config, loaded.recovered, clock.now());
+        let driver = Driver::new(Parts {
+            clock,
+            core,
+            records,
+            reports: Reports::new(shared.clone(), inbox.clone(), tasks.clone()),
+            runs: Runs::new(registry, inbox.clone(), tasks.clone(), counters.clone()),
+            logs,
+            discovery: Arc::new(Discovery::new(checked.servers.clone(), config.app.clone(), http)),
+            openapi: openapi(config, &checked.servers),
+            metrics: HostMetrics::spawn()?,
+            peers: peers.clone(),
+            shared: shared.clone(),
+            inbox: inbox.clone(),
+            inputs,
+            tasks: tasks.clone(),
+        });
+
+        let kill = CancellationToken::new();
+        let (gone_sender, gone) = watch::channel(false);
+        tracing::info!(
+            lane = config.lane,
+            app = config.app,
+            address = shared.address,
+            listen = %checked.listen,
+            processors = ?driver.processors(),
+            "worker starts"
+        );
+        let served = Served {
+            routes: Routes {
+                inbound: Arc::new(Requests { shared: shared.clone(), inbox: inbox.clone() }),
+                counters: counters.clone(),
+            }
+            .router(),
+            peers: peers.clone(),
+            counters,
+        };
+        let own_tasks = OwnTasks { listener, served, peers, servers: checked.servers, tasks, kill: kill.clone() };
+        let driver = tokio::spawn(async move {
+            own_tasks.run(driver).await;
+            // Nobody may be waiting.
+            let _ = gone_sender.send(true);
+        });
+        Ok(WorkerHandle { shared, inbox, kill, gone, driver: Mutex::new(Some(driver)) })
+    }
+}
+
+/// The client that asks the server about one instance.
+fn openapi(config: &WorkerConfig, servers: &[crate::ServerAddress]) -> Option<OpenApi> {
+    let servers: Vec<String> = servers.iter().map(ToString::to_string).collect();
+    let made = OpenApi::new(&servers).and_then(|api| match &config.app_password {
+        Some(password) => api.with_app_token(&config.app, password),
+        None => Ok(api),
+    });
+    made.map_err(|error| tracing::warn!(%error, "the server cannot be asked about instances")).ok()
+}
+
+async fn open_state(
+    config: &WorkerConfig,
+    store: Option<Store>,
+    journals: Option<Journals>,
+) -> Result<(Store, Journals), WorkerError> {
+    let dir = config.state_dir.clone().unwrap_or_default();
+    let opened = tokio::task::spawn_blocking(move || {
+        let store = match store {
+            Some(store) => store,
+            None => {
+                std::fs::create_dir_all(&dir)?;
+                let migrations = [super::MIGRATIONS, testrig_joblog::MIGRATIONS].concat();
+                Store::open(&dir.join("worker.db"), &migrations)?
+            }
+        };
+        let journals = match journals {
+            Some(journals) => journals,
+            None => Journals::open(&dir.join("journals"), Limits::default(), store.clone())?,
+        };
+        Ok::<_, WorkerError>((store, journals))
+    });
+    opened.await.map_err(io::Error::other)?
+}
+
+/// The tasks of a worker and their order at the end.
+struct OwnTasks {
+    listener: Listener,
+    served: Served,
+    peers: Arc<Peers>,
+    servers: Vec<crate::ServerAddress>,
+    tasks: TaskTracker,
+    kill: CancellationToken,
+}
+
+impl OwnTasks {
+    /// Runs until the driver ends or the worker is cut off.
+    async fn run(self, driver: Driver) {
+        let Self { listener, served, peers, servers, tasks, kill } = self;
+        let closing = CancellationToken::new();
+        let server = tokio::spawn(listener.serve(served, closing.clone()));
+        let resolver = async {
+            loop {
+                tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+                peers.resolve(&servers).await;
+            }
+        };
+        tokio::select! {
+            () = driver.run() => {}
+            () = resolver => {}
+            () = kill.cancelled() => {}
+        }
+        closing.cancel();
+        // The driver is gone: requests under way find a closed channel and are answered at once.
+        if let Err(error) = server.await {
+            tracing::error!(%error, "the worker's HTTP server ended badly");
+        }
+        // What still sends would only find the closed channel; its own limits end it.
+        tasks.close();
+        let _ = tokio::time::timeout(std::time::Duration::from_millis(200), tasks.wait()).await;
+    }
+}
+
+/// Requests of the server on their way to the driver.
+struct Requests {
+    shared: Arc<Shared>,
+    inbox: mpsc::Sender<Input>,
+}
+
+#[async_trait::async_trait]
+impl Inbound for Requests {
+    async fn run_job(&self, request: ServerScheduleJobReq, raw: Bytes) -> Result<(), StoreProblem> {
+        self.shared.counters.dispatches.one();
+        let (answer, answered) = oneshot::channel();
+        let request_text = String::from_utf8_lossy(&raw).into_owned();
+        let input = Input::Dispatch { dispatch: Box::new(request.into_dispatch()), request: request_text, answer };
+        let ends = || StoreProblem("this worker is ending".to_owned());
+        self.inbox.send(input).await.map_err(|_| ends())?;
+        answered.await.map_err(|_| ends())?
+    }
+
+    async fn stop_instance(&self, instance_id: i64) {
+        self.shared.counters.stops.one();
+        // A worker that is ending asks the server about the instance when it starts again.
+        let _ = self.inbox.send(Input::Event(Event::StopInstance(instance_id))).await;
+    }
+
+    fn query(&self, instance_id: i64) -> Option<InstanceDetail> {
+        self.shared.detail(instance_id)
+    }
+}
