@@ -1,53 +1,170 @@
 //! [`Core`]: takes events, keeps the instances, gives out what is to be done.
 
+use std::{collections::BTreeMap, mem};
+
 use super::{
-    api::{CoreConfig, Event, Now, Output, Owner, Recovered},
-    view::{InstanceView, WorkerView},
+    api::{Action, ClosedInstance, CoreConfig, Event, Now, Output, Recovered, Stage, Write},
+    instance::{Instance, Mono, mono},
+    memory::{Closed, EarlyStops},
+    server::Server,
 };
 
 /// The worker's protocol core. See the [module](super) for its promises.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Core {
-    config: CoreConfig,
+    pub(super) config: CoreConfig,
+    pub(super) instances: BTreeMap<i64, Instance>,
+    pub(super) closed: Closed,
+    pub(super) early_stops: EarlyStops,
+    pub(super) server: Server,
+    pub(super) draining: bool,
+    pub(super) next_seq: u64,
+    pub(super) out: Output,
 }
 
 impl Core {
     /// A core that takes up what a store holds. Its first work comes out of the first [`Core::handle`]: send
     /// [`Event::Tick`] at once.
     pub fn new(config: CoreConfig, recovered: Recovered, now: Now) -> Self {
-        let _ = (recovered, now);
-        Self { config }
+        let mut core = Self {
+            config,
+            instances: BTreeMap::new(),
+            closed: Closed::default(),
+            early_stops: EarlyStops::default(),
+            server: Server::new(recovered.owner, mono(now)),
+            draining: false,
+            next_seq: 0,
+            out: Output::default(),
+        };
+        for closed in recovered.closed {
+            core.closed.insert(closed);
+        }
+        core.recover(recovered.records, now);
+        core
     }
 
     /// Handles one event. The writes of the output must be durable before its actions are carried out, in order.
     pub fn handle(&mut self, now: Now, event: Event) -> Output {
-        let _ = (now, event);
-        Output::default()
+        // Before the event: what it brings in has not missed anything.
+        self.notice_an_outage(now);
+        match event {
+            Event::Tick => {}
+            Event::RunJob(dispatch) => self.run_job(now, dispatch),
+            Event::StopInstance(id) => self.stop_told(now, id),
+            Event::Discovered(result) => self.discovered(now, result),
+            Event::HeartbeatDone { ok } => self.heartbeat_done(now, ok),
+            Event::RunningReportDone { instance_id, ok } => self.running_report_done(now, instance_id, ok),
+            Event::FinalReportDone { instance_id, report_time, accepted, message } => {
+                self.final_report_done(now, instance_id, report_time, accepted, &message);
+            }
+            Event::InstanceInfo { instance_id, info } => self.instance_info(now, instance_id, info),
+            Event::FirstLineSent(id) => self.first_line_sent(id),
+            Event::LogDrained { instance_id, attempt } => self.log_drained(now, instance_id, attempt),
+            Event::ProcessorEnded { instance_id, attempt, result, appended_context } => {
+                self.processor_ended(now, instance_id, attempt, &result, appended_context);
+            }
+            Event::Drain(draining) => {
+                self.draining = draining;
+                self.server.heartbeat_now(mono(now));
+            }
+        }
+        self.do_what_is_due(now);
+        self.write_what_changed(now);
+        mem::take(&mut self.out)
     }
 
     /// When the next [`Event::Tick`] is due, on the monotonic clock; `None` = not before another event.
     pub fn wake_at(&self) -> Option<u64> {
-        None
+        if !self.out.actions.is_empty() || !self.out.writes.is_empty() {
+            return Some(0);
+        }
+        let instances = self.instances.values().flat_map(|instance| self.instance_timers(instance));
+        let next = self.server_timers().into_iter().chain(instances).flatten().min()?;
+        Some(u64::try_from(next).unwrap_or(0))
     }
 
-    /// The open instances in order of arrival.
-    pub fn instances(&self, now: Now) -> Vec<InstanceView> {
-        let _ = now;
-        Vec::new()
+    /// Everything that waits for time to pass, for one instance.
+    fn instance_timers(&self, instance: &Instance) -> [Option<Mono>; 7] {
+        [
+            self.limit_due(instance),
+            self.ask_due(instance),
+            self.running_report_due(instance),
+            self.final_report_due(instance),
+            self.final_report_given_up_at(instance),
+            self.stopping_due(instance),
+            instance.not_before,
+        ]
     }
 
-    /// One open instance.
-    pub fn instance(&self, now: Now, instance_id: i64) -> Option<InstanceView> {
-        self.instances(now).into_iter().find(|i| i.instance_id == instance_id)
+    /// Carries out every timer that is due. The heartbeat comes first: a changed overload flag should be seen early.
+    fn do_what_is_due(&mut self, now: Now) {
+        self.look_for_the_server(now);
+        for id in self.instances.keys().copied().collect::<Vec<_>>() {
+            self.enforce_limit(now, id);
+            self.empty_stopped(now, id);
+            self.ask_if_due(now, id);
+            self.report_final_if_due(now, id);
+            self.report_running_if_due(now, id);
+        }
+        for instance in self.instances.values_mut() {
+            instance.not_before = instance.not_before.filter(|at| *at > mono(now));
+        }
+        self.fill_slots(now);
+        self.heartbeat_if_due(now);
     }
 
-    /// The worker as a whole.
-    pub fn worker(&self) -> WorkerView {
-        WorkerView { slots_used: 0, slots: self.config.slots, queued: 0, backlog: self.config.backlog, overload: false, draining: false, open: 0, last_heartbeat_ms: None, trouble: None }
+    /// Turns changed instances into writes. A write of an id that was closed in the same step comes after its closing.
+    fn write_what_changed(&mut self, now: Now) {
+        for instance in self.instances.values_mut().filter(|instance| instance.dirty) {
+            instance.dirty = false;
+            instance.record.written_at = now.wall_ms;
+            if let Some(started) = instance.started.filter(|_| instance.record.boundary_open) {
+                instance.record.run_ms = u64::try_from(mono(now) - started).unwrap_or(0);
+            }
+            self.out.writes.push(Write::Put(Box::new(instance.record.clone())));
+        }
     }
 
-    /// The app's server, when known.
-    pub fn owner(&self) -> Option<&Owner> {
-        None
+    /// Forgets an open instance; its id may come back.
+    pub(super) fn close(&mut self, instance_id: i64, status: &'static str) {
+        let Some(instance) = self.instances.remove(&instance_id) else { return };
+        let closed = ClosedInstance {
+            instance_id,
+            last_report_time: instance.record.last_report_time,
+            attempt: instance.record.attempt,
+            status: status.to_owned(),
+        };
+        self.closed.insert(closed.clone());
+        self.out.writes.push(Write::Close(closed));
+        self.out.actions.push(Action::CloseLog { instance_id, status });
+    }
+
+    /// Writes a line into an instance's log.
+    pub(super) fn log(&mut self, instance_id: i64, level: u8, text: String) {
+        self.out.actions.push(Action::LogLine { instance_id, level, text });
+    }
+
+    /// Tells an operator.
+    pub(super) fn warn(&mut self, text: String) {
+        self.out.actions.push(Action::Warn(text));
+    }
+
+    fn first_line_sent(&mut self, instance_id: i64) {
+        if let Some(instance) = self.instances.get_mut(&instance_id) {
+            instance.first_line = true;
+        }
+    }
+
+    fn log_drained(&mut self, now: Now, instance_id: i64, attempt: u32) {
+        let Some(instance) = self.instances.get(&instance_id) else { return };
+        if instance.record.attempt != attempt {
+            return;
+        }
+        match instance.record.stage {
+            Stage::Draining(_) => self.begin_reporting(now, instance_id),
+            Stage::Reporting(_) => self.log_is_whole_again(now, instance_id),
+            Stage::Stopping => self.stopped_log_sent(instance_id),
+            Stage::Queued | Stage::Running => {}
+        }
     }
 }

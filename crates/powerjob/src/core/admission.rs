@@ -1,0 +1,164 @@
+//! What becomes of a `runJob`, and who gets a slot.
+
+use super::{
+    api::{Action, Dispatch, InstanceRecord, Now, Stage},
+    ask::Ask,
+    instance::{Instance, mono},
+    machine::Core,
+    unserved,
+};
+
+/// What a new record of an id takes over from an earlier one.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Before {
+    last_report_time: i64,
+    attempt: u32,
+    ask: Ask,
+}
+
+impl Before {
+    pub(super) fn of(instance: &Instance) -> Self {
+        Self { last_report_time: instance.record.last_report_time, attempt: instance.record.attempt, ask: Ask::Settled }
+    }
+
+    /// The new dispatch was remembered by an instance that the server has not been asked about yet.
+    pub(super) fn still_to_ask(mut self, ask: Ask) -> Self {
+        self.ask = ask;
+        self
+    }
+}
+
+impl Core {
+    pub(super) fn run_job(&mut self, now: Now, dispatch: Dispatch) {
+        let id = dispatch.instance_id;
+        let before = match self.instances.get_mut(&id) {
+            None if self.early_stops.contains(id, mono(now)) => return,
+            None => self.closed.get(id).map_or_else(Before::default, |closed| Before {
+                last_report_time: closed.last_report_time,
+                attempt: closed.attempt,
+                ask: Ask::Settled,
+            }),
+            Some(instance) => match &instance.record.stage {
+                Stage::Queued | Stage::Running | Stage::Draining(_) => return self.settle(now, id),
+                Stage::Reporting(report) if report.outcome.success => return self.report_again(now, id),
+                Stage::Stopping if instance.record.boundary_open => {
+                    instance.record.next = Some(Box::new(dispatch));
+                    instance.ask = Ask::Settled;
+                    instance.dirty = true;
+                    return;
+                }
+                Stage::Reporting(_) | Stage::Stopping => Before::of(instance),
+            },
+        };
+        if !self.has_room() {
+            // Not kept: the report would be taken for the outcome of the dispatch that is refused here.
+            if self.instances.get(&id).is_some_and(|i| matches!(i.record.stage, Stage::Reporting(_))) {
+                self.close(id, "FAILED");
+            }
+            self.server.heartbeat_now(mono(now));
+            return;
+        }
+        self.accept(now, dispatch, before);
+    }
+
+    fn has_room(&self) -> bool {
+        let free_slot = self.slots_used() < self.config.slots && self.queued() == 0;
+        !self.draining && (free_slot || self.queued() < self.config.backlog)
+    }
+
+    /// Takes a dispatch: starts it, queues it, or ends it when its kind is not served.
+    pub(super) fn accept(&mut self, now: Now, dispatch: Dispatch, before: Before) {
+        let id = dispatch.instance_id;
+        let refused = unserved::reason(&dispatch);
+        let seq = self.next_seq;
+        self.next_seq += 1;
+        let record = InstanceRecord {
+            dispatch,
+            stage: Stage::Queued,
+            attempt: before.attempt.saturating_add(1),
+            retries_used: 0,
+            received_at: now.wall_ms,
+            started_at: None,
+            last_report_time: before.last_report_time,
+            seq,
+            boundary_open: false,
+            run_ms: 0,
+            written_at: now.wall_ms,
+            next: None,
+        };
+        let mut instance = Instance::new(record, mono(now));
+        instance.ask = before.ask;
+        instance.held = instance.ask != Ask::Settled;
+        let (send, first_line) = (!instance.held, first_line(&instance));
+        self.instances.insert(id, instance);
+        self.out.actions.push(Action::OpenLog { instance_id: id, send });
+        self.log(id, 2, first_line);
+        if let Some(reason) = refused {
+            self.finish(now, id, false, &reason, Default::default());
+            return;
+        }
+        self.fill_slots(now);
+        self.log_position(id);
+    }
+
+    /// Starts what waits longest in every free slot.
+    pub(super) fn fill_slots(&mut self, now: Now) {
+        while self.slots_used() < self.config.slots {
+            let next =
+                self.instances.values_mut().filter(|i| i.record.stage == Stage::Queued).min_by_key(|i| i.record.seq);
+            let Some(next) = next else { return };
+            if next.not_before.is_some_and(|at| at > mono(now)) && next.ask != Ask::Settled {
+                return;
+            }
+            next.not_before = None;
+            let id = next.id();
+            self.start(now, id);
+        }
+    }
+
+    /// Says in the log of a queued instance where it stands, when that has changed.
+    pub(super) fn log_position(&mut self, id: i64) {
+        let Some(position) = self.position(id) else { return };
+        let slots = self.config.slots;
+        let Some(instance) = self.instances.get_mut(&id).filter(|i| i.position_logged != Some(position)) else {
+            return;
+        };
+        instance.position_logged = Some(position);
+        self.log(
+            id,
+            2,
+            format!("waiting for a slot: position {position} in the queue, all {slots} slots of this worker are busy"),
+        );
+    }
+
+    /// Place in the backlog, 1 = next.
+    pub(super) fn position(&self, id: i64) -> Option<usize> {
+        let queued = |i: &&Instance| i.record.stage == Stage::Queued;
+        let own = self.instances.get(&id).filter(queued)?.record.seq;
+        Some(self.instances.values().filter(queued).filter(|i| i.record.seq <= own).count())
+    }
+
+    pub(super) fn slots_used(&self) -> usize {
+        self.instances.values().filter(|instance| instance.holds_slot()).count()
+    }
+
+    pub(super) fn queued(&self) -> usize {
+        self.instances.values().filter(|instance| instance.record.stage == Stage::Queued).count()
+    }
+
+    /// The heartbeat's flag: no slot is free, or nothing new is taken.
+    pub(super) fn overload(&self) -> bool {
+        self.draining || self.slots_used() >= self.config.slots
+    }
+}
+
+fn first_line(instance: &Instance) -> String {
+    let Dispatch { instance_id, job_id, wf_instance_id, processor_info, task_retry_num, .. } = instance.dispatch();
+    let workflow = wf_instance_id.map_or_else(String::new, |wf| format!(" in workflow instance {wf}"));
+    let limit = instance.limit().map_or_else(|| "none".to_owned(), super::run::duration);
+    let attempt = instance.record.attempt;
+    format!(
+        "instance {instance_id} of job {job_id}{workflow} accepted: processor `{processor_info}`, attempt {attempt}, time limit {limit}, \
+         {task_retry_num} task retries"
+    )
+}

@@ -1,0 +1,10 @@
+//! Examples, one sentence a test, and a simulation against a model of the server.
+
+mod admission;
+mod finals;
+mod restarts;
+mod rig;
+mod running;
+mod runs;
+mod servers;
+mod stops;
