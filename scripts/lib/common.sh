@@ -189,11 +189,12 @@ wait_until() {
   done
 }
 
-# daemon PIDFILE LOGFILE COMMAND..: in a session of its own, so that no terminal and no caller takes it along.
+# daemon PIDFILE LOGFILE COMMAND..: in a session of its own, so that no terminal and no caller takes it along. Without the
+# mark of the test run: a part that a test has restarted is not a process that the test lost.
 daemon() {
   local pidfile=$1 logfile=$2
   shift 2
-  setsid nohup "$@" </dev/null >>"$logfile" 2>&1 9>&- &
+  setsid nohup env -u TESTRIG_E2E_WORK "$@" </dev/null >>"$logfile" 2>&1 9>&- &
   pid_write "$pidfile" "$!"
   disown
 }

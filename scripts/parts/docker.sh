@@ -33,7 +33,7 @@ bridge_up() {
   if ! ip link show "$name" >/dev/null 2>&1; then
     for net in $(seq 200 250 | sort -R) none; do
       [[ $net != none ]] || return 1
-      ip -4 route | grep -q "^10\.213\.$net\." || break
+      [[ $(ip -4 route) == *"10.213.$net."* ]] || break
     done
     ip link add "$name" type bridge 2>"$dir/bridge.log" || return 1
     ip addr add "10.213.$net.1/24" dev "$name" && ip link set "$name" up

@@ -57,7 +57,7 @@ launch() {
     --spring.autoconfigure.exclude=org.springframework.boot.autoconfigure.mongo.MongoAutoConfiguration
   wait_ready powerjob 180 "$dir/pid" "$dir/console.log" answers "http://$ip:$web/server/hello"
 }
-answers() { curl -fsS --noproxy '*' --max-time 5 "$1" | grep -q '"success":true'; }
+answers() { [[ $(curl -fsS --noproxy '*' --max-time 5 "$1") == *'"success":true'* ]]; }
 
 start() {
   local dir=$1 ip=$2 web rpc
