@@ -4,12 +4,12 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{BoundaryId, ENV_BOUNDARY};
+use crate::BoundaryId;
 
 /// A program to be started in a boundary of its own.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ProcessSpec {
-    /// Name of the boundary; also the value of [`ENV_BOUNDARY`] in the program's environment.
+    /// Name of the boundary; also the value of [`crate::ENV_BOUNDARY`] in the program's environment.
     pub boundary: BoundaryId,
     /// Program: a path, or a name that is looked up in the `PATH` of `env` (or of the agent).
     pub program: PathBuf,
@@ -59,13 +59,5 @@ impl ProcessSpec {
             words.push_str(arg);
         }
         words
-    }
-
-    /// The environment to set, with the marker last so that nothing overrides it.
-    pub(crate) fn environment(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.env
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.as_str()))
-            .chain([(ENV_BOUNDARY, self.boundary.as_str())])
     }
 }

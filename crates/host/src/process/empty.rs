@@ -1,0 +1,134 @@
+//! Who is in a boundary, and making it empty.
+
+use std::collections::{BTreeSet, HashMap};
+use std::io;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::ENV_BOUNDARY_DIR;
+use super::files::Starting;
+use super::proc::{self, Ident, Stat};
+
+/// How long killed processes may take to go. One in uninterruptible sleep (a dead disk or card) takes longer.
+const LIMIT: Duration = Duration::from_secs(20);
+const PAUSE: Duration = Duration::from_millis(5);
+/// Two scans in a row must find nothing: a scan is no snapshot, and a process may fork behind its back.
+const QUIET_SCANS: u32 = 2;
+
+/// The living processes of a boundary, the shim left out.
+///
+/// `start` is `None` when no shim got that far; then only the marker can tell.
+pub(crate) fn members(dir: &Path, start: Option<&Starting>) -> io::Result<Vec<Stat>> {
+    let all = proc::all()?;
+    let in_cgroup = start.map(|s| s.cgroups.pids()).unwrap_or_default();
+    let shim = start.map(|s| s.shim);
+    let below = shim.map(|shim| descendants(&all, shim)).unwrap_or_default();
+    let marker = dir.to_string_lossy();
+    let own = std::process::id();
+    let found = all.into_iter().filter(|stat| {
+        let pid = stat.ident.pid;
+        Some(stat.ident) != shim
+            && u32::try_from(pid) != Ok(own)
+            && (in_cgroup.contains(&pid)
+                || below.contains(&pid)
+                || proc::has_variable(pid, ENV_BOUNDARY_DIR, &marker))
+            && !stat.dead()
+    });
+    Ok(found.collect())
+}
+
+/// Kills until nothing is left. The answer is the processes that were killed, or an error text naming those that stay.
+pub(crate) fn empty(dir: &Path, start: Option<&Starting>) -> io::Result<Result<usize, String>> {
+    let deadline = Instant::now() + LIMIT;
+    let mut killed: BTreeSet<Ident> = BTreeSet::new();
+    let mut quiet = 0;
+    loop {
+        let found = members(dir, start)?;
+        if found.is_empty() {
+            quiet += 1;
+            if quiet >= QUIET_SCANS {
+                return Ok(Ok(killed.len()));
+            }
+            std::thread::sleep(PAUSE);
+            continue;
+        }
+        quiet = 0;
+        if Instant::now() >= deadline {
+            let names: Vec<String> = found
+                .iter()
+                .map(|s| format!("{} ({})", s.ident.pid, s.name))
+                .collect();
+            return Ok(Err(names.join(", ")));
+        }
+        if let Some(start) = start {
+            start.cgroups.kill_or_freeze();
+        }
+        for stat in &found {
+            // What cannot be signalled shows as a survivor.
+            let _ = stat.ident.signal(nix::libc::SIGKILL);
+            killed.insert(stat.ident);
+        }
+        if let Some(start) = start {
+            start.cgroups.thaw();
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
+/// All processes below `shim`. It is the subreaper, so whoever loses its parent becomes its child.
+fn descendants(all: &[Stat], shim: Ident) -> BTreeSet<i32> {
+    let mut below = BTreeSet::new();
+    if !all.iter().any(|stat| stat.ident == shim) {
+        // The pid belongs to somebody else by now, whose children are not ours.
+        return below;
+    }
+    let mut children: HashMap<i32, Vec<i32>> = HashMap::new();
+    for stat in all {
+        children
+            .entry(stat.parent)
+            .or_default()
+            .push(stat.ident.pid);
+    }
+    let mut open = vec![shim.pid];
+    while let Some(parent) = open.pop() {
+        for child in children.get(&parent).into_iter().flatten() {
+            if below.insert(*child) {
+                open.push(*child);
+            }
+        }
+    }
+    below
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stat(pid: i32, parent: i32) -> Stat {
+        let ident = Ident { pid, start: 1 };
+        Stat {
+            ident,
+            name: "x".into(),
+            state: b'S',
+            parent,
+            cpu_ticks: 0,
+            resident_pages: 0,
+        }
+    }
+
+    #[test]
+    fn descendants_are_found_over_generations_and_never_of_a_reused_pid() {
+        let all = [
+            stat(10, 1),
+            stat(11, 10),
+            stat(12, 11),
+            stat(20, 1),
+            stat(21, 20),
+        ];
+        assert_eq!(
+            descendants(&all, Ident { pid: 10, start: 1 }),
+            BTreeSet::from([11, 12])
+        );
+        assert!(descendants(&all, Ident { pid: 10, start: 2 }).is_empty());
+    }
+}
