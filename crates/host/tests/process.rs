@@ -303,8 +303,8 @@ async fn an_agent_killed_at_any_moment_of_the_start_leaves_one_running_program_o
             &id,
             &format!("echo x >> {}; exec sleep 60", mark.display()),
         );
-        // The start lasts some ten milliseconds: spread the kills over it.
-        tokio::time::sleep(Duration::from_millis(round * 2)).await;
+        // The start lasts a few milliseconds: spread the kills over it.
+        std::thread::sleep(Duration::from_micros(round * 400));
         agent.kill().expect("ours");
         agent.wait().expect("ours");
         let adopted = rig.runner.adopt(&id).await.expect("readable");
@@ -373,12 +373,13 @@ async fn a_second_shim_for_the_same_spec_starts_nothing() {
 #[tokio::test]
 async fn a_graceful_stop_gives_the_program_its_time_and_its_own_exit_code() {
     let (rig, id) = (Rig::new(), boundary());
-    let handle = rig
-        .run(
-            &id,
-            "trap 'echo bye; exit 3' TERM; echo up; while :; do sleep 0.05; done",
-        )
-        .await;
+    let mut spec = rig.shell(
+        &id,
+        "trap 'echo bye; exit 3' TERM; echo up; while :; do sleep 0.05; done",
+    );
+    // The group gets the signal, too, and the shell says there what it thinks of the end of its `sleep`.
+    spec.stderr = Some(rig.path("err.log"));
+    let handle = rig.runner.spawn(spec).await.expect("started");
     until("it is up", || rig.output() == "up\n").await;
     let report = handle.stop(Signal::TERM, LONG).await.expect("emptied");
     assert!(report.graceful);
@@ -522,6 +523,7 @@ async fn each_of_the_three_ways_to_find_a_process_is_enough_by_itself() {
         .await
         .expect("emptied");
     assert_eq!(with_argument(&sleep), [0; 0], "cgroup");
+    handle.forget().await.expect("empty");
 }
 
 #[tokio::test]
