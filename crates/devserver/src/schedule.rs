@@ -18,7 +18,7 @@ pub(crate) fn next_time(expression: &str, after: i64, zone: &TimeZone) -> Result
     if !(6..=7).contains(&parts) {
         return Err(Thrown::illegal(format!("Cron expression contains {parts} parts but we expect one of [6, 7]")));
     }
-    let parser = CronParser::builder().seconds(Seconds::Required).year(Year::Optional).alternative_weekdays(true).build();
+    let parser = CronParser::builder().seconds(Seconds::Required).year(Year::Optional).alternative_weekdays(true).sloppy_ranges(true).build();
     let cron = parser
         .parse(expression)
         .map_err(|error| Thrown::illegal(format!("Failed to parse cron expression. {error}: '{expression}'")))?;
