@@ -9,6 +9,8 @@ use super::{
 
 /// After so many attempts without an answer the instance is reported again.
 const TRIES: u32 = 5;
+/// The server stores a dispatch only after it was sent, so this soon the row may still look as before.
+const DISPATCH_STORED: Mono = 5_000;
 /// Between attempts.
 const RETRY: Mono = 1_000;
 
@@ -57,7 +59,12 @@ impl Core {
         let Some(instance) = self.instances.get_mut(&id) else { return };
         let Ask::InFlight { tries, .. } = instance.ask else { return };
         match info {
-            Ok(Some(info)) if is_unwanted(&info, &self.config.address) => self.stop_found(now, id, &info),
+            Ok(Some(info)) if is_to_be_dispatched_anew(&info) && mono(now) - instance.dispatched < DISPATCH_STORED => {
+                instance.ask = Ask::Due { at: mono(now) + RETRY, tries };
+            }
+            Ok(Some(info)) if is_unwanted(&info, &self.config.address) || is_to_be_dispatched_anew(&info) => {
+                self.stop_found(now, id, &info);
+            }
             Ok(_) => self.settle(now, id),
             Err(_) if tries + 1 < TRIES => {
                 instance.ask = Ask::Due { at: mono(now) + RETRY, tries: tries + 1 };
@@ -108,4 +115,11 @@ fn is_unwanted(info: &InstanceInfo, address: &str) -> bool {
     const STOPPED: i32 = 10;
     let elsewhere = info.task_tracker_address.as_deref().is_some_and(|other| !other.is_empty() && other != address);
     matches!(info.status, CANCELED | STOPPED) || elsewhere
+}
+
+/// Whether the row waits for a dispatch and belongs to no worker: somebody has retried the finished instance by hand. Reports of the
+/// earlier run would be acknowledged and dropped, and the dispatch may go to another worker.
+fn is_to_be_dispatched_anew(info: &InstanceInfo) -> bool {
+    const WAITING_DISPATCH: i32 = 1;
+    info.status == WAITING_DISPATCH && info.task_tracker_address.as_deref().is_none_or(str::is_empty)
 }

@@ -12,6 +12,8 @@ use crate::processor::StopReason;
 
 /// A queued instance gives the server this long to say that it was stopped meanwhile, before it starts.
 const QUEUED_WAITS: Mono = 5_000;
+/// A run whose time limit passed while the worker was dead may have ended in time: it is given this long to say so.
+const LAST_WORD: Mono = 3_000;
 
 impl Core {
     pub(super) fn recover(&mut self, mut records: Vec<InstanceRecord>, now: Now) {
@@ -36,7 +38,8 @@ impl Core {
         let mut instance = Instance::new(record, mono(now));
         instance.dirty = false;
         instance.dispatched = mono(now) - received;
-        instance.started = instance.record.started_at.map(|_| mono(now) - used);
+        let earliest = instance.limit().map_or(Mono::MIN, |limit| mono(now) + LAST_WORD - limit);
+        instance.started = instance.record.started_at.map(|_| (mono(now) - used).max(earliest));
         instance.first_line = !never_reported;
         instance.running.next = mono(now);
         instance.running.sent = if never_reported { 0 } else { 2 };

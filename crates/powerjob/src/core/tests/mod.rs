@@ -2,9 +2,11 @@
 
 mod admission;
 mod finals;
+mod model;
 mod restarts;
 mod rig;
 mod running;
 mod runs;
 mod servers;
+mod simulation;
 mod stops;

@@ -155,6 +155,20 @@ fn a_restarted_worker_whose_server_was_restarted_too_sends_the_logs_again() {
 }
 
 #[test]
+fn a_row_that_looks_undispatched_just_after_the_dispatch_is_asked_for_again() {
+    let mut rig = Rig::online(1, 0);
+    rig.run(dispatch(1));
+    rig.restart(200);
+    rig.find();
+    rig.take();
+    rig.info(1, 1, "");
+    rig.pass(1_000);
+    assert!(words(&rig.take()).contains(&"ask 1".to_owned()));
+    rig.info(1, 2, ADDRESS);
+    assert_eq!(rig.stage(1), "running");
+}
+
+#[test]
 fn an_instance_that_was_never_reported_waits_for_its_first_line_after_a_restart_too() {
     let mut rig = Rig::online(1, 0);
     rig.run(dispatch(1));
@@ -167,11 +181,19 @@ fn an_instance_that_was_never_reported_waits_for_its_first_line_after_a_restart_
 }
 
 #[test]
-fn a_run_whose_time_ended_while_the_worker_was_dead_is_told_to_end_at_once() {
+fn a_run_whose_time_ended_while_the_worker_was_dead_has_three_seconds_to_say_that_it_ended_in_time() {
     let mut rig = Rig::online(1, 0);
     rig.run(Dispatch { timeout_ms: Some(30_000), ..dispatch(1) });
     rig.restart(40_000);
+    let before = rig.store.clone();
+    rig.pass_unanswered(2_999);
+    assert!(!words(&rig.take()).contains(&"time out 1".to_owned()));
+    rig.pass_unanswered(1);
     assert!(words(&rig.take()).contains(&"time out 1".to_owned()));
+
+    let mut rig = Rig::with(config(1, 0), before);
+    rig.end(1, ProcessResult::success("ended in time"));
+    assert!(matches!(&rig.store.records[&1].stage, Stage::Draining(outcome) if outcome.success));
 }
 
 #[test]

@@ -223,6 +223,18 @@ fn stopped_canceled_or_another_workers_address_empties_the_boundary_in_silence()
 }
 
 #[test]
+fn an_instance_that_was_retried_by_hand_meanwhile_ends_in_silence_and_its_dispatch_starts_clean() {
+    let mut rig = outage(31_000);
+    rig.send(Event::Discovered(Ok(owner(ONE, 1))));
+    rig.take();
+    rig.info(1, 1, "");
+    assert_eq!(words(&rig.take()), ["stop 1"]);
+    rig.run(dispatch(1));
+    rig.end(1, ProcessResult::failed("stopped"));
+    assert!(words(&rig.take()).contains(&"start 1#2".to_owned()));
+}
+
+#[test]
 fn a_stop_found_out_within_45_seconds_still_sends_the_log() {
     let mut rig = outage(31_000);
     rig.send(Event::Discovered(Ok(owner(ONE, 1))));
