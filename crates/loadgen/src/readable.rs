@@ -84,10 +84,37 @@ fn one_line(text: &str) -> String {
     text.chars()
         .fold(String::with_capacity(text.len() + 8), |mut line, c| {
             if breaks(c) {
-                line.extend(c.escape_default())
+                line.extend(c.escape_default());
             } else {
-                line.push(c)
+                line.push(c);
             }
             line
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_says_what_happened_and_breaks_nowhere() {
+        let record = r#"{"id":"req-000001","ok":true,"item":"7","http_status":200,"finish_reason":"stop","intended_us":0,"sent_us":2000,
+            "first_token_us":52000,"last_token_us":152000,"end_us":152500,"prompt_tokens":5,"completion_tokens":11}"#;
+        let record = Record::parse(record).expect("a record");
+        let text = line(&record, "two\nlines, \u{2028}\"quoted\"");
+        let (time, rest) = text.split_once(' ').expect("begins with the time");
+        assert!(time.starts_with("19") && time.contains('T'), "{time}");
+        assert_eq!(
+            rest,
+            "req-000001 load item=7 ok status=200 finish=stop prompt_tokens=5 completion_tokens=11 queue=2.000ms ttft=50.000ms \
+             tpot=10.000ms e2el=150.500ms answer=\"two\\nlines, \\u{2028}\\\"quoted\\\"\""
+        );
+        let failed = r#"{"id":"a","ok":false,"error_class":"timeout","error":"not\r\ncomplete","sent_us":0,"end_us":1000}"#;
+        let failed = line(&Record::parse(failed).expect("a record"), "");
+        assert!(
+            failed
+                .ends_with("a load item= FAILED timeout e2el=1.000ms error=\"not\\r\\ncomplete\""),
+            "{failed}"
+        );
+    }
 }

@@ -121,3 +121,6 @@ async fn drive(
     }
     progress(meter.read(run));
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,12 +19,15 @@ use crate::{
 /// Records that wait for the writer. When it is full, requests that have ended wait before the next one is sent.
 const BACKLOG: usize = 1024;
 
+/// Sees every record.
+type Observer = Box<dyn FnMut(&Record) + Send>;
+
 /// Where records go. Files are created, or appended to.
 #[derive(Default)]
 pub struct RecordSink {
     records: Option<PathBuf>,
     readable: Option<PathBuf>,
-    observer: Option<Box<dyn FnMut(&Record) + Send>>,
+    observer: Option<Observer>,
 }
 
 impl RecordSink {
@@ -110,7 +113,7 @@ pub struct WriteError {
     pub source: io::Error,
 }
 
-/// A record, and what of question and answer the readable line shows.
+/// A record, and what of the answer the readable line shows.
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) record: Record,
@@ -138,7 +141,7 @@ impl RecordWriter {
 struct Writer {
     records: Option<LogFile>,
     readable: Option<LogFile>,
-    observer: Option<Box<dyn FnMut(&Record) + Send>>,
+    observer: Option<Observer>,
     summarizer: Summarizer,
 }
 

@@ -16,3 +16,6 @@ pub use fault::{FaultKind, Faults};
 pub use options::StubOptions;
 pub use serve::{Ended, serve};
 pub use truth::Truth;
+
+#[cfg(test)]
+mod tests;

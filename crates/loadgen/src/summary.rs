@@ -200,8 +200,16 @@ impl Summarizer {
 /// wall clock.
 #[derive(Debug, Default)]
 struct Timeline {
-    origin_us: Option<i64>,
+    base: Option<Base>,
     span: Option<(i64, i64)>,
+}
+
+/// The run that the others are placed by: that of the first record.
+#[derive(Debug, Clone, Copy)]
+struct Base {
+    start_unix_ms: i64,
+    /// Wall clock of the start of its clock.
+    origin_us: i64,
 }
 
 impl Timeline {
@@ -212,20 +220,22 @@ impl Timeline {
         let Some(start) = record.sent_us.or(record.intended_us) else {
             return;
         };
-        let signed = |us: u64| i64::try_from(us).unwrap_or(i64::MAX / 2);
-        let origin = record
-            .start_unix_ms
+        let signed = |us: u64| i64::try_from(us).unwrap_or(i64::MAX / 4);
+        let start_unix_ms = record.start_unix_ms;
+        let origin_us = start_unix_ms
             .saturating_mul(1000)
             .saturating_sub(signed(start));
-        let base = *self.origin_us.get_or_insert(origin);
-        let shift = match origin - base {
-            near if near.abs() < Self::SAME_RUN_US => 0,
-            far => far,
-        };
+        let base = *self.base.get_or_insert(Base {
+            start_unix_ms,
+            origin_us,
+        });
+        // Another program may write the start of its run into every record, or nothing.
+        let same = start_unix_ms == base.start_unix_ms
+            || (origin_us - base.origin_us).abs() < Self::SAME_RUN_US;
+        let shift = if same { 0 } else { origin_us - base.origin_us };
         let first = signed(record.intended_us.unwrap_or(start)) + shift;
-        let end = record
-            .end_us
-            .filter(|_| !matches!(class, Some(ErrorClass::Cancelled | ErrorClass::NotSent)));
+        let ours = matches!(class, Some(ErrorClass::Cancelled | ErrorClass::NotSent));
+        let end = record.end_us.filter(|_| !ours);
         let last = signed(
             end.or(record.sent_us)
                 .or(record.intended_us)

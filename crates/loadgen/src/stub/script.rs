@@ -183,7 +183,7 @@ fn streamed(
             at,
             text,
             tokens: 0,
-        })
+        });
     };
     match fault {
         Some(FaultKind::Truncate) => return (pieces, Ending::Clean),

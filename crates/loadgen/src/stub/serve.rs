@@ -265,6 +265,8 @@ async fn play(
             }
             (None, Ending::Abort | Ending::Reset) => {
                 open.truth.complete = true;
+                // The server writes out what it holds when the body has nothing for it, and drops it on an error.
+                tokio::task::yield_now().await;
                 Err(broken_off())
             }
             (None, Ending::Stall) => {
