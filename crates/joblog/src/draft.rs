@@ -73,16 +73,13 @@ impl Draft {
         let source = flat(entry.source);
         let mut pieces = split_lines(entry.text).flat_map(|line| cut(line, max_line)).peekable();
         let mut lines = 0;
-        let mut position = entry.position;
+        let position = entry.position;
         while let Some(text) = pieces.next() {
             log_time_ms = time_ms.max(log_time_ms + 1);
             let goes_on = pieces.peek().is_some();
             self.begins.push(self.buffer.len() as u64);
             Row { time_ms, log_time_ms, level: entry.level, source: &source, text, position, goes_on }
                 .write(&mut self.buffer);
-            if goes_on && let Some(position) = &mut position {
-                position.ordinal = position.ordinal.saturating_add(1);
-            }
             lines += 1;
         }
         self.log_time_ms = Some(log_time_ms);

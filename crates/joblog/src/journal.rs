@@ -123,6 +123,11 @@ impl Journal {
         &self.path
     }
 
+    /// Bytes of one line's text at most.
+    pub fn max_line_bytes(&self) -> usize {
+        self.limits.line()
+    }
+
     /// Lines in it.
     pub fn len(&self) -> u64 {
         self.state.lock().len
@@ -154,8 +159,8 @@ impl Journal {
         self.append_many(&[Entry { level, source, text, position: None }]);
     }
 
-    /// Appends a text that was read from `position` of its source. If it is split, the lines have ordinals that count
-    /// up to that of `position` plus their number less one, and after a kill all of them are there or none.
+    /// Appends a text that was read from `position` of its source. If it is split, all its lines have that position, and
+    /// after a kill all of them are there or none.
     pub fn append_at(&self, level: Level, source: &str, text: &str, position: Position) {
         self.append_many(&[Entry { level, source, text, position: Some(position) }]);
     }
@@ -178,7 +183,7 @@ impl Journal {
         self.add(&mut self.state.lock(), entries)
     }
 
-    /// The position of the last line of a source, also of what a former process wrote. Resume behind it.
+    /// The position of the last text of a source, exactly as it was given, also by a former process. Resume behind it.
     pub fn last_position(&self, source: &str) -> Option<Position> {
         self.state.lock().positions.get(flat(source).as_ref()).copied()
     }
@@ -350,3 +355,6 @@ impl State {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod full_disk_tests;

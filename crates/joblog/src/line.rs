@@ -61,7 +61,7 @@ pub struct Position {
     pub offset: u64,
     /// The engine's time stamp of the line in nanoseconds since 1970, 0 where there is none.
     pub time_ns: i64,
-    /// Counts the lines of one position: those with the same time stamp, and those that one text was split into.
+    /// Counts the texts that have the same time stamp.
     pub ordinal: u32,
 }
 
@@ -81,7 +81,7 @@ pub struct Line {
     pub source: String,
     /// The text; it holds no line break.
     pub text: String,
-    /// Where it stood in its source, if the producer said so.
+    /// Where it stood in its source, if the producer said so. The lines that one text was split into share it.
     pub position: Option<Position>,
 }
 

@@ -83,6 +83,17 @@ fn write_all_at(file: &File, bytes: &[u8], at: u64) -> io::Result<()> {
 }
 
 #[cfg(test)]
+fn write_all_at(file: &File, bytes: &[u8], at: u64) -> io::Result<()> {
+    match fault::take(bytes.len()) {
+        None => file.write_all_at(bytes, at),
+        Some(fits) => {
+            file.write_all_at(&bytes[..fits], at)?;
+            Err(io::Error::from(io::ErrorKind::StorageFull))
+        }
+    }
+}
+
+#[cfg(test)]
 pub(crate) mod fault {
     //! A disk that is full for the thread of one test.
 
@@ -102,16 +113,5 @@ pub(crate) mod fault {
         let room = ROOM.get()?;
         ROOM.set(Some(room.saturating_sub(wanted)));
         (room < wanted).then_some(room)
-    }
-}
-
-#[cfg(test)]
-fn write_all_at(file: &File, bytes: &[u8], at: u64) -> io::Result<()> {
-    match fault::take(bytes.len()) {
-        None => file.write_all_at(bytes, at),
-        Some(fits) => {
-            file.write_all_at(&bytes[..fits], at)?;
-            Err(io::Error::from(io::ErrorKind::StorageFull))
-        }
     }
 }

@@ -116,7 +116,7 @@ impl LineSplitter {
 
     /// Cuts off all but the last character, which may be incomplete, so that no character and no break is torn.
     fn overflow(&mut self, out: &mut Vec<Piece>) {
-        let keep = self.line.iter().rev().take(3).position(|b| b & 0xc0 != 0x80).map_or(1, |at| at + 1);
+        let keep = self.line.iter().rev().take(4).position(|b| b & 0xc0 != 0x80).map_or(1, |at| at + 1);
         let tail = self.line.split_off(self.line.len() - keep);
         let bytes = std::mem::replace(&mut self.line, tail);
         out.push(Piece { bytes, end: self.offset - keep as u64 });

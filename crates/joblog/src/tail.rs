@@ -13,7 +13,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncSeekExt},
 };
 
-use crate::{LineSplitter, Piece, Position, decode_line};
+use crate::{Journal, LineSplitter, Piece, Position, decode_line};
 
 const CHUNK: usize = 64 * 1024;
 /// How often a file at its end is looked at again.
@@ -64,6 +64,11 @@ impl Tail {
     /// there yet. Lines longer than `max_line` bytes come in pieces.
     pub fn new(path: &Path, from: Option<Position>, max_line: usize) -> Self {
         Self { path: path.to_owned(), from, max_line, open: None, resumed: Resumed::NotYet }
+    }
+
+    /// Follows `path` behind the last line of `source` in the journal.
+    pub fn resume(path: &Path, journal: &Journal, source: &str) -> Self {
+        Self::new(path, journal.last_position(source), journal.max_line_bytes())
     }
 
     /// Where it began.

@@ -284,6 +284,8 @@ fn what_a_child_does() {
     let Ok(what) = std::env::var("STORE_TEST") else { return };
     let dir = std::env::var_os("STORE_TEST_DIR").expect("a directory");
     let path = Path::new(&dir).join("state.db");
+    // The test harness has begun a line.
+    println!();
     match what.as_str() {
         "writer" => {
             let first: i64 = std::env::var("STORE_TEST_EXTRA").expect("a number").parse().expect("a number");
@@ -302,9 +304,9 @@ fn what_a_child_does() {
         }
         "locker" => {
             let _lock = StateDirLock::acquire(Path::new(&dir)).expect("the lock");
-            let helper = Command::new("sleep").arg("60").stdout(Stdio::null()).spawn().expect("a helper");
+            let mut helper = Command::new("sleep").arg("60").stdout(Stdio::null()).spawn().expect("a helper");
             println!("locked {}", helper.id());
-            std::thread::sleep(Duration::from_secs(60));
+            helper.wait().expect("the test kills this process first");
         }
         _ => println!("{}", Store::open(&path, TABLES).expect_err("it may not be written")),
     }
