@@ -1,4 +1,4 @@
-//! A PowerJob worker SDK for Rust over HTTP.
+#![doc = include_str!("../README.md")]
 
 mod client;
 pub mod core;

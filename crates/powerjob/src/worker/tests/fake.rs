@@ -1,0 +1,244 @@
+//! A PowerJob server as far as a worker meets one: two ports, everything that comes in is kept.
+
+use std::{
+    collections::HashMap,
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use axum::{
+    Json, Router,
+    extract::{Form, Query, State},
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tokio::{net::TcpListener, runtime::Runtime};
+
+use crate::wire::{InstanceLogContent, TaskTrackerReportInstanceStatusReq, WorkerHeartbeat, WorkerLogReportReq};
+
+pub(super) const APP: &str = "it app&co";
+pub(super) const APP_ID: i64 = 7;
+
+/// What came in, in order of arrival.
+#[derive(Clone, Debug)]
+pub(super) enum Seen {
+    Heartbeat(Box<WorkerHeartbeat>),
+    Report(Box<TaskTrackerReportInstanceStatusReq>),
+    Line(InstanceLogContent),
+}
+
+/// What it does and has seen.
+pub(super) struct Book {
+    pub(super) seen: Vec<Seen>,
+    pub(super) born_time: i64,
+    pub(super) clock_offset_ms: i64,
+    /// Answers to final reports, used up one by one; afterwards they are accepted.
+    pub(super) final_answers: Vec<(u16, Value)>,
+    /// What `/openApi/fetchInstanceInfo` says: status and address.
+    pub(super) instances: HashMap<i64, (i32, String)>,
+    pub(super) acquires: Vec<HashMap<String, String>>,
+    transport: String,
+}
+
+/// The fake server. Its ports stay the same when it is killed and started again.
+pub(super) struct Fake {
+    pub(super) book: Arc<Mutex<Book>>,
+    web: SocketAddr,
+    transport: SocketAddr,
+    runtime: Option<Runtime>,
+}
+
+type Shared = State<Arc<Mutex<Book>>>;
+
+impl Fake {
+    pub(super) async fn start() -> Self {
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let (web, transport) = (bind(any).await, bind(any).await);
+        let book = Book {
+            seen: Vec::new(),
+            born_time: 1_700_000_000_000,
+            clock_offset_ms: 0,
+            final_answers: Vec::new(),
+            instances: HashMap::new(),
+            acquires: Vec::new(),
+            transport: transport.to_string(),
+        };
+        let mut fake = Self { book: Arc::new(Mutex::new(book)), web, transport, runtime: None };
+        fake.revive();
+        fake
+    }
+
+    /// The address that a worker is configured with.
+    pub(super) fn server(&self) -> String {
+        self.web.to_string()
+    }
+
+    pub(super) fn transport(&self) -> String {
+        self.transport.to_string()
+    }
+
+    /// Gone with all its connections, as with `kill -9`.
+    pub(super) fn kill(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+
+    /// Up again on the same ports.
+    pub(super) fn revive(&mut self) {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .expect("a runtime for the fake server");
+        for (address, routes) in [(self.web, web_routes()), (self.transport, transport_routes())] {
+            let routes = routes.with_state(self.book.clone());
+            runtime.spawn(async move {
+                let listener = loop {
+                    // Right after a kill the port may be held for a moment.
+                    match TcpListener::bind(address).await {
+                        Ok(listener) => break listener,
+                        Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+                    }
+                };
+                axum::serve(listener, routes).await.expect("serving");
+            });
+        }
+        self.runtime = Some(runtime);
+    }
+
+    pub(super) fn seen<T>(&self, pick: impl Fn(&Seen) -> Option<T>) -> Vec<T> {
+        self.book.lock().seen.iter().filter_map(pick).collect()
+    }
+
+    pub(super) fn heartbeats(&self) -> Vec<WorkerHeartbeat> {
+        self.seen(|seen| match seen {
+            Seen::Heartbeat(beat) => Some((**beat).clone()),
+            _ => None,
+        })
+    }
+
+    pub(super) fn reports(&self, instance_id: i64) -> Vec<TaskTrackerReportInstanceStatusReq> {
+        self.seen(|seen| match seen {
+            Seen::Report(report) if report.instance_id == instance_id => Some((**report).clone()),
+            _ => None,
+        })
+    }
+
+    /// The final reports of an instance.
+    pub(super) fn finals(&self, instance_id: i64) -> Vec<TaskTrackerReportInstanceStatusReq> {
+        self.reports(instance_id).into_iter().filter(|report| report.instance_status != 3).collect()
+    }
+
+    pub(super) fn lines(&self, instance_id: i64) -> Vec<InstanceLogContent> {
+        self.seen(|seen| match seen {
+            Seen::Line(line) if line.instance_id == instance_id => Some(line.clone()),
+            _ => None,
+        })
+    }
+}
+
+impl Drop for Fake {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+async fn bind(address: SocketAddr) -> SocketAddr {
+    TcpListener::bind(address).await.and_then(|listener| listener.local_addr()).expect("a free port")
+}
+
+fn web_routes() -> Router<Arc<Mutex<Book>>> {
+    Router::new()
+        .route("/server/assert", get(assert))
+        .route("/server/acquire", get(acquire))
+        .route("/server/hello", get(hello))
+        .route("/openApi/fetchInstanceInfo", post(fetch_instance_info))
+}
+
+fn transport_routes() -> Router<Arc<Mutex<Book>>> {
+    Router::new()
+        .route("/server/workerHeartbeat", post(heartbeat))
+        .route("/server/reportInstanceStatus", post(report))
+        .route("/server/reportLog", post(report_log))
+        .fallback(|| async { (StatusCode::NOT_FOUND, "<html><body><h1>Resource not found</h1></body></html>") })
+}
+
+async fn assert(Query(query): Query<HashMap<String, String>>) -> Json<Value> {
+    let name = query.get("appName").map_or("", String::as_str);
+    Json(if name == APP {
+        json!({"success": true, "data": APP_ID, "message": null})
+    } else {
+        let text = format!("app({name}) is not registered! Please register the app in oms-console first.");
+        json!({"success": false, "data": null, "message": text})
+    })
+}
+
+async fn acquire(State(book): Shared, Query(query): Query<HashMap<String, String>>) -> Json<Value> {
+    let mut book = book.lock();
+    let http = query.get("protocol").is_some_and(|protocol| protocol == "HTTP");
+    book.acquires.push(query);
+    Json(if http {
+        json!({"success": true, "data": book.transport, "message": null})
+    } else {
+        json!({"success": false, "data": null, "message": "PowerJobException: server elect failed for app 7", "code": null})
+    })
+}
+
+async fn hello(State(book): Shared) -> Json<Value> {
+    let book = book.lock();
+    let now = crate::client::now_ms() + book.clock_offset_ms;
+    Json(json!({"success": true, "data": {"serverInfo": {"id": 1, "bornTime": book.born_time}, "serverTimeTs": now}}))
+}
+
+async fn fetch_instance_info(State(book): Shared, Form(form): Form<HashMap<String, String>>) -> Json<Value> {
+    let id: i64 = form.get("instanceId").and_then(|id| id.parse().ok()).unwrap_or(0);
+    let known = book.lock().instances.get(&id).cloned();
+    Json(match known {
+        Some((status, address)) => json!({"success": true, "message": null, "data":
+            {"instanceId": id, "jobId": 1, "appId": APP_ID, "status": status, "taskTrackerAddress": address}}),
+        None => json!({"success": false, "data": null, "code": null,
+            "message": format!("IllegalArgumentException: invalid params: can't find Instance by instanceId: {id}")}),
+    })
+}
+
+async fn heartbeat(State(book): Shared, body: axum::body::Bytes) -> Response {
+    match WorkerHeartbeat::parse(&body) {
+        Ok(beat) => {
+            book.lock().seen.push(Seen::Heartbeat(Box::new(beat)));
+            StatusCode::OK.into_response()
+        }
+        Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error").into_response(),
+    }
+}
+
+async fn report(State(book): Shared, body: axum::body::Bytes) -> Response {
+    let Ok(report) = TaskTrackerReportInstanceStatusReq::parse(&body) else {
+        return (StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error").into_response();
+    };
+    let mut book = book.lock();
+    let is_final = report.instance_status != 3;
+    book.seen.push(Seen::Report(Box::new(report)));
+    if !is_final {
+        return StatusCode::OK.into_response();
+    }
+    if book.final_answers.is_empty() {
+        return Json(json!({"success": true})).into_response();
+    }
+    let (status, answer) = book.final_answers.remove(0);
+    (StatusCode::from_u16(status).expect("a status"), Json(answer)).into_response()
+}
+
+async fn report_log(State(book): Shared, body: axum::body::Bytes) -> Response {
+    match WorkerLogReportReq::parse(&body) {
+        Ok(report) => {
+            book.lock().seen.extend(report.instance_log_contents.into_iter().map(Seen::Line));
+            StatusCode::OK.into_response()
+        }
+        Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error").into_response(),
+    }
+}
