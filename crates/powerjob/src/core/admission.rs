@@ -39,7 +39,7 @@ impl Core {
                 ask: Ask::Settled,
             }),
             Some(instance) => match &instance.record.stage {
-                Stage::Queued | Stage::Running | Stage::Draining(_) => return self.settle(now, id),
+                Stage::Queued | Stage::Running | Stage::Draining(_) => return self.dispatched_again(now, id),
                 Stage::Reporting(report) if report.outcome.success => return self.report_again(now, id),
                 Stage::Stopping if instance.record.boundary_open => {
                     instance.record.next = Some(Box::new(dispatch));

@@ -23,7 +23,9 @@ pub(super) struct Instance {
     pub(super) record: InstanceRecord,
     /// The record must be written before the actions of this output.
     pub(super) dirty: bool,
-    /// Arrival of the newest dispatch.
+    /// Arrival of the dispatch that it began with.
+    pub(super) arrived: Mono,
+    /// Arrival of the newest dispatch, duplicates included: the server may not have stored it yet.
     pub(super) dispatched: Mono,
     /// Start of the run, moved back by what it had used before a restart.
     pub(super) started: Option<Mono>,
@@ -49,6 +51,7 @@ impl Instance {
         Self {
             record,
             dirty: true,
+            arrived: now,
             dispatched: now,
             started: None,
             timed_out: false,

@@ -37,7 +37,8 @@ impl Core {
             record.last_report_time <= self.closed.get(record.dispatch.instance_id).map_or(0, |c| c.last_report_time);
         let mut instance = Instance::new(record, mono(now));
         instance.dirty = false;
-        instance.dispatched = mono(now) - received;
+        instance.arrived = mono(now) - received;
+        instance.dispatched = instance.arrived;
         let earliest = instance.limit().map_or(Mono::MIN, |limit| mono(now) + LAST_WORD - limit);
         instance.started = instance.record.started_at.map(|_| (mono(now) - used).max(earliest));
         instance.first_line = !never_reported;

@@ -66,7 +66,7 @@ impl Core {
         // A run that ends at once needs no RUNNING report: its final one follows when the log is drained.
         let ending = matches!(instance.record.stage, Stage::Draining(_));
         let wait_for_line = reports.sent == 0 && (!instance.first_line || ending);
-        Some(if wait_for_line { reports.next.max(instance.dispatched + FIRST_LINE_WAIT) } else { reports.next })
+        Some(if wait_for_line { reports.next.max(instance.arrived + FIRST_LINE_WAIT) } else { reports.next })
     }
 
     pub(super) fn report_running_if_due(&mut self, now: Now, id: i64) {
@@ -95,9 +95,9 @@ impl Core {
             }
         }
         if ok {
-            self.contact(now)
+            self.contact(now);
         } else {
-            self.suspect(now, &format!("the RUNNING report of instance {id} was not taken"))
+            self.suspect(now, &format!("the RUNNING report of instance {id} was not taken"));
         }
     }
 
@@ -108,6 +108,14 @@ impl Core {
         let report_time = instance.next_report_time(now.wall_ms);
         instance.record.stage = Stage::Reporting(FinalReport { outcome, report_time });
         instance.last = FinalReports { next: mono(now), since: mono(now), ..FinalReports::default() };
+    }
+
+    /// The server dispatched a live instance: it has not heard of it for a minute, or the dispatch came twice.
+    pub(super) fn dispatched_again(&mut self, now: Now, id: i64) {
+        let Some(instance) = self.instances.get_mut(&id) else { return };
+        instance.dispatched = mono(now);
+        instance.running.next = instance.running.next.min(mono(now) + EARLY_REPEAT);
+        self.settle(now, id);
     }
 
     /// The server dispatched an instance that has succeeded: it did not get, or took too early, the report.

@@ -18,7 +18,7 @@ impl Core {
     /// Starts the processor of a queued instance.
     pub(super) fn start(&mut self, now: Now, id: i64) {
         let Some(instance) = self.instances.get_mut(&id) else { return };
-        let waited = mono(now) - instance.dispatched;
+        let waited = mono(now) - instance.arrived;
         let queued = instance.position_logged.is_some();
         instance.record.stage = Stage::Running;
         instance.record.started_at = Some(now.wall_ms);

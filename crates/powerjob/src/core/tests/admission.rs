@@ -221,6 +221,17 @@ fn a_pending_succeed_is_sent_again_at_once_with_the_same_time_instead_of_running
 }
 
 #[test]
+fn a_final_report_soon_after_a_duplicate_is_as_early_as_one_after_the_first_dispatch() {
+    let mut rig = Rig::online(1, 0);
+    rig.well_under_way(1);
+    rig.end(1, ProcessResult::success("done"));
+    rig.run(dispatch(1));
+    rig.drained(1);
+    rig.answer_final(1, true);
+    assert_eq!(rig.stage(1), "reporting", "the server may not have stored the second dispatch yet");
+}
+
+#[test]
 fn a_succeed_that_waits_for_its_early_repeat_is_sent_again_instead_of_running_twice() {
     let mut rig = Rig::online(1, 0);
     rig.run(dispatch(1));

@@ -165,7 +165,7 @@ impl Rig {
                     self.send(Event::Discovered(owner.ok_or_else(|| "gone".to_owned())));
                 }
                 Action::ReportRunning { instance_id, .. } => {
-                    self.send(Event::RunningReportDone { instance_id, ok: true })
+                    self.send(Event::RunningReportDone { instance_id, ok: true });
                 }
                 _ => {}
             }

@@ -311,7 +311,7 @@ fn a_server_whose_transport_is_dead_counts_as_an_outage_though_discovery_answers
                 Action::Discover { .. } => rig.send(Event::Discovered(Ok(owner(ONE, 1)))),
                 Action::SendHeartbeat { .. } => rig.send(Event::HeartbeatDone { ok: false }),
                 Action::ReportRunning { instance_id, .. } => {
-                    rig.send(Event::RunningReportDone { instance_id, ok: false })
+                    rig.send(Event::RunningReportDone { instance_id, ok: false });
                 }
                 Action::AskInstanceInfo(_) => panic!("the answer would be old by the time that reports get through"),
                 _ => {}

@@ -98,6 +98,7 @@ struct World {
     entries: u64,
     wall_offset: i64,
     server: Server,
+    config: CoreConfig,
     core: Option<Core>,
     process: u32,
     process_origin: u64,
@@ -142,6 +143,7 @@ impl World {
             entries: 0,
             wall_offset: 0,
             server: Server { up: true, born: 1, ..Server::default() },
+            config: config(slots, backlog),
             core: None,
             process: 0,
             process_origin: 0,
@@ -161,7 +163,7 @@ impl World {
         };
         world.plan();
         let now = world.core_now();
-        world.core = Some(Core::new(config(slots, backlog), Recovered::default(), now));
+        world.core = Some(Core::new(world.config.clone(), Recovered::default(), now));
         world.handle(Event::Tick);
         world
     }
@@ -226,6 +228,7 @@ impl World {
     }
 
     /// One event through the core, as a driver does it: writes, then actions, and death between any two of them.
+    #[expect(clippy::needless_pass_by_value, reason = "the caller has no use for an event that was handled")]
     fn handle(&mut self, event: Event) {
         let now = self.core_now();
         let Some(core) = self.core.as_mut() else { return };
@@ -234,7 +237,7 @@ impl World {
             println!("{:>8} > {event:?}", self.now);
         }
         let wake = core.wake_at();
-        let dies = self.faults.crashes > 0 && self.now < self.faults_end && self.rng.next() % 2_000 == 0;
+        let dies = self.faults.crashes > 0 && self.now < self.faults_end && self.rng.next().is_multiple_of(2_000);
         if dies && self.rng.percent(30) {
             return self.crash();
         }
@@ -316,7 +319,12 @@ impl World {
             }
             Action::StartProcessor { instance_id, attempt, resumed, .. } => self.start(instance_id, attempt, resumed),
             Action::StopProcessor { instance_id, .. } => self.tell_to_end(instance_id),
-            Action::CloseLog { instance_id, .. } => drop(self.logs.remove(&instance_id)),
+            Action::CloseLog { instance_id, status } => {
+                self.logs.remove(&instance_id);
+                if status == "STOPPED" {
+                    self.succeeded.remove(&instance_id);
+                }
+            }
             Action::RewindLog(_) | Action::LogLine { .. } | Action::Warn(_) => {}
         }
     }
@@ -496,9 +504,9 @@ impl World {
         self.after(1, self.faults.dead.max(2), Happening::Restart);
     }
 
-    fn restart(&mut self, slots_of: &CoreConfig) {
+    fn restart(&mut self) {
         self.process_origin = self.now;
-        let core = Core::new(slots_of.clone(), self.store.recovered(), self.core_now());
+        let core = Core::new(self.config.clone(), self.store.recovered(), self.core_now());
         self.core = Some(core);
         self.handle(Event::Tick);
     }
@@ -516,7 +524,7 @@ impl World {
         }
     }
 
-    fn happen(&mut self, happening: Happening, config: &CoreConfig) {
+    fn happen(&mut self, happening: Happening) {
         if self.traced
             && !matches!(
                 happening,
@@ -551,7 +559,7 @@ impl World {
                 }
                 self.succeeded.remove(&id);
                 if server_dies {
-                    self.happen(Happening::ServerDown(40_000), config);
+                    self.happen(Happening::ServerDown(40_000));
                 } else {
                     self.after(1, 200, Happening::StopArrives(id));
                 }
@@ -586,7 +594,7 @@ impl World {
             }
             Happening::ClockStep(step) => self.wall_offset += step,
             Happening::Crash => self.crash(),
-            Happening::Restart => self.restart(config),
+            Happening::Restart => self.restart(),
         }
     }
 
@@ -597,10 +605,10 @@ impl World {
             && rows.into_iter().all(|row| matches!(row.status, model::FAILED | model::SUCCEED | model::STOPPED))
     }
 
-    fn run(mut self, config: &CoreConfig) {
+    fn run(mut self) {
         while let Some(((at, _), happening)) = self.calendar.pop_first() {
             self.now = at;
-            self.happen(happening, config);
+            self.happen(happening);
             if at > self.faults_end + 200_000 && self.settled() {
                 return self.check_end();
             }
@@ -636,9 +644,7 @@ impl World {
 }
 
 fn simulate(seed: u64) {
-    let world = World::new(seed);
-    let config = world.core.as_ref().expect("started").config.clone();
-    world.run(&config);
+    World::new(seed).run();
 }
 
 #[test]
