@@ -268,13 +268,13 @@ async fn old_journals_are_removed_with_their_cursors_but_none_that_is_held_or_wa
 #[test]
 fn more_journals_than_open_files_are_held_at_once() {
     let place = Place::new();
-    let journals: Vec<_> = (0..1200).map(|id| place.journal(id)).collect();
+    let journals: Vec<_> = (0..700).map(|id| place.journal(id)).collect();
     for journal in &journals {
         journal.append(Level::Info, "a", "one");
         journal.append(Level::Info, "a", "two");
     }
     let files = fs::read_dir("/proc/self/fd").expect("the open files").count();
-    assert!(files < 900, "{files} files are open");
+    assert!(files < 620, "{files} files are open");
     assert!(journals.iter().all(|journal| texts(&all(journal)) == ["one", "two"]));
 }
 
@@ -325,7 +325,7 @@ fn appends() -> impl Strategy<Value = Vec<Vec<Append>>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(16))]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(16) })]
 
     /// Wherever a kill cuts the file: the lines before are there with their positions, a text with a position is there as
     /// a whole or not at all, and the journal goes on from there with the next index.
@@ -380,6 +380,10 @@ proptest! {
                 let on = all(&journal).pop().expect("a line");
                 prop_assert_eq!(on.index, lines.len() as u64);
                 prop_assert!(lines.last().is_none_or(|last| last.log_time_ms < on.log_time_ms));
+                drop(journal);
+                let again = all(&place.journal(1));
+                prop_assert_eq!(&again[..lines.len()], &lines[..]);
+                prop_assert_eq!(&again[lines.len()..], &[on], "nothing of what was cut is left behind it");
             }
         }
         let all_ends: HashSet<_> = ends.into_iter().collect();
