@@ -5,12 +5,13 @@ use std::{
     io,
     net::{IpAddr, SocketAddr, SocketAddrV4},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use axum::{Router, body::Body};
 use hyper::{Request, Response, StatusCode, body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use parking_lot::Mutex;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
@@ -29,6 +30,10 @@ const STRANGER: Duration = Duration::from_secs(5);
 /// Connections at once from peers, and from strangers; more are closed unread.
 const CONNECTIONS: usize = 512;
 const STRANGERS: usize = 32;
+/// How long a request under way may take to its end when the worker ends.
+const LAST_ANSWERS: Duration = Duration::from_millis(500);
+/// A refused peer is worth a line in the agent's log this often; all are counted.
+const REFUSAL_TOLD_EVERY: Duration = Duration::from_secs(60);
 
 /// Why the port could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -79,9 +84,27 @@ pub(crate) async fn bind(address: SocketAddrV4) -> Result<Listener, BindError> {
 
 /// Everything that the connections share.
 pub(crate) struct Served {
-    pub(crate) routes: Router,
-    pub(crate) peers: Arc<Peers>,
-    pub(crate) counters: Arc<Counters>,
+    routes: Router,
+    peers: Arc<Peers>,
+    counters: Arc<Counters>,
+    refusal_told: Mutex<Option<Instant>>,
+}
+
+impl Served {
+    pub(crate) fn new(routes: Router, peers: Arc<Peers>, counters: Arc<Counters>) -> Self {
+        Self { routes, peers, counters, refusal_told: Mutex::new(None) }
+    }
+
+    /// Counts a refusal and says so, but not for each: a stranger must not fill the agent's log.
+    fn refused(&self, from: IpAddr, why: &str) {
+        self.counters.refused_peers.one();
+        let mut told = self.refusal_told.lock();
+        if told.is_none_or(|at| at.elapsed() >= REFUSAL_TOLD_EVERY) {
+            *told = Some(Instant::now());
+            let so_far = self.counters.refused_peers.get();
+            tracing::warn!(peer = %from, so_far, "refused a caller: {why}; the next minute's are only counted");
+        }
+    }
 }
 
 impl Listener {
@@ -107,8 +130,7 @@ impl Listener {
             let known = served.peers.allows(from.ip());
             let places = if known { &peers } else { &strangers };
             let Ok(place) = places.clone().try_acquire_owned() else {
-                served.counters.refused_peers.one();
-                tracing::warn!(peer = %from, "too many connections at once; this one is closed");
+                served.refused(from.ip(), "too many connections at once");
                 continue;
             };
             let (served, stop) = (served.clone(), stop.clone());
@@ -134,7 +156,7 @@ async fn connection(stream: TcpStream, from: SocketAddr, known: bool, served: &S
         ended = connection.as_mut() => ended,
         () = stop.cancelled() => {
             connection.as_mut().graceful_shutdown();
-            connection.await
+            tokio::time::timeout(LAST_ANSWERS, connection).await.unwrap_or(Ok(()))
         }
     };
     if let Err(error) = ended {
@@ -145,8 +167,7 @@ async fn connection(stream: TcpStream, from: SocketAddr, known: bool, served: &S
 /// Asked for every request, because the owner may change while a connection lives.
 async fn answer(request: Request<Incoming>, from: IpAddr, served: &Served) -> Result<Response<Body>, Infallible> {
     if !served.peers.allows(from) {
-        served.counters.refused_peers.one();
-        tracing::warn!(peer = %from, path = request.uri().path(), "refused: not a server of this worker");
+        served.refused(from, "it is not a server of this worker; `extra_peers` lets others in");
         let text = "this worker answers only to its PowerJob servers\n";
         let mut refusal = Response::new(Body::from(text));
         *refusal.status_mut() = StatusCode::FORBIDDEN;

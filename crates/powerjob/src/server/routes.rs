@@ -63,16 +63,12 @@ impl Routes {
             .with_state(self)
     }
 
-    async fn body(&self, body: Body) -> Result<Bytes, Response> {
+    async fn body(body: Body) -> Result<Bytes, String> {
         match tokio::time::timeout(BODY_TIMEOUT, axum::body::to_bytes(body, BODY_LIMIT)).await {
             Ok(Ok(bytes)) => Ok(bytes),
-            Ok(Err(why)) => Err(self.bad(&format!("the body could not be read, or is longer than {BODY_LIMIT} bytes: {why}"))),
-            Err(_) => Err(self.bad(&format!("the body did not arrive within {} s", BODY_TIMEOUT.as_secs()))),
+            Ok(Err(why)) => Err(format!("the body could not be read, or is longer than {BODY_LIMIT} bytes: {why}")),
+            Err(_) => Err(format!("the body did not arrive within {} s", BODY_TIMEOUT.as_secs())),
         }
-    }
-
-    fn parsed<T>(&self, message: &str, parsed: Result<T, WireError>) -> Result<T, Response> {
-        parsed.map_err(|why| self.bad(&format!("{message}: {why}")))
     }
 
     /// 500 is what a Java worker answers; the text is for the person who reads the traffic.
@@ -89,13 +85,13 @@ fn internal(why: &str) -> Response {
 
 async fn run_job(State(routes): State<Routes>, body: Body) -> Response {
     let read = async {
-        let raw = routes.body(body).await?;
-        let request = routes.parsed("ServerScheduleJobReq", ServerScheduleJobReq::parse(&raw))?;
-        Ok::<_, Response>((request, raw))
+        let raw = Routes::body(body).await?;
+        let request = named("ServerScheduleJobReq", ServerScheduleJobReq::parse(&raw))?;
+        Ok::<_, String>((request, raw))
     };
     let (request, raw) = match read.await {
         Ok(read) => read,
-        Err(refusal) => return refusal,
+        Err(why) => return routes.bad(&why),
     };
     match routes.inbound.run_job(request, raw).await {
         Ok(()) => StatusCode::OK.into_response(),
@@ -104,27 +100,23 @@ async fn run_job(State(routes): State<Routes>, body: Body) -> Response {
 }
 
 async fn stop_instance(State(routes): State<Routes>, body: Body) -> Response {
-    let read = async {
-        let raw = routes.body(body).await?;
-        routes.parsed("ServerStopInstanceReq", ServerStopInstanceReq::parse(&raw))
-    };
+    let read = async { named("ServerStopInstanceReq", ServerStopInstanceReq::parse(&Routes::body(body).await?)) };
     match read.await {
         Ok(request) => {
             routes.inbound.stop_instance(request.instance_id).await;
             StatusCode::OK.into_response()
         }
-        Err(refusal) => refusal,
+        Err(why) => routes.bad(&why),
     }
 }
 
 async fn query_instance_status(State(routes): State<Routes>, body: Body) -> Response {
     let read = async {
-        let raw = routes.body(body).await?;
-        routes.parsed("ServerQueryInstanceStatusReq", ServerQueryInstanceStatusReq::parse(&raw))
+        named("ServerQueryInstanceStatusReq", ServerQueryInstanceStatusReq::parse(&Routes::body(body).await?))
     };
     let request = match read.await {
         Ok(request) => request,
-        Err(refusal) => return refusal,
+        Err(why) => return routes.bad(&why),
     };
     // The customQuery is SQL for the Java worker's own table. A standalone instance has no task list, so it changes nothing.
     match routes.inbound.query(request.instance_id).map(|detail| AskResponse::of(&detail)) {
@@ -132,6 +124,10 @@ async fn query_instance_status(State(routes): State<Routes>, body: Body) -> Resp
         Some(Err(why)) => internal(&why.to_string()),
         None => Json(AskResponse::failure("can't find TaskTracker")).into_response(),
     }
+}
+
+fn named<T>(message: &str, parsed: Result<T, WireError>) -> Result<T, String> {
+    parsed.map_err(|why| format!("{message}: {why}"))
 }
 
 async fn deploy_container(State(routes): State<Routes>, body: Body) -> Response {
@@ -144,12 +140,12 @@ async fn destroy_container(State(routes): State<Routes>, body: Body) -> Response
 
 /// A container is a Java jar with a Spring context, which nothing here can run. The server expects no answer but 200.
 async fn container(routes: &Routes, body: Body, what: &str) -> Response {
-    match routes.body(body).await {
+    match Routes::body(body).await {
         Ok(raw) => {
             let text: String = String::from_utf8_lossy(&raw).chars().take(500).collect();
             tracing::info!(request = text, "ignored a request to {what} a container: this worker runs no Java containers");
             StatusCode::OK.into_response()
         }
-        Err(refusal) => refusal,
+        Err(why) => routes.bad(&why),
     }
 }

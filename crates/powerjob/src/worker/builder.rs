@@ -152,7 +152,7 @@ impl WorkerBuilder {
             address: own.clone(),
             counters: counters.clone(),
             transport: Transport::new(http.clone()),
-            owner: watch::Sender::new(loaded.recovered.owner.clone()),
+            owner: watch::Sender::new(None),
             log_owner: watch::Sender::new(None),
             records: RwLock::new(
                 loaded.recovered.records.iter().map(|r| (r.dispatch.instance_id, Arc::new(r.clone()))).collect(),
@@ -178,7 +178,9 @@ impl WorkerBuilder {
             context_limit: config.context_limit,
         };
         let logs = Logs::new(journals, shared.clone(), inbox.clone(), tasks.clone());
-        logs.close_forgotten(&loaded.open_logs);
+        let forgotten: Vec<(i64, String)> =
+            loaded.open_logs.into_iter().filter(|(id, _)| shared.record(*id).is_none()).collect();
+        logs.close_forgotten(&forgotten);
         let clock = super::driver::Clock::start();
         let core = Core::new(core_config, loaded.recovered, clock.now());
         let driver = Driver::new(Parts {
@@ -196,6 +198,7 @@ impl WorkerBuilder {
             inbox: inbox.clone(),
             inputs,
             tasks: tasks.clone(),
+            logs_closed: forgotten.into_iter().map(|(id, _)| id).collect(),
         });
 
         let kill = CancellationToken::new();
@@ -208,15 +211,9 @@ impl WorkerBuilder {
             processors = ?driver.processors(),
             "worker starts"
         );
-        let served = Served {
-            routes: Routes {
-                inbound: Arc::new(Requests { shared: shared.clone(), inbox: inbox.clone() }),
-                counters: counters.clone(),
-            }
-            .router(),
-            peers: peers.clone(),
-            counters,
-        };
+        let inbound = Arc::new(Requests { shared: shared.clone(), inbox: inbox.clone() });
+        let routes = Routes { inbound, counters: counters.clone() }.router();
+        let served = Served::new(routes, peers.clone(), counters);
         let own_tasks = OwnTasks { listener, served, peers, servers: checked.servers, tasks, kill: kill.clone() };
         let driver = tokio::spawn(async move {
             own_tasks.run(driver).await;
@@ -276,6 +273,8 @@ impl OwnTasks {
     async fn run(self, driver: Driver) {
         let Self { listener, served, peers, servers, tasks, kill } = self;
         let closing = CancellationToken::new();
+        // Also when the driver panics: a port that answers for a worker that is gone would keep jobs from others.
+        let _closes = closing.clone().drop_guard();
         let server = tokio::spawn(listener.serve(served, closing.clone()));
         let resolver = async {
             loop {

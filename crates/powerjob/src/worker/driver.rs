@@ -98,6 +98,8 @@ pub(crate) struct Parts {
     pub(crate) inbox: mpsc::Sender<Input>,
     pub(crate) inputs: mpsc::Receiver<Input>,
     pub(crate) tasks: TaskTracker,
+    /// Closed instances whose log was closed too; noted with the next transaction.
+    pub(crate) logs_closed: Vec<i64>,
 }
 
 /// Outputs whose writes could not be made durable yet.
@@ -129,15 +131,13 @@ pub(crate) struct Driver {
     waiting: VecDeque<Input>,
     held: Option<Held>,
     leaving: Option<Leaving>,
-    /// Closed instances whose log was closed too; noted with the next transaction.
-    logs_closed: Vec<i64>,
     skew_warned: Option<Instant>,
 }
 
 impl Driver {
     pub(crate) fn new(parts: Parts) -> Self {
         let waiting = VecDeque::from([Input::Event(Event::Tick)]);
-        Self { p: parts, waiting, held: None, leaving: None, logs_closed: Vec::new(), skew_warned: None }
+        Self { p: parts, waiting, held: None, leaving: None, skew_warned: None }
     }
 
     pub(crate) fn processors(&self) -> Vec<String> {
@@ -148,6 +148,10 @@ impl Driver {
     pub(crate) async fn run(mut self) {
         while !self.may_leave() {
             self.receive().await;
+            if let Some(leaving) = self.leaving.as_mut().filter(|leaving| leaving.since.elapsed() >= GOODBYE) {
+                // The server does not listen; it notices by itself.
+                leaving.said_goodbye = true;
+            }
             if self.held.is_some() {
                 self.refuse_dispatches();
                 self.try_held().await;
@@ -347,10 +351,10 @@ impl Driver {
         if writes.is_empty() {
             return Ok(());
         }
-        writes.extend(self.logs_closed.iter().map(|&id| Durable::LogClosed(id)));
+        writes.extend(self.p.logs_closed.iter().map(|&id| Durable::LogClosed(id)));
         match self.p.records.commit(writes).await {
             Ok(()) => {
-                self.logs_closed.clear();
+                self.p.logs_closed.clear();
                 if self.p.shared.state.write().store_error.take().is_some() {
                     tracing::info!("the state store can be written again");
                 }
@@ -471,7 +475,7 @@ impl Driver {
             Action::RewindLog(instance_id) => self.p.logs.rewind(instance_id).await,
             Action::CloseLog { instance_id, status } => {
                 self.p.logs.close(instance_id, status);
-                self.logs_closed.push(instance_id);
+                self.p.logs_closed.push(instance_id);
             }
             Action::Warn(text) => tracing::warn!("{text}"),
         }
@@ -533,7 +537,7 @@ impl Driver {
     /// True when a shutdown is complete.
     fn may_leave(&self) -> bool {
         let Some(leaving) = &self.leaving else { return false };
-        let said = leaving.said_goodbye || leaving.since.elapsed() >= GOODBYE || self.p.core.owner().is_none();
+        let said = leaving.said_goodbye || self.p.core.owner().is_none();
         let empty = self.p.shared.records.read().is_empty() && self.p.runs.len() == 0;
         said && (leaving.how == Shutdown::Detach || empty)
     }

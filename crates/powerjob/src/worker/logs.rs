@@ -40,7 +40,14 @@ struct Log {
     pump: Arc<Pump>,
     /// The tasks that wait for something to tell the driver; dropped, they end.
     first_line: Option<AbortOnDropHandle<()>>,
-    drain: Option<AbortOnDropHandle<()>>,
+    drain: Option<Drain>,
+}
+
+/// Somebody waits for the log to be empty.
+struct Drain {
+    attempt: u32,
+    limit_ms: Option<u64>,
+    task: AbortOnDropHandle<()>,
 }
 
 /// The logs of all open instances.
@@ -80,6 +87,10 @@ impl Logs {
             log.first_line = None;
             return;
         }
+        if log.pump.state().borrow().stopped {
+            self.send_anew(instance_id);
+        }
+        let Some(log) = self.open.get(&instance_id) else { return };
         log.gate.send_replace(Gate::Open);
         log.pump.kick();
         let pump = log.pump.clone();
@@ -130,18 +141,30 @@ impl Logs {
             Err(_) => self.tell(async move { Some(drained) }),
         };
         match self.open.get_mut(&instance_id) {
-            Some(log) => log.drain = Some(waiting),
+            Some(log) => log.drain = Some(Drain { attempt, limit_ms, task: waiting }),
             None => drop(self.tasks.spawn(waiting)),
         }
     }
 
     /// The server's copy is gone: everything is sent again. Durable when it returns.
     pub(crate) async fn rewind(&mut self, instance_id: i64) {
+        let mut again = None;
         if let Some(log) = self.open.get(&instance_id) {
             log.pump.rewind();
+            // A drain that is about to say that all is sent must wait for all of it again.
+            let ending = *log.gate.borrow() == Gate::Ended;
+            again = log.drain.as_ref().filter(|drain| ending && !drain.task.is_finished());
         }
+        let again = again.map(|drain| (drain.attempt, drain.limit_ms));
         if let Err(error) = self.journals.cursors().rewind(instance_id, SINK).await {
             tracing::error!(instance_id, %error, "failed to store that a log must be sent again; after a crash it may not be");
+        }
+        if let Some((attempt, limit_ms)) = again {
+            self.send_anew(instance_id);
+            if let Some(log) = self.open.get(&instance_id) {
+                log.gate.send_replace(Gate::Open);
+            }
+            self.drain(instance_id, attempt, limit_ms);
         }
     }
 
@@ -175,16 +198,28 @@ impl Logs {
 
     /// The log, opened if need be and held until somebody says otherwise.
     fn log(&mut self, instance_id: i64) -> Result<&mut Log, String> {
-        let usable = self.open.get(&instance_id).is_some_and(|log| !log.pump.state().borrow().stopped);
-        if !usable {
+        if !self.open.contains_key(&instance_id) {
             let journal = self.journals.journal(instance_id).map_err(|error| error.to_string())?;
-            let (gate, gated) = watch::channel(Gate::Held);
-            let sink = ReportLogSink { shared: self.shared.clone(), gate: gated };
-            let cursors = self.journals.cursors().clone();
-            let pump = Arc::new(Pump::spawn(journal.clone(), Arc::new(sink), cursors, PumpOptions::default()));
+            let (gate, pump) = self.pump(&journal);
             self.open.insert(instance_id, Log { journal, gate, pump, first_line: None, drain: None });
         }
         self.open.get_mut(&instance_id).ok_or_else(|| "the log was closed".to_owned())
+    }
+
+    /// A pump in place of one that has ended.
+    fn send_anew(&mut self, instance_id: i64) {
+        let Some(journal) = self.open.get(&instance_id).map(|log| log.journal.clone()) else { return };
+        let (gate, pump) = self.pump(&journal);
+        if let Some(log) = self.open.get_mut(&instance_id) {
+            (log.gate, log.pump) = (gate, pump);
+        }
+    }
+
+    fn pump(&self, journal: &Arc<Journal>) -> (watch::Sender<Gate>, Arc<Pump>) {
+        let (gate, gated) = watch::channel(Gate::Held);
+        let sink = ReportLogSink { shared: self.shared.clone(), gate: gated };
+        let cursors = self.journals.cursors().clone();
+        (gate, Arc::new(Pump::spawn(journal.clone(), Arc::new(sink), cursors, PumpOptions::default())))
     }
 
     /// Sends the event that the future gives to the driver.

@@ -222,7 +222,8 @@ async fn the_status_tells_what_is_open_and_whether_the_server_lists_the_worker()
     let rig = Rig::new().await;
     let worker = rig.listed().await;
     rig.dispatch(&worker, ID, "fail", json!({"sleep": 60_000})).await;
-    until("it runs", || worker.status().instances.iter().any(|i| i.stage == "running")).await;
+    let runs = || worker.status().running == 1 && worker.status().instances.iter().any(|i| i.stage == "running");
+    until("it runs", runs).await;
     let status = worker.status();
     assert!(status.listed && status.owner.as_ref().is_some_and(|owner| owner.app_id == fake::APP_ID), "{status:?}");
     assert_eq!(status.instances[0].instance_id, ID.to_string());

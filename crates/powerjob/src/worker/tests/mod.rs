@@ -141,6 +141,7 @@ impl Rig {
 }
 
 /// A dispatch as a server writes it.
+#[expect(clippy::needless_pass_by_value, reason = "the parameters are written in place")]
 fn request(worker: &WorkerHandle, id: i64, processor: &str, params: Value) -> Value {
     json!({"allWorkerAddress": [worker.address()], "maxWorkerCount": 0, "jobId": 11, "instanceId": id,
         "executeType": "STANDALONE", "processorType": "BUILT_IN", "processorInfo": processor, "instanceTimeoutMS": 0,

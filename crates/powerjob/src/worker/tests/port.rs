@@ -114,11 +114,8 @@ async fn trap_24_an_idle_connection_lives_longer_than_the_servers_75_seconds() {
     let port = bound.port();
     let stop = tokio_util::sync::CancellationToken::new();
     let peers = crate::server::Peers::new(vec!["127.0.0.1".parse().expect("valid")]);
-    let served = crate::server::Served {
-        routes: axum::Router::new().route("/", axum::routing::post(|| async { "" })),
-        peers: Arc::new(peers),
-        counters: Arc::default(),
-    };
+    let routes = axum::Router::new().route("/", axum::routing::post(|| async { "" }));
+    let served = crate::server::Served::new(routes, Arc::new(peers), Arc::default());
     let server = tokio::spawn(bound.serve(served, stop.clone()));
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await.expect("connected");
     let call = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n";
