@@ -47,10 +47,25 @@ impl Cursors {
     /// # Errors
     /// The store cannot be written.
     pub async fn set(&self, instance_id: i64, sink: &str, next: u64) -> Result<(), StoreError> {
+        self.set_if(instance_id, sink, next, || true).await
+    }
+
+    /// As [`Cursors::set`] if `wanted` still holds when the write's turn has come: writes have an order, and one that
+    /// a rewind has overtaken must not undo it.
+    pub(crate) async fn set_if(
+        &self,
+        instance_id: i64,
+        sink: &str,
+        next: u64,
+        wanted: impl FnOnce() -> bool + Send + 'static,
+    ) -> Result<(), StoreError> {
         let sink = sink.to_owned();
         let next = i64::try_from(next).unwrap_or(i64::MAX);
         self.store
             .write(move |conn| {
+                if !wanted() {
+                    return Ok(());
+                }
                 conn.prepare_cached(
                     "INSERT INTO joblog_cursor (instance_id, sink, next) VALUES (?1, ?2, ?3)
                      ON CONFLICT DO UPDATE SET next = excluded.next",

@@ -194,8 +194,8 @@ impl Journals {
     pub async fn remove(&self, instance_id: i64) -> io::Result<bool> {
         {
             // Under the lock, so that nobody opens it in between.
-            let _alive = self.inner.alive.lock();
-            if _alive.holds(instance_id) {
+            let alive = self.inner.alive.lock();
+            if alive.holds(instance_id) {
                 return Err(io::Error::new(
                     io::ErrorKind::ResourceBusy,
                     format!("the journal of instance {instance_id} is in use and cannot be removed"),

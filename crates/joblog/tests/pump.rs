@@ -334,6 +334,33 @@ async fn nothing_is_sent_before_the_cursor_of_the_last_batch_is_durable() {
 }
 
 #[tokio::test]
+async fn a_cursor_that_was_set_back_by_hand_stays_there_whatever_was_on_its_way() {
+    let place = Place::new();
+    fill(&place, 10);
+    let sink = Arc::new(FakeSink::gated());
+    let first = pump(&place, &sink, PumpOptions { max_lines: 4, stop_within: Duration::ZERO, ..quick() });
+    let (go, held) = mpsc::channel::<()>();
+    let store = place.store.clone();
+    until(|| sink.batches().len() == 1).await;
+    let hung = std::thread::spawn(move || {
+        store.write_blocking(move |_| {
+            let _let_go = held.recv();
+            Ok(())
+        })
+    });
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    sink.open(1);
+    until(|| sink.taken().len() == 4).await;
+    // The acknowledged batch's cursor waits in the store's queue, and is overtaken.
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    first.rewind();
+    go.send(()).expect("it hangs");
+    hung.join().expect("no panic").expect("it is let go");
+    first.stop().await;
+    assert_eq!(place.journals.cursors().get(1, "server").await.expect("a cursor"), 0);
+}
+
+#[tokio::test]
 async fn a_cursor_beyond_the_journal_goes_back_to_its_end() {
     let place = Place::new();
     let journal = fill(&place, 2);

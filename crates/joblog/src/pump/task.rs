@@ -159,8 +159,11 @@ impl Task {
 
     async fn persist(&mut self, next: u64) -> Result<(), Stop> {
         loop {
+            // Not after a rewind: a cursor that somebody has set back must not go forward again.
+            let (shared, rewinds) = (Arc::clone(&self.shared), self.rewinds);
+            let wanted = move || shared.state.borrow().rewinds == rewinds;
             // Tried once even if asked to stop: the sink has the lines.
-            match self.cursors.set(self.journal.instance_id(), self.sink.name(), next).await {
+            match self.cursors.set_if(self.journal.instance_id(), self.sink.name(), next, wanted).await {
                 Ok(()) => return Ok(()),
                 Err(e) => self.pause(format!("failed to note how far the log was sent: {e}")).await?,
             }

@@ -1,4 +1,4 @@
-//! Measures a journal of a million lines: `cargo run -p testrig-joblog --example measure [LINES]`.
+//! Measures a journal of a million lines: `cargo run -p testrig-joblog --example measure_journal [LINES]`.
 
 use std::{
     sync::{
