@@ -1,6 +1,6 @@
 //! [`Core`]: takes events, keeps the instances, gives out what is to be done.
 
-use std::{collections::BTreeMap, mem};
+use std::{collections::BTreeMap, mem, sync::Arc};
 
 use super::{
     api::{Action, ClosedInstance, CoreConfig, Event, Now, Output, Recovered, Stage, Write},
@@ -9,12 +9,14 @@ use super::{
     server::Server,
 };
 
-/// The worker's protocol core. See the [module](super) for its promises.
+/// The worker's protocol core. See the [module](super) for its promises. A clone that was taken before an event takes its
+/// place again when the event's writes could not be made durable and nothing of its output was carried out.
 #[derive(Clone, Debug)]
 pub struct Core {
     pub(super) config: CoreConfig,
     pub(super) instances: BTreeMap<i64, Instance>,
-    pub(super) closed: Closed,
+    /// Shared, because a driver clones the core before every dispatch that it may have to undo.
+    pub(super) closed: Arc<Closed>,
     pub(super) early_stops: EarlyStops,
     pub(super) server: Server,
     pub(super) draining: bool,
@@ -29,7 +31,7 @@ impl Core {
         let mut core = Self {
             config,
             instances: BTreeMap::new(),
-            closed: Closed::default(),
+            closed: Arc::default(),
             early_stops: EarlyStops::default(),
             server: Server::new(recovered.owner, mono(now)),
             draining: false,
@@ -37,7 +39,7 @@ impl Core {
             out: Output::default(),
         };
         for closed in recovered.closed {
-            core.closed.insert(closed);
+            Arc::make_mut(&mut core.closed).insert(closed);
         }
         core.recover(recovered.records, now);
         core
@@ -99,7 +101,8 @@ impl Core {
     /// Carries out every timer that is due. The heartbeat comes first: a changed overload flag should be seen early.
     fn do_what_is_due(&mut self, now: Now) {
         self.look_for_the_server(now);
-        for id in self.instances.keys().copied().collect::<Vec<_>>() {
+        let is_due = |i: &&Instance| self.instance_timers(i).into_iter().flatten().any(|at| at <= mono(now));
+        for id in self.instances.values().filter(is_due).map(Instance::id).collect::<Vec<_>>() {
             self.enforce_limit(now, id);
             self.empty_stopped(now, id);
             self.ask_if_due(now, id);
@@ -134,7 +137,7 @@ impl Core {
             attempt: instance.record.attempt,
             status: status.to_owned(),
         };
-        self.closed.insert(closed.clone());
+        Arc::make_mut(&mut self.closed).insert(closed.clone());
         self.out.writes.push(Write::Close(closed));
         self.out.actions.push(Action::CloseLog { instance_id, status });
     }
