@@ -31,7 +31,11 @@ pub(crate) struct Medium {
 
 impl Medium {
     pub(crate) fn new(handles: Arc<Handles>) -> Self {
-        Self { handles, kept: None, torn: false }
+        Self {
+            handles,
+            kept: None,
+            torn: false,
+        }
     }
 
     /// The open file.

@@ -63,12 +63,22 @@ impl Tail {
     /// Follows `path` behind `from`, which is [`crate::Journal::last_position`] of its source. The file need not be
     /// there yet. Lines longer than `max_line` bytes come in pieces.
     pub fn new(path: &Path, from: Option<Position>, max_line: usize) -> Self {
-        Self { path: path.to_owned(), from, max_line, open: None, resumed: Resumed::NotYet }
+        Self {
+            path: path.to_owned(),
+            from,
+            max_line,
+            open: None,
+            resumed: Resumed::NotYet,
+        }
     }
 
     /// Follows `path` behind the last line of `source` in the journal.
     pub fn resume(path: &Path, journal: &Journal, source: &str) -> Self {
-        Self::new(path, journal.last_position(source), journal.max_line_bytes())
+        Self::new(
+            path,
+            journal.last_position(source),
+            journal.max_line_bytes(),
+        )
     }
 
     /// Where it began.
@@ -82,7 +92,9 @@ impl Tail {
     /// # Errors
     /// The file cannot be read. One that is not there (yet) is no error.
     pub async fn read(&mut self) -> io::Result<Option<Vec<TailLine>>> {
-        let Some(open) = self.opened().await? else { return Ok(None) };
+        let Some(open) = self.opened().await? else {
+            return Ok(None);
+        };
         let mut chunk = vec![0; CHUNK];
         let got = open.file.read(&mut chunk).await?;
         if got == 0 {
@@ -90,7 +102,12 @@ impl Tail {
         }
         let mut pieces = Vec::new();
         open.splitter.push(&chunk[..got], &mut pieces);
-        Ok(Some(pieces.into_iter().map(|piece| line(piece, open.id)).collect()))
+        Ok(Some(
+            pieces
+                .into_iter()
+                .map(|piece| line(piece, open.id))
+                .collect(),
+        ))
     }
 
     /// As [`Tail::read`], waiting for the file to grow. A file that was replaced or shortened begins again, after the
@@ -135,7 +152,9 @@ impl Tail {
             let (offset, resumed) = match self.from {
                 None if self.resumed == Resumed::Replaced => (0, Resumed::Replaced),
                 None => (0, Resumed::AtStart),
-                Some(from) if from.file == id && from.offset <= meta.len() => (from.offset, Resumed::At(from.offset)),
+                Some(from) if from.file == id && from.offset <= meta.len() => {
+                    (from.offset, Resumed::At(from.offset))
+                }
                 Some(_) => (0, Resumed::Replaced),
             };
             let after_cr = offset > 0 && {
@@ -143,7 +162,11 @@ impl Tail {
                 // Which also brings the file to the offset.
                 file.read_u8().await? == b'\r'
             };
-            self.open = Some(Open { file, id, splitter: LineSplitter::new(offset, after_cr, self.max_line) });
+            self.open = Some(Open {
+                file,
+                id,
+                splitter: LineSplitter::new(offset, after_cr, self.max_line),
+            });
             self.resumed = resumed;
         }
         Ok(self.open.as_mut())
@@ -151,7 +174,9 @@ impl Tail {
 
     /// Whether the path now leads to another file than the open one, or the file has become shorter.
     async fn is_replaced(&self) -> io::Result<bool> {
-        let Some(open) = &self.open else { return Ok(false) };
+        let Some(open) = &self.open else {
+            return Ok(false);
+        };
         match tokio::fs::metadata(&self.path).await {
             Ok(meta) => Ok(file_id(&meta) != open.id || meta.len() < open.splitter.offset()),
             // Moved away: its writer may still be writing to it.
@@ -173,8 +198,14 @@ pub fn file_id(meta: &Metadata) -> u64 {
 }
 
 fn line(piece: Piece, file: u64) -> TailLine {
-    let position = Position { file, offset: piece.end, time_ns: 0, ordinal: 0 };
-    let text = String::from_utf8(piece.bytes).unwrap_or_else(|e| decode_line(e.as_bytes()).into_owned());
+    let position = Position {
+        file,
+        offset: piece.end,
+        time_ns: 0,
+        ordinal: 0,
+    };
+    let text =
+        String::from_utf8(piece.bytes).unwrap_or_else(|e| decode_line(e.as_bytes()).into_owned());
     TailLine { text, position }
 }
 

@@ -1,11 +1,12 @@
 //! The journal's promises on real files.
 
+#[path = "../common/mod.rs"]
 mod common;
+mod cut;
 
 use std::{
     collections::HashSet,
     fs,
-    os::unix::fs::FileExt,
     sync::{
         Arc,
         atomic::{AtomicI64, Ordering},
@@ -14,11 +15,15 @@ use std::{
 };
 
 use common::{Place, all, texts};
-use proptest::prelude::*;
-use testrig_joblog::{Entry, Journals, Level, Limits, Position, split_lines};
+use testrig_joblog::{Journals, Level, Limits, Position};
 
 fn at(offset: u64) -> Position {
-    Position { file: 7, offset, time_ns: 0, ordinal: 0 }
+    Position {
+        file: 7,
+        offset,
+        time_ns: 0,
+        ordinal: 0,
+    }
 }
 
 #[test]
@@ -30,8 +35,19 @@ fn lines_come_back_as_they_were_appended_also_after_a_restart() {
     journal.append(Level::Debug, "", "");
     journal.append_at(Level::Warn, "odd\tname\n", "# no mark", at(99));
     let before = all(&journal);
-    assert_eq!(texts(&before), ["first", "tab\there, nul \0, 汉字, emoji 🦀", "", "# no mark"]);
-    assert_eq!(before.iter().map(|l| l.index).collect::<Vec<_>>(), [0, 1, 2, 3]);
+    assert_eq!(
+        texts(&before),
+        [
+            "first",
+            "tab\there, nul \0, 汉字, emoji 🦀",
+            "",
+            "# no mark"
+        ]
+    );
+    assert_eq!(
+        before.iter().map(|l| l.index).collect::<Vec<_>>(),
+        [0, 1, 2, 3]
+    );
     assert_eq!(before[3].source, "odd name ");
     assert_eq!(before[3].position, Some(at(99)));
     drop(journal);
@@ -46,9 +62,16 @@ fn lines_come_back_as_they_were_appended_also_after_a_restart() {
 fn every_line_break_splits_and_none_is_ever_in_a_line() {
     let place = Place::new();
     let journal = place.journal(1);
-    journal.append(Level::Info, "a", "1\n2\r\n3\r4\u{85}5\u{2028}6\u{2029}7\u{b}8\u{c}9\n");
+    journal.append(
+        Level::Info,
+        "a",
+        "1\n2\r\n3\r4\u{85}5\u{2028}6\u{2029}7\u{b}8\u{c}9\n",
+    );
     journal.append(Level::Info, "a", "\n\n");
-    assert_eq!(texts(&all(&journal)), ["1", "2", "3", "4", "5", "6", "7", "8", "9", "", ""]);
+    assert_eq!(
+        texts(&all(&journal)),
+        ["1", "2", "3", "4", "5", "6", "7", "8", "9", "", ""]
+    );
 }
 
 #[test]
@@ -82,7 +105,10 @@ fn log_times_increase_strictly_whatever_the_clock_does_and_survive_a_restart() {
 
 #[test]
 fn a_line_longer_than_the_limit_goes_on_in_the_next_and_loses_nothing() {
-    let place = Place::with(Limits { max_line_bytes: 10, ..Limits::default() });
+    let place = Place::with(Limits {
+        max_line_bytes: 10,
+        ..Limits::default()
+    });
     let journal = place.journal(1);
     let long = "汉字1234567890🦀🦀🦀abc";
     journal.append_at(Level::Info, "a", long, at(40));
@@ -90,7 +116,11 @@ fn a_line_longer_than_the_limit_goes_on_in_the_next_and_loses_nothing() {
     let lines = all(&journal);
     assert_eq!(lines.last().expect("a line").text, "exactly10!");
     let pieces = &lines[..lines.len() - 1];
-    assert!(pieces.iter().all(|l| l.text.len() <= 10 && !l.text.is_empty()));
+    assert!(
+        pieces
+            .iter()
+            .all(|l| l.text.len() <= 10 && !l.text.is_empty())
+    );
     assert_eq!(texts(pieces).concat(), long);
     assert!(pieces.iter().all(|l| l.position == Some(at(40))));
     assert_eq!(journal.last_position("a"), Some(at(40)));
@@ -127,7 +157,10 @@ fn what_comes_after_the_end_is_dropped_counted_and_told_to_the_next_attempt() {
     journal.close("FAILED");
     journal.close("SUCCEED");
     journal.append(Level::Info, "a", "late\nlater");
-    assert_eq!(journal.subscribe().borrow().closed.as_deref(), Some("FAILED"));
+    assert_eq!(
+        journal.subscribe().borrow().closed.as_deref(),
+        Some("FAILED")
+    );
     assert_eq!((journal.len(), journal.dropped_after_close()), (1, 2));
     journal.reopen();
     journal.reopen();
@@ -139,16 +172,25 @@ fn what_comes_after_the_end_is_dropped_counted_and_told_to_the_next_attempt() {
     drop(journal);
     let journal = place.journal(1);
     assert!(journal.is_closed());
-    assert_eq!(journal.subscribe().borrow().closed.as_deref(), Some("SUCCEED"));
+    assert_eq!(
+        journal.subscribe().borrow().closed.as_deref(),
+        Some("SUCCEED")
+    );
     assert_eq!(all(&journal), lines);
     journal.reopen();
     drop(journal);
-    assert!(!place.journal(1).is_closed(), "open again, also after a restart");
+    assert!(
+        !place.journal(1).is_closed(),
+        "open again, also after a restart"
+    );
 }
 
 #[test]
 fn at_the_limit_lines_are_counted_and_the_agents_own_are_kept() {
-    let place = Place::with(Limits { max_bytes_per_journal: 2000, ..Limits::default() });
+    let place = Place::with(Limits {
+        max_bytes_per_journal: 2000,
+        ..Limits::default()
+    });
     let journal = place.journal(1);
     for i in 0..100 {
         journal.append_at(Level::Info, "service", &format!("line {i}"), at(i));
@@ -164,25 +206,43 @@ fn at_the_limit_lines_are_counted_and_the_agents_own_are_kept() {
     assert!((10..40).contains(&kept), "{kept}");
     assert_eq!(journal.last_position("service"), Some(at(kept as u64 - 1)));
     let own: Vec<_> = lines[kept..].iter().map(|l| l.text.as_str()).collect();
-    assert!(own[0].contains("reached its limit of 2000 bytes"), "{own:?}");
+    assert!(
+        own[0].contains("reached its limit of 2000 bytes"),
+        "{own:?}"
+    );
     assert_eq!(own[1], "the reason of the failure");
     // The count is durable at powers of two: 64 of the 80 or so, and two since the restart.
-    assert_eq!(own[2], "about 66 lines of this log were dropped because it was at its limit on disk");
+    assert_eq!(
+        own[2],
+        "about 66 lines of this log were dropped because it was at its limit on disk"
+    );
     assert_eq!(own.len(), 3);
     assert!(fs::metadata(journal.path()).expect("the file").len() < 3000);
 }
 
 #[test]
 fn a_count_within_one_process_is_exact() {
-    let place = Place::with(Limits { max_bytes_per_journal: 1500, ..Limits::default() });
+    let place = Place::with(Limits {
+        max_bytes_per_journal: 1500,
+        ..Limits::default()
+    });
     let journal = place.journal(1);
     for i in 0..1000 {
         journal.append(Level::Info, "service", &format!("line {i}\nand more"));
     }
-    let kept = all(&journal).iter().filter(|l| l.source == "service").count();
+    let kept = all(&journal)
+        .iter()
+        .filter(|l| l.source == "service")
+        .count();
     journal.close("SUCCEED");
     let last = all(&journal).pop().expect("a line").text;
-    assert_eq!(last, format!("{} lines of this log were dropped because it was at its limit on disk", 2000 - kept));
+    assert_eq!(
+        last,
+        format!(
+            "{} lines of this log were dropped because it was at its limit on disk",
+            2000 - kept
+        )
+    );
 }
 
 #[test]
@@ -200,7 +260,10 @@ fn subscribers_see_every_length_or_a_later_one_and_the_end() {
     let end = changes.borrow_and_update().clone();
     assert_eq!((end.len, end.closed.as_deref()), (3, Some("SUCCEED")));
     journal.append(Level::Info, "a", "late");
-    assert!(!changes.has_changed().expect("the journal lives"), "a dropped line is no change");
+    assert!(
+        !changes.has_changed().expect("the journal lives"),
+        "a dropped line is no change"
+    );
 }
 
 #[test]
@@ -213,7 +276,11 @@ fn readers_and_writers_at_once_see_each_line_once_and_in_order() {
             let journal = &journal;
             scope.spawn(move || {
                 for i in 0..each {
-                    journal.append(Level::Info, &format!("w{writer}"), &format!("{writer}-{i} {}", "x".repeat(i % 300)));
+                    journal.append(
+                        Level::Info,
+                        &format!("w{writer}"),
+                        &format!("{writer}-{i} {}", "x".repeat(i % 300)),
+                    );
                 }
             });
         }
@@ -240,10 +307,22 @@ fn all_holders_of_an_instance_share_one_journal_and_it_is_forgotten_after_the_la
     let place = Place::new();
     assert!(place.journals.existing(3).expect("a look").is_none());
     let journal = place.journal(3);
-    let same = place.journals.existing(3).expect("a look").expect("it is there");
+    let same = place
+        .journals
+        .existing(3)
+        .expect("a look")
+        .expect("it is there");
     assert!(Arc::ptr_eq(&journal, &same));
     drop((journal, same));
-    assert_eq!(place.journals.existing(3).expect("a look").expect("it is there").len(), 0);
+    assert_eq!(
+        place
+            .journals
+            .existing(3)
+            .expect("a look")
+            .expect("it is there")
+            .len(),
+        0
+    );
 }
 
 #[tokio::test]
@@ -251,17 +330,52 @@ async fn old_journals_are_removed_with_their_cursors_but_none_that_is_held_or_wa
     let place = Place::new();
     for id in 1..=4 {
         place.journal(id).append(Level::Info, "a", "x");
-        place.journals.cursors().set(id, "server", 1).await.expect("a cursor");
+        place
+            .journals
+            .cursors()
+            .set(id, "server", 1)
+            .await
+            .expect("a cursor");
     }
     let held = place.journal(3);
     let busy = place.journals.remove(3).await.expect_err("it is held");
     assert_eq!(busy.kind(), std::io::ErrorKind::ResourceBusy);
-    assert_eq!(place.journals.remove_older(Duration::from_secs(3600), |_| false).await.expect("a look"), []);
-    assert_eq!(place.journals.remove_older(Duration::ZERO, |id| id == 4).await.expect("a look"), [1, 2]);
+    assert_eq!(
+        place
+            .journals
+            .remove_older(Duration::from_secs(3600), |_| false)
+            .await
+            .expect("a look"),
+        []
+    );
+    assert_eq!(
+        place
+            .journals
+            .remove_older(Duration::ZERO, |id| id == 4)
+            .await
+            .expect("a look"),
+        [1, 2]
+    );
     assert_eq!(place.journals.list().expect("a list"), [3, 4]);
     assert!(!place.journals.remove(1).await.expect("a look"));
-    assert_eq!(place.journals.cursors().get(1, "server").await.expect("a cursor"), 0);
-    assert_eq!(place.journals.cursors().get(4, "server").await.expect("a cursor"), 1);
+    assert_eq!(
+        place
+            .journals
+            .cursors()
+            .get(1, "server")
+            .await
+            .expect("a cursor"),
+        0
+    );
+    assert_eq!(
+        place
+            .journals
+            .cursors()
+            .get(4, "server")
+            .await
+            .expect("a cursor"),
+        1
+    );
     drop(held);
 }
 
@@ -273,21 +387,38 @@ fn more_journals_than_open_files_are_held_at_once() {
         journal.append(Level::Info, "a", "one");
         journal.append(Level::Info, "a", "two");
     }
-    let files = fs::read_dir("/proc/self/fd").expect("the open files").count();
+    let files = fs::read_dir("/proc/self/fd")
+        .expect("the open files")
+        .count();
     assert!(files < 620, "{files} files are open");
-    assert!(journals.iter().all(|journal| texts(&all(journal)) == ["one", "two"]));
+    assert!(
+        journals
+            .iter()
+            .all(|journal| texts(&all(journal)) == ["one", "two"])
+    );
 }
 
 #[test]
 fn files_that_are_no_journals_or_of_a_newer_program_are_refused() {
     let place = Place::new();
-    for (id, text, told) in [(1, "hello\n", "does not begin as a journal"), (2, "#testrig-journal 2 2\n", "newer testrig")] {
+    for (id, text, told) in [
+        (1, "hello\n", "does not begin as a journal"),
+        (2, "#testrig-journal 2 2\n", "newer testrig"),
+    ] {
         let path = place.journals.path(id);
         fs::create_dir_all(path.parent().expect("a directory")).expect("a directory");
         fs::write(&path, text).expect("a file");
-        let e = place.journals.journal(id).expect_err("it is refused").to_string();
+        let e = place
+            .journals
+            .journal(id)
+            .expect_err("it is refused")
+            .to_string();
         assert!(e.contains(told) && e.contains("journal.log"), "{e}");
-        assert_eq!(fs::read_to_string(path).expect("the file"), text, "and left as it is");
+        assert_eq!(
+            fs::read_to_string(path).expect("the file"),
+            text,
+            "and left as it is"
+        );
     }
 }
 
@@ -301,94 +432,35 @@ fn a_damaged_line_is_shown_and_the_others_keep_their_index() {
     let path = journal.path().to_owned();
     drop(journal);
     let text = fs::read_to_string(&path).expect("the file");
-    let damaged: Vec<_> = text.lines().map(|l| if l.ends_with("two") { "gar\u{85}bage" } else { l }).collect();
+    let damaged: Vec<_> = text
+        .lines()
+        .map(|l| {
+            if l.ends_with("two") {
+                "gar\u{85}bage"
+            } else {
+                l
+            }
+        })
+        .collect();
     fs::write(&path, damaged.join("\n") + "\n").expect("the file");
     let journal = place.journal(1);
     journal.append(Level::Info, "a", "four");
     let lines = all(&journal);
-    assert_eq!(texts(&lines), ["one", "this line of the journal is damaged: gar bage", "three", "four"]);
+    assert_eq!(
+        texts(&lines),
+        [
+            "one",
+            "this line of the journal is damaged: gar bage",
+            "three",
+            "four"
+        ]
+    );
     assert_eq!(lines[3].index, 3);
-    assert!(lines.windows(2).all(|w| w[0].log_time_ms < w[1].log_time_ms));
-}
-
-#[derive(Debug, Clone)]
-struct Append {
-    source: u8,
-    text: String,
-    position: bool,
-}
-
-fn appends() -> impl Strategy<Value = Vec<Vec<Append>>> {
-    let append = (0..3_u8, "[a-c汉🦀\t#\n\r\u{85}\u{2028}]{0,12}", any::<bool>())
-        .prop_map(|(source, text, position)| Append { source, text, position });
-    proptest::collection::vec(proptest::collection::vec(append, 1..4), 1..6)
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(16) })]
-
-    /// Wherever a kill cuts the file: the lines before are there with their positions, a text with a position is there as
-    /// a whole or not at all, and the journal goes on from there with the next index.
-    #[test]
-    fn a_journal_cut_anywhere_opens_with_what_was_whole(calls in appends(), limit in 4..9_usize) {
-        let limits = Limits { max_line_bytes: limit, ..Limits::default() };
-        let place = Place::with(limits);
-        let journal = place.journal(1);
-        let mut offset = 0;
-        // The number of lines after each text that may be the last.
-        let mut ends = vec![0_u64];
-        for call in &calls {
-            let mut entries = Vec::new();
-            let sources: Vec<_> = call.iter().map(|a| format!("s{}", a.source)).collect();
-            for (append, source) in call.iter().zip(&sources) {
-                offset += append.text.len() as u64 + 1;
-                let position = append.position.then(|| at(offset));
-                entries.push(Entry { level: Level::Info, source, text: &append.text, position });
-                let pieces: u64 = split_lines(&append.text).map(|l| common::pieces(l, limit)).sum();
-                let before = *ends.last().expect("the start");
-                if !append.position {
-                    ends.extend(before + 1..before + pieces);
-                }
-                ends.push(before + pieces);
-            }
-            journal.append_many(&entries);
-        }
-        let whole = all(&journal);
-        prop_assert_eq!(whole.len() as u64, *ends.last().expect("the start"));
-        prop_assert!(whole.iter().enumerate().all(|(i, l)| l.index == i as u64));
-        prop_assert!(whole.iter().all(|l| split_lines(&l.text).count() == 1 && l.text.len() <= limit));
-        drop(journal);
-        let path = place.journals.path(1);
-        let bytes = fs::read(&path).expect("the file");
-        let mut seen = HashSet::new();
-        for cut in 0..=bytes.len() {
-            // Not truncated first: some file systems wait for the disk then.
-            let file = fs::OpenOptions::new().write(true).open(&path).expect("the file");
-            file.write_all_at(&bytes[..cut], 0).expect("a write");
-            file.set_len(cut as u64).expect("the cut");
-            let journal = place.journal(1);
-            let lines = all(&journal);
-            prop_assert_eq!(&lines[..], &whole[..lines.len()]);
-            prop_assert!(ends.contains(&(lines.len() as u64)), "{} lines at byte {}", lines.len(), cut);
-            seen.insert(lines.len() as u64);
-            for source in ["s0", "s1", "s2"] {
-                let last = lines.iter().rev().find(|l| l.source == source && l.position.is_some());
-                prop_assert_eq!(journal.last_position(source), last.and_then(|l| l.position));
-            }
-            if cut % 7 == 0 {
-                journal.append(Level::Info, "s0", "on");
-                let on = all(&journal).pop().expect("a line");
-                prop_assert_eq!(on.index, lines.len() as u64);
-                prop_assert!(lines.last().is_none_or(|last| last.log_time_ms < on.log_time_ms));
-                drop(journal);
-                let again = all(&place.journal(1));
-                prop_assert_eq!(&again[..lines.len()], &lines[..]);
-                prop_assert_eq!(&again[lines.len()..], &[on], "nothing of what was cut is left behind it");
-            }
-        }
-        let all_ends: HashSet<_> = ends.into_iter().collect();
-        prop_assert_eq!(seen, all_ends, "every whole text can be the last");
-    }
+    assert!(
+        lines
+            .windows(2)
+            .all(|w| w[0].log_time_ms < w[1].log_time_ms)
+    );
 }
 
 #[test]
@@ -396,6 +468,11 @@ fn the_directory_says_when_it_cannot_be_made() {
     let place = Place::new();
     let file = place.dir.path().join("file");
     fs::write(&file, "").expect("a file");
-    let e = Journals::open(&file, Limits::default(), place.store.clone()).expect_err("it is a file").to_string();
-    assert!(e.contains("failed to create the directory of the journals"), "{e}");
+    let e = Journals::open(&file, Limits::default(), place.store.clone())
+        .expect_err("it is a file")
+        .to_string();
+    assert!(
+        e.contains("failed to create the directory of the journals"),
+        "{e}"
+    );
 }
