@@ -129,7 +129,7 @@ pub(super) const COMMON: &[Field] = &[
 ];
 
 /// Keys that nodes append to the workflow context (job-parameters.md, first page).
-pub const APPENDED: &[&str] = &[
+pub(super) const APPENDED: &[&str] = &[
     "upstreamInstanceId",
     "env",
     "date",

@@ -1,0 +1,43 @@
+//! All processors by name.
+
+use std::sync::Arc;
+
+use powerjob_worker::{Processor, TaskContext};
+use serde_json::Value;
+use testrig_store::{Migration, Store};
+
+use crate::{
+    Environment,
+    params::{Input, Table},
+    run_llm_test::{self, RunLlmTest},
+};
+
+/// The tables of all processors in the store.
+pub const MIGRATIONS: &[Migration] = run_llm_test::MIGRATIONS;
+
+static TABLES: [&Table; 1] = [&run_llm_test::TABLE];
+
+/// The parameter tables of all processors.
+pub fn tables() -> &'static [&'static Table] {
+    &TABLES
+}
+
+/// Every processor under the name that jobs call it by.
+pub fn registry(env: &Arc<Environment>, store: &Store) -> Vec<(&'static str, Arc<dyn Processor>)> {
+    vec![(run_llm_test::TABLE.processor, Arc::new(RunLlmTest::new(Arc::clone(env), store.clone())))]
+}
+
+/// The JSON Schema of a processor's parameters; `None` for a name that is no processor.
+pub fn schema(processor: &str) -> Option<Value> {
+    tables().iter().find(|table| table.processor == processor).map(|table| crate::params::schema(table))
+}
+
+/// The parameters of a task, as [`crate::params::read`] takes them.
+pub fn input_of(ctx: &TaskContext) -> Input<'_> {
+    Input {
+        job_params: ctx.job_params.as_deref(),
+        instance_params: ctx.instance_params.as_deref(),
+        in_workflow: ctx.wf_instance_id.is_some(),
+        neighbours: tables(),
+    }
+}

@@ -1,0 +1,55 @@
+//! A service that is a host process.
+
+use crate::{Environment, params::Params};
+
+/// What to start.
+#[derive(Debug)]
+pub(in crate::run_llm_test) struct ProcessPlan {
+    /// Program and arguments, placeholders not filled in yet.
+    pub(in crate::run_llm_test) command: Vec<String>,
+    /// Memory limit of the boundary in bytes.
+    pub(in crate::run_llm_test) memory: Option<u64>,
+    /// Where it starts: `hostScriptDir`, if given.
+    pub(in crate::run_llm_test) work_dir: Option<std::path::PathBuf>,
+}
+
+/// Only what a container needs and a process cannot have.
+const CONTAINER_ONLY: &[&str] = &[
+    "docker.runtime", "docker.shmSize", "docker.ulimits", "docker.privileged", "containerWorkDir", "containerEntryScript",
+    "containerName", "networkModeOverride", "hostPort", "volumes",
+];
+
+pub(super) fn plan(params: &mut Params, env: &Environment) -> Option<ProcessPlan> {
+    let command = params.strings("service.command");
+    for name in CONTAINER_ONLY.iter().filter(|name| params.given(name)).copied().collect::<Vec<_>>() {
+        let path = params.path(name);
+        params.warn(format!("{path} is for containers and is not used: the service is a host process"));
+    }
+    for name in ["resources.cpu", "docker.defaultCpuLimit"] {
+        if params.given(name) {
+            params.refuse(name, "cannot be kept for a host process in this version; leave it out, or use trackMode CONTAINER");
+        }
+    }
+    let Some(program) = command.first().filter(|program| !program.is_empty()) else {
+        params.refuse("service.command", "is missing or empty; accepted: the command of the host process as a list (trackMode is PROCESS)");
+        return None;
+    };
+    if let Err(denied) = env.allow_program(program) {
+        params.refuse("service.command[0]", denied.to_string());
+    }
+    let work_dir = match params.str("hostScriptDir").map(std::path::PathBuf::from) {
+        Some(dir) => super::allowed(params, env, "hostScriptDir", &dir, crate::Access::Read),
+        None => None,
+    };
+    if let Some(dir) = &work_dir
+        && !dir.is_dir()
+    {
+        params.refuse("hostScriptDir", format!("`{}` is no directory", dir.display()));
+    }
+    let memory = params.first(&["resources.memory"]).and_then(|name| params.u64(name));
+    if params.given("docker.defaultMemoryLimit") && memory.is_none() {
+        let path = params.path("docker.defaultMemoryLimit");
+        params.warn(format!("{path} is for containers and is not used; resources.memory limits a host process"));
+    }
+    Some(ProcessPlan { command, memory, work_dir })
+}

@@ -1,0 +1,145 @@
+//! What is said of a run at its end: result.json, the result text, the outcome.
+
+use powerjob_worker::TaskContext;
+use serde_json::{Value, json};
+
+use super::{
+    context,
+    dir::RunDir,
+    plan::Plan,
+    state::{EndKind, FailureRecord, OutcomeRecord, RunRecord},
+};
+
+/// Lines of the service in the result text; result.json has more.
+const LINES_IN_TEXT: usize = 10;
+/// Longest of these lines, in characters.
+const LINE_IN_TEXT: usize = 300;
+
+/// The content of result.json.
+pub(super) fn json(ctx: &TaskContext, plan: &Plan, dir: &RunDir, record: &RunRecord) -> Value {
+    let service = &record.service;
+    let failures = record.metrics.as_ref().and_then(|metrics| metrics.get("failures")).cloned().unwrap_or_else(|| json!({}));
+    let mut metrics = record.metrics.clone();
+    if let Some(Value::Object(figures)) = &mut metrics {
+        figures.shift_remove("failures");
+    }
+    json!({
+        "v": 1,
+        "instanceId": ctx.instance_id.to_string(),
+        "jobId": ctx.job_id.to_string(),
+        "wfInstanceId": ctx.wf_instance_id.map(|id| id.to_string()),
+        "attempt": ctx.attempt,
+        "worker": ctx.worker_address,
+        "platformTaskId": plan.who.platform_task_id,
+        "testPlanId": plan.who.test_plan_id,
+        "triggerUser": plan.who.trigger_user,
+        "traceId": plan.who.trace_id,
+        "env": plan.who.env,
+        "modelKey": plan.who.model_key,
+        "modelVersion": plan.who.model_version,
+        "extraTags": plan.who.tags,
+        "status": context::status(record),
+        "startedAtMs": record.started_at_ms,
+        "endedAtMs": super::run::now_ms(),
+        "restarts": record.restarts,
+        "logDir": dir.path,
+        "stages": record.stages,
+        "service": {
+            "kind": service.kind,
+            "name": service.name,
+            "image": match &plan.target {
+                super::plan::Target::Container(container) => Some(container.image.clone()),
+                _ => None,
+            },
+            "imageId": service.image_id,
+            "containerId": service.container_id,
+            "pid": service.pid,
+            "boundary": service.boundary,
+            "servicePort": plan.service_port,
+            "hostPort": service.host_port,
+            "address": service.address,
+            "exit": service.exit,
+            "endedEarly": service.ended_early,
+        },
+        "load": record.load,
+        "loadRestarts": record.cuts,
+        "timeRange": context::time_range(record),
+        "metrics": metrics,
+        "failures": failures,
+        "accelerators": record.accelerators,
+        "warnings": record.warnings,
+        "failure": record.failure.as_ref().map(|failure| json!({
+            "stage": failure.stage.name(),
+            "kind": failure.kind,
+            "reason": failure.reason,
+            "exit": service.exit,
+            "lastServiceLines": failure.last_lines,
+        })),
+    })
+}
+
+/// What the worker is given and what the workflow gets.
+pub(super) fn outcome(ctx: &TaskContext, plan: &Plan, dir: &RunDir, record: &RunRecord) -> OutcomeRecord {
+    let context = context::of(ctx, plan, dir, record);
+    match &record.failure {
+        None => OutcomeRecord { success: true, message: success_text(record), retryable: false, context },
+        Some(failure) => {
+            OutcomeRecord { success: false, message: failure_text(failure), retryable: failure.retryable, context }
+        }
+    }
+}
+
+/// `stage X failed: why`, and the service's last lines.
+pub(super) fn failure_text(failure: &FailureRecord) -> String {
+    let words = match failure.kind {
+        EndKind::Failed | EndKind::TimedOut => "failed",
+        EndKind::Stopped => "was stopped",
+    };
+    let mut text = format!("stage {} {words}: {}", failure.stage.name(), failure.reason);
+    let shown = &failure.last_lines[failure.last_lines.len().saturating_sub(LINES_IN_TEXT)..];
+    if !shown.is_empty() {
+        text.push_str("\nlast lines of the service:");
+        for line in shown {
+            text.push('\n');
+            text.extend(line.chars().take(LINE_IN_TEXT));
+        }
+    }
+    text
+}
+
+/// One line with the main figures.
+fn success_text(record: &RunRecord) -> String {
+    let metrics = record.metrics.clone().unwrap_or_default();
+    let figure = |name: &str| metrics.get(name).and_then(Value::as_f64);
+    let count = |name: &str| metrics.get(name).and_then(Value::as_u64).unwrap_or(0);
+    let mut parts = vec![
+        format!("{} requests", count("requests")),
+        format!("{} failed (error rate {:.2}%)", count("failed"), figure("error_rate").unwrap_or(0.0) * 100.0),
+    ];
+    if let Some(qps) = figure("qps") {
+        parts.push(format!("{qps:.2} qps"));
+    }
+    if let Some(rate) = figure("output_token_rate").filter(|rate| *rate > 0.0) {
+        parts.push(format!("{rate:.0} output tokens/s"));
+    }
+    for (name, label) in [("ttft", "TTFT"), ("tpot", "TPOT"), ("e2el", "E2EL")] {
+        if let (Some(p50), Some(p99)) = (figure(&format!("{name}_p50")), figure(&format!("{name}_p99"))) {
+            parts.push(format!("{label} p50/p99 {p50:.1}/{p99:.1} ms"));
+        }
+    }
+    if let Some(accuracy) = figure("accuracy") {
+        parts.push(format!("accuracy {accuracy:.3}"));
+    }
+    if count("not_sent") > 0 {
+        parts.push(format!("{} not sent", count("not_sent")));
+    }
+    if record.cuts > 0 {
+        parts.push(format!("load started again {} times after restarts of the agent", record.cuts));
+    }
+    parts.join(", ")
+}
+
+/// The first line of a text, for the log.
+pub(super) fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
+}

@@ -1,0 +1,253 @@
+//! The stage `plan`: parameters, log directory, and what an earlier process of the agent left.
+
+use std::sync::Arc;
+
+use powerjob_worker::TaskContext;
+use testrig_host::{
+    BoundaryId, LABEL_INSTANCE, Signal,
+    docker::Docker,
+    process::{ProcessRunner, ShimCommand},
+};
+use tokio::{sync::watch, time::Instant};
+
+use super::{
+    super::{
+        dir::RunDir,
+        interrupt::Interrupts,
+        plan::{self, Plan, Target, TrackMode},
+        service::{ContainerService, ProcessService, ReusedService, Say, Service},
+        state::{OutcomeRecord, RunRecord, Stage},
+        table::TABLE,
+    },
+    Run, Shared, launch, left_of, now_ms, refuse,
+};
+use crate::{
+    Environment, input_of,
+    params::{self, mask},
+};
+use powerjob_worker::ProcessResult;
+
+/// What a call of the processor begins with.
+pub(super) enum Begun {
+    /// The run had ended; only the worker had not stored its outcome.
+    Finished(OutcomeRecord, TaskContext),
+    /// A run to be brought to its end, from this stage on.
+    Run(Box<Run>, Stage),
+}
+
+pub(super) async fn begin(shared: Arc<Shared>, ctx: TaskContext) -> Result<Begun, Box<ProcessResult>> {
+    let stored = match shared.runs.load(ctx.instance_id).await {
+        Ok(stored) => stored,
+        Err(error) => return Err(refuse(&ctx, format!("stage plan failed: the state of the run cannot be read: {error}"), true)),
+    };
+    let cut = stored.clone().filter(|record| ctx.resumed && record.attempt == ctx.attempt);
+    if let Some(outcome) = cut.as_ref().and_then(|record| record.outcome.clone()) {
+        return Ok(Begun::Finished(outcome, ctx));
+    }
+    if let Some(left) = stored.as_ref().filter(|record| cut.is_none() && record.stage != Stage::Done) {
+        sweep(&shared.env, &ctx, left).await;
+    }
+    let plan = match plan(&shared.env, &ctx, cut.as_ref()).await {
+        Ok(plan) => plan,
+        Err(message) => {
+            if let Some(left) = &cut {
+                sweep(&shared.env, &ctx, left).await;
+            }
+            return Err(refuse(&ctx, format!("stage plan failed: {message}"), false));
+        }
+    };
+    let (plan, warnings) = plan;
+    let mut record = cut.clone().unwrap_or_else(|| fresh(&ctx, &plan));
+    let from = record.stage;
+    let dir = RunDir::of(&plan, ctx.instance_id, &record.date);
+    if cut.is_none() {
+        record.warnings = warnings;
+        match shared.runs.other_user_of(&dir.path, ctx.instance_id).await {
+            Ok(None) => {}
+            Ok(Some(other)) => {
+                let text = format!("stage plan failed: the log directory `{}` is in use by instance {other}, which is at work; give another logDirSuffix", dir.path.display());
+                return Err(refuse(&ctx, text, true));
+            }
+            Err(error) => return Err(refuse(&ctx, format!("stage plan failed: {error}"), true)),
+        }
+        record.log_dir = Some(dir.path.clone());
+    } else {
+        record.restarts += 1;
+        for stage in record.stages.iter_mut().filter(|stage| stage.duration_ms.is_none()) {
+            stage.outcome = "cut".into();
+        }
+        ctx.log.warn(format!("the agent was restarted while this run was in stage {}; going on with it", from.name()));
+    }
+    let service = match service(&shared, &ctx, &plan, &dir, &mut record) {
+        Ok(service) => service,
+        Err(message) => return Err(refuse(&ctx, format!("stage plan failed: {message}"), true)),
+    };
+    // Before the directory: what is there from now on belongs to a run that is known.
+    if let Err(error) = shared.runs.save(ctx.instance_id, &record, now_ms()).await {
+        return Err(refuse(&ctx, format!("stage plan failed: failed to store the state of the run: {error}"), true));
+    }
+    let _ = shared.runs.sweep(now_ms()).await;
+    if from == Stage::Plan {
+        match dir.create(ctx.instance_id, ctx.attempt) {
+            Ok(None) => {}
+            Ok(Some(warning)) => {
+                ctx.log.warn(&warning);
+                record.warnings.push(warning);
+            }
+            Err(error) => {
+                record.stage = Stage::Done;
+                let _ = shared.runs.save(ctx.instance_id, &record, now_ms()).await;
+                return Err(refuse(&ctx, format!("stage plan failed: {error}"), true));
+            }
+        }
+        ctx.log.info(format!("log directory {}", dir.path.display()));
+    }
+    let (exited, exited_seen) = watch::channel(None);
+    let (unhealthy, unhealthy_seen) = watch::channel(None);
+    let max_run = plan.monitor.max_run;
+    let interrupts = Interrupts {
+        stop: ctx.stop.clone(),
+        deadline: max_run.map(|limit| Instant::now() + left_of(limit, record.started_at_ms)),
+        max_run: max_run.unwrap_or_default(),
+        exited: exited_seen,
+        unhealthy: unhealthy_seen,
+    };
+    let say: Say = {
+        let log = ctx.log.clone();
+        Arc::new(move |line| log.info(line))
+    };
+    let run = Run {
+        shared,
+        plan,
+        dir,
+        record,
+        service,
+        say,
+        interrupts,
+        exited,
+        unhealthy,
+        attached: None,
+        stage_began: Instant::now(),
+        ctx,
+    };
+    Ok(Begun::Run(Box::new(run), from))
+}
+
+fn fresh(ctx: &TaskContext, plan: &Plan) -> RunRecord {
+    let now = now_ms();
+    let mut record = RunRecord::new(ctx.attempt, now);
+    record.platform_task_id = plan.who.platform_task_id.clone();
+    record.date = jiff::Timestamp::from_millisecond(now)
+        .unwrap_or_default()
+        .to_zoned(jiff::tz::TimeZone::system())
+        .strftime("%Y%m%d")
+        .to_string();
+    record.service.boundary = Some(BoundaryId::new(ctx.instance_id, ctx.attempt));
+    record
+}
+
+/// Reads the parameters and says what they came to.
+async fn plan(env: &Environment, ctx: &TaskContext, cut: Option<&RunRecord>) -> Result<(Plan, Vec<String>), String> {
+    let mut params = params::read(&TABLE, &input_of(ctx));
+    let known = cut.map(|record| record.service.kind.as_str()).and_then(|kind| match kind {
+        "container" => Some(TrackMode::Container),
+        "process" => Some(TrackMode::Process),
+        "reuse" => Some(TrackMode::Reuse),
+        _ => None,
+    });
+    let mode = match known.or_else(|| plan::track_mode(&params)) {
+        Some(mode) => mode,
+        None => engine_or_process(env, ctx).await,
+    };
+    let built = Plan::build(&mut params, env, mode, ctx.instance_id.unsigned_abs());
+    let warnings = params.warnings();
+    if cut.is_none() {
+        warnings.iter().for_each(|warning| ctx.log.warn(warning));
+        ctx.log.info(format!("parameters: {}", params.masked()));
+    }
+    built.map(|plan| (plan, warnings)).map_err(|problems| problems.to_string())
+}
+
+/// Without an engine a service that has a command is a host process.
+async fn engine_or_process(env: &Environment, ctx: &TaskContext) -> TrackMode {
+    let engine = match docker(env) {
+        Ok(docker) => docker.ping().await.map(drop).map_err(|error| error.to_string()),
+        Err(message) => Err(message),
+    };
+    match engine {
+        Ok(()) => TrackMode::Container,
+        Err(why) => {
+            ctx.log.info(format!("monitor.trackMode is PROCESS: service.command is given and there is no container engine ({why})"));
+            TrackMode::Process
+        }
+    }
+}
+
+fn docker(env: &Environment) -> Result<Docker, String> {
+    let endpoint = env
+        .docker_endpoint
+        .clone()
+        .or_else(|| std::env::var("DOCKER_HOST").ok().filter(|endpoint| !endpoint.is_empty()))
+        .unwrap_or_else(|| "unix:///var/run/docker.sock".to_owned());
+    Docker::connect(&endpoint).map_err(|error| error.to_string())
+}
+
+pub(super) fn runner(env: &Environment) -> Result<ProcessRunner, String> {
+    let shim = ShimCommand::of(&env.shim);
+    ProcessRunner::new(env.state_dir.join("boundaries"), shim).map_err(|error| super::super::service::chain(&error))
+}
+
+fn service(shared: &Shared, ctx: &TaskContext, plan: &Plan, dir: &RunDir, record: &mut RunRecord) -> Result<Arc<dyn Service>, String> {
+    let boundary = record.service.boundary.clone().unwrap_or_else(|| BoundaryId::new(ctx.instance_id, ctx.attempt));
+    let (launch, warning) = launch::of(ctx, plan, dir, boundary);
+    if let Some(warning) = warning
+        && !record.warnings.contains(&warning)
+    {
+        ctx.log.warn(&warning);
+        record.warnings.push(warning);
+    }
+    let service: Arc<dyn Service> = match &plan.target {
+        Target::Container(container) => {
+            let docker = docker(&shared.env)?;
+            Arc::new(ContainerService::new(docker, container.as_ref().clone(), launch, shared.runs.clone()))
+        }
+        Target::Process(process) => Arc::new(ProcessService::new(runner(&shared.env)?, process, launch)),
+        Target::Reuse(url) => Arc::new(ReusedService::new(url.clone())),
+    };
+    record.service.kind = service.kind().to_owned();
+    record.service.name = service.details().name;
+    Ok(service)
+}
+
+/// Empties what a run left that is not gone on with: an earlier attempt, or parameters that are no longer accepted.
+async fn sweep(env: &Environment, ctx: &TaskContext, left: &RunRecord) {
+    let Some(boundary) = &left.service.boundary else { return };
+    let swept = match left.service.kind.as_str() {
+        "process" => sweep_process(env, boundary).await,
+        "container" => sweep_containers(env, ctx.instance_id).await,
+        _ => return,
+    };
+    match swept {
+        Ok(0) => {}
+        Ok(_) => ctx.log.warn(format!("what an earlier attempt (boundary {boundary}, stage {}) had left running was ended", left.stage.name())),
+        Err(error) => ctx.log.error(format!("what an earlier attempt left (boundary {boundary}) could not be ended: {}", mask::text(&error))),
+    }
+}
+
+async fn sweep_process(env: &Environment, boundary: &BoundaryId) -> Result<usize, String> {
+    let text = |error| super::super::service::chain(&error);
+    let Some(handle) = runner(env)?.adopt(boundary).await.map_err(text)? else { return Ok(0) };
+    handle.stop(Signal::TERM, std::time::Duration::from_secs(5)).await.map_err(text)?;
+    handle.forget().await.map_err(text)?;
+    Ok(1)
+}
+
+async fn sweep_containers(env: &Environment, instance_id: i64) -> Result<usize, String> {
+    let docker = docker(env)?;
+    let text = |error: testrig_host::docker::DockerError| error.to_string();
+    let left = docker.find_by_label(LABEL_INSTANCE, Some(&instance_id.to_string())).await.map_err(text)?;
+    for container in &left {
+        docker.remove(&container.id).await.map_err(text)?;
+    }
+    Ok(left.len())
+}

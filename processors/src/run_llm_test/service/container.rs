@@ -1,0 +1,312 @@
+//! A service that is a container.
+
+use std::{net::SocketAddr, time::Duration};
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use serde_json::Value;
+use testrig_host::{
+    ExitStatus, LABEL_BOUNDARY, LABEL_INSTANCE, LABEL_PLATFORM_TASK, Signal,
+    docker::{ContainerInfo, ContainerPhase, ContainerSpec, Docker, DockerError, EngineNotice, Mount, Network, PortPublish, PullError},
+    health,
+    health::Probe,
+};
+use tokio::io::AsyncWriteExt;
+
+use super::{Details, Fault, Found, Launch, Say, Service, check_port_is_free};
+use crate::run_llm_test::{plan::ContainerPlan, state::Runs};
+
+/// How long a call goes on asking an engine that does not answer.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The default: a container of the run's own.
+pub(in crate::run_llm_test) struct ContainerService {
+    docker: Docker,
+    plan: ContainerPlan,
+    launch: Launch,
+    /// To tell a leftover from a container of a run that is at work.
+    runs: Runs,
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    id: Option<String>,
+    image_id: Option<String>,
+    info: Option<ContainerInfo>,
+}
+
+impl ContainerService {
+    pub(in crate::run_llm_test) fn new(docker: Docker, plan: ContainerPlan, launch: Launch, runs: Runs) -> Self {
+        Self { docker, plan, launch, runs, known: Mutex::default() }
+    }
+
+    fn id(&self) -> Result<String, Fault> {
+        self.known.lock().id.clone().ok_or_else(|| Fault::new("there is no container yet"))
+    }
+
+    fn learn(&self, info: ContainerInfo) {
+        let mut known = self.known.lock();
+        known.id = Some(info.id.clone());
+        known.info = Some(info);
+    }
+
+    fn spec(&self, init: bool) -> ContainerSpec {
+        let plan = &self.plan;
+        let mut spec = ContainerSpec::new(self.launch.boundary.clone(), &plan.name, &plan.image);
+        spec.labels = self.launch.labels.clone();
+        spec.env = self.launch.env.clone();
+        spec.entrypoint = plan.entry_script.clone().map(|script| vec![script]);
+        // With an entry point of ours the image's command would become its arguments.
+        spec.command = plan.entry_script.as_ref().map(|_| Vec::new());
+        spec.work_dir = plan.work_dir.clone();
+        spec.mounts = plan.mounts.clone();
+        spec.mounts.push(Mount { host: self.launch.log_dir.clone(), container: plan.log_dir.clone(), read_only: false });
+        spec.network = plan.network.clone();
+        if matches!(plan.network, Network::Bridge | Network::Named(_)) {
+            let published = |port: u16| if Some(port) == self.launch.service_port { plan.host_port } else { 0 };
+            spec.publish = plan.ports.iter().map(|port| PortPublish { container: *port, host: published(*port), bind: None }).collect();
+        }
+        spec.cpus = plan.cpus;
+        spec.memory = plan.memory;
+        spec.shm_size = plan.shm_size;
+        spec.ulimits = plan.ulimits.clone();
+        spec.runtime = plan.runtime.clone();
+        spec.privileged = plan.privileged;
+        spec.init = init;
+        spec
+    }
+
+    /// Removes what an earlier try of this run left; a container of somebody else under the wanted name is an error.
+    async fn clear(&self, say: &Say) -> Result<(), Fault> {
+        let own = self.launch.instance_id.to_string();
+        let mut left = self.patient(|| self.docker.find_by_label(LABEL_INSTANCE, Some(&own))).await?;
+        if let Some(named) = self.patient(|| self.docker.find_by_name(&self.plan.name)).await?
+            && !left.iter().any(|info| info.id == named.id)
+        {
+            self.check_is_leftover(&named).await?;
+            left.push(named);
+        }
+        for info in left {
+            say(format!("removing the container `{}` that an earlier try left", info.name));
+            self.patient(|| self.docker.remove(&info.id)).await?;
+        }
+        Ok(())
+    }
+
+    async fn check_is_leftover(&self, info: &ContainerInfo) -> Result<(), Fault> {
+        let foreign = |why: &str| {
+            Err(Fault::lasting(format!(
+                "a container named `{}` exists already and {why}; remove it, or choose another instanceParams.containerName",
+                info.name
+            )))
+        };
+        let label = |name: &str| self.launch.labels.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
+        let Some(owner) = info.label(LABEL_INSTANCE).and_then(|id| id.parse::<i64>().ok()) else {
+            return foreign("was not made by this agent");
+        };
+        if info.label(LABEL_PLATFORM_TASK) != label(LABEL_PLATFORM_TASK) {
+            return foreign(&format!("belongs to another run (instance {owner})"));
+        }
+        if self.runs.is_open(owner).await.map_err(|e| Fault::of(&e))? {
+            return foreign(&format!("belongs to instance {owner} of the same task, which is still at work"));
+        }
+        Ok(())
+    }
+
+    /// Asks again for a while when the engine does not answer: that is no verdict on anything.
+    async fn patient<T, F>(&self, call: impl Fn() -> F + Send) -> Result<T, Fault>
+    where
+        F: Future<Output = Result<T, DockerError>> + Send,
+    {
+        let begin = tokio::time::Instant::now();
+        loop {
+            match call().await {
+                Ok(value) => return Ok(value),
+                Err(error) if error.is_unavailable() && begin.elapsed() < PATIENCE => {
+                    tokio::time::sleep(Duration::from_millis(500)).await;
+                }
+                Err(error) => return Err(Fault::of(&error)),
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Service for ContainerService {
+    fn kind(&self) -> &'static str {
+        "container"
+    }
+
+    fn words(&self) -> String {
+        format!("the container `{}` of image `{}`", self.plan.name, self.plan.image)
+    }
+
+    fn details(&self) -> Details {
+        let (container_id, image_id) = {
+            let known = self.known.lock();
+            (known.id.clone(), known.image_id.clone().or_else(|| known.info.as_ref().map(|info| info.image_id.clone())))
+        };
+        let address = self.launch.service_port.and_then(|port| self.reachable(port));
+        Details {
+            name: Some(self.plan.name.clone()),
+            container_id,
+            image_id,
+            pid: self.known.lock().info.as_ref().and_then(|info| info.pid),
+            address,
+            host_port: address.map(|address| address.port()),
+        }
+    }
+
+    async fn pull(&self, say: Say) -> Result<(), Fault> {
+        let line = say.clone();
+        let image = self
+            .docker
+            .ensure_image(&self.plan.image, self.plan.pull, None, move |progress| line(format!("pull: {progress}")))
+            .await
+            .map_err(|error| match error {
+                PullError::Failed { .. } | PullError::NoRoute { .. } | PullError::Engine(_) => Fault::of(&error),
+                _ => Fault { retryable: false, ..Fault::of(&error) },
+            })?;
+        say(format!("image {} is {}", self.plan.image, image.id));
+        self.known.lock().image_id = Some(image.id);
+        Ok(())
+    }
+
+    async fn create(&self, say: Say) -> Result<(), Fault> {
+        self.clear(&say).await?;
+        if self.plan.network == Network::Host {
+            self.launch.service_port.map_or(Ok(()), check_port_is_free)?;
+        }
+        let engine = self.docker.ping().await.map_err(|e| Fault::of(&e))?;
+        if let Some(runtime) = &self.plan.runtime
+            && !engine.runtimes.iter().any(|known| known == runtime)
+        {
+            return Err(Fault::lasting(format!(
+                "the container engine has no runtime `{runtime}` (docker.runtime); it has {}",
+                engine.runtimes.join(", ")
+            )));
+        }
+        let id = self.docker.create(&self.spec(engine.init)).await.map_err(|error| match error {
+            DockerError::Refused { .. } | DockerError::NotFound { .. } => Fault { retryable: false, ..Fault::of(&error) },
+            other => Fault::of(&other),
+        })?;
+        self.known.lock().id = Some(id);
+        Ok(())
+    }
+
+    async fn start(&self) -> Result<(), Fault> {
+        let id = self.id()?;
+        self.docker.start(&id).await.map_err(|e| Fault::of(&e))?;
+        let info = self.patient(|| self.docker.inspect(&id)).await?;
+        self.learn(info);
+        Ok(())
+    }
+
+    async fn find(&self) -> Result<Found, Fault> {
+        let boundary = self.launch.boundary.as_str();
+        let found = self.patient(|| self.docker.find_by_label(LABEL_BOUNDARY, Some(boundary))).await?;
+        let Some(info) = found.into_iter().next() else { return Ok(Found::Nothing) };
+        let phase = info.phase;
+        let exit = info.exit.clone();
+        self.learn(info);
+        Ok(match phase {
+            ContainerPhase::Created => Found::Made,
+            ContainerPhase::Running => Found::Running,
+            ContainerPhase::Exited => Found::Ended(exit.unwrap_or_default()),
+            ContainerPhase::Removing => Found::Nothing,
+        })
+    }
+
+    async fn ended(&self, say: Say) -> Result<Option<ExitStatus>, Fault> {
+        let notice = |notice| match notice {
+            EngineNotice::Lost(why) => say(format!("the container engine was lost, the state of the container is unknown until it is back: {why}")),
+            EngineNotice::Back => say("the container engine is back, the container runs".to_owned()),
+        };
+        match self.docker.wait(&self.id()?, notice).await {
+            Ok(exit) => Ok(Some(exit)),
+            Err(error) if error.is_not_found() => Ok(Some(ExitStatus {
+                error: Some("the container is gone: somebody removed it".into()),
+                ..ExitStatus::default()
+            })),
+            Err(error) => Err(Fault::of(&error)),
+        }
+    }
+
+    async fn copy_output(&self) -> Result<(), Fault> {
+        let file = &self.launch.output;
+        let fail = |error: std::io::Error| Fault::new(format!("failed to write `{}`: {error}", file.display()));
+        let mut output = tokio::fs::OpenOptions::new().append(true).create(true).open(file).await.map_err(fail)?;
+        // The engine gives the same bytes from the first line on each time, so what the file has already is skipped.
+        let mut there = output.metadata().await.map_err(fail)?.len();
+        let mut lines = self.docker.logs(&self.id()?, 0);
+        loop {
+            let line = match lines.next().await {
+                Ok(Some(line)) => line,
+                Ok(None) => return Ok(()),
+                // Removed: there is no more of it.
+                Err(error) if error.is_not_found() => return Ok(()),
+                Err(error) => return Err(Fault::of(&error)),
+            };
+            let mut bytes = line.bytes.to_vec();
+            if !line.continues {
+                bytes.push(b'\n');
+            }
+            let skip = there.min(bytes.len() as u64);
+            there -= skip;
+            let skip = usize::try_from(skip).unwrap_or(bytes.len());
+            if skip < bytes.len() {
+                output.write_all(&bytes[skip..]).await.map_err(fail)?;
+                output.flush().await.map_err(fail)?;
+            }
+        }
+    }
+
+    fn base_url(&self) -> Option<String> {
+        self.reachable(self.launch.service_port?).map(|address| format!("http://{address}"))
+    }
+
+    fn reachable(&self, port: u16) -> Option<SocketAddr> {
+        let host = match self.plan.network {
+            Network::Host => Some(port),
+            _ => self.known.lock().info.as_ref().and_then(|info| info.host_port(port)),
+        };
+        host.map(|port| SocketAddr::from(([127, 0, 0, 1], port)))
+    }
+
+    async fn probe_command(&self, command: &[String], limit: Duration) -> Result<Probe, Fault> {
+        match health::container_command(&self.docker, &self.id()?, command, limit).await {
+            Ok(probe) => Ok(probe),
+            // A program that is not in the image: the engine says so, and it is about the check.
+            Err(error @ (DockerError::Refused { .. } | DockerError::Conflict { .. })) => {
+                Ok(Probe { healthy: false, detail: error.to_string(), took: Duration::ZERO })
+            }
+            Err(error) => Err(Fault::of(&error)),
+        }
+    }
+
+    async fn sample(&self) -> Option<Value> {
+        let stats = self.docker.stats(&self.id().ok()?).await.ok()?;
+        serde_json::to_value(stats).ok()
+    }
+
+    async fn stop(&self, signal: Signal, grace: Duration) -> Result<Option<ExitStatus>, Fault> {
+        // By label and not by id: a create that was cut may have happened all the same.
+        match self.find().await? {
+            Found::Nothing => Ok(None),
+            Found::Made => Ok(None),
+            Found::Ended(exit) => Ok(Some(exit)),
+            Found::Running => {
+                let id = self.id()?;
+                self.patient(|| self.docker.stop(&id, signal, grace)).await.map(Some)
+            }
+        }
+    }
+
+    async fn remove(&self) -> Result<(), Fault> {
+        match self.id() {
+            Ok(id) => self.patient(|| self.docker.remove(&id)).await,
+            Err(_) => Ok(()),
+        }
+    }
+}

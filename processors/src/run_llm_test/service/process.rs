@@ -1,0 +1,171 @@
+//! A service that is a host process under the shim.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use serde_json::Value;
+use testrig_host::{
+    ExitStatus, Signal, health,
+    health::Probe,
+    process::{ProcessError, ProcessHandle, ProcessRunner, ProcessSpec, ScriptSpec},
+};
+
+use super::{Details, Fault, Found, Launch, Say, Service, check_port_is_free, fill};
+use crate::run_llm_test::plan::ProcessPlan;
+
+/// Bytes of a health check command's output that are kept.
+const KEEP: usize = 2000;
+
+/// `monitor.trackMode: PROCESS`.
+pub(in crate::run_llm_test) struct ProcessService {
+    runner: ProcessRunner,
+    launch: Launch,
+    command: Vec<String>,
+    memory: Option<u64>,
+    work_dir: Option<PathBuf>,
+    handle: Mutex<Option<ProcessHandle>>,
+}
+
+impl ProcessService {
+    pub(in crate::run_llm_test) fn new(runner: ProcessRunner, plan: &ProcessPlan, launch: Launch) -> Self {
+        let command = plan.command.iter().map(|part| fill(part, &launch.placeholders)).collect();
+        Self { runner, command, memory: plan.memory, work_dir: plan.work_dir.clone(), launch, handle: Mutex::new(None) }
+    }
+
+    fn handle(&self) -> Option<ProcessHandle> {
+        self.handle.lock().clone()
+    }
+
+    fn spec(&self) -> ProcessSpec {
+        let program = self.command.first().cloned().unwrap_or_default();
+        let mut spec = ProcessSpec::new(self.launch.boundary.clone(), program, &self.launch.output);
+        spec.args = self.command[1..].to_vec();
+        spec.env = self.launch.env.clone();
+        spec.work_dir = self.work_dir.clone();
+        spec.memory = self.memory;
+        spec
+    }
+
+    /// Ends and forgets what an earlier try left under this boundary.
+    async fn clear(&self) -> Result<(), Fault> {
+        if let Some(left) = self.runner.adopt(&self.launch.boundary).await.map_err(|e| Fault::of(&e))? {
+            left.stop(Signal::KILL, Duration::ZERO).await.map_err(|e| Fault::of(&e))?;
+            left.forget().await.map_err(|e| Fault::of(&e))?;
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Service for ProcessService {
+    fn kind(&self) -> &'static str {
+        "process"
+    }
+
+    fn words(&self) -> String {
+        format!("the host process `{}`", crate::params::mask::text(&self.command.join(" ")))
+    }
+
+    fn details(&self) -> Details {
+        Details {
+            name: Some(crate::params::mask::text(&self.command.join(" "))),
+            pid: self.handle().and_then(|handle| handle.pid()).map(i64::from),
+            address: self.launch.service_port.and_then(|port| self.reachable(port)),
+            host_port: self.launch.service_port,
+            ..Details::default()
+        }
+    }
+
+    async fn pull(&self, _say: Say) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    async fn create(&self, _say: Say) -> Result<(), Fault> {
+        self.clear().await?;
+        self.launch.service_port.map_or(Ok(()), check_port_is_free)
+    }
+
+    async fn start(&self) -> Result<(), Fault> {
+        let handle = self.runner.spawn(self.spec()).await.map_err(|error| match error {
+            ProcessError::NotStarted { .. } => Fault { retryable: false, ..Fault::of(&error) },
+            other => Fault::of(&other),
+        })?;
+        *self.handle.lock() = Some(handle);
+        Ok(())
+    }
+
+    async fn find(&self) -> Result<Found, Fault> {
+        let Some(handle) = self.runner.adopt(&self.launch.boundary).await.map_err(|e| Fault::of(&e))? else {
+            return Ok(Found::Nothing);
+        };
+        let exit = handle.exit().map_err(|e| Fault::of(&e))?;
+        *self.handle.lock() = Some(handle);
+        Ok(exit.map_or(Found::Running, Found::Ended))
+    }
+
+    async fn ended(&self, _say: Say) -> Result<Option<ExitStatus>, Fault> {
+        match self.handle() {
+            Some(handle) => handle.wait().await.map(Some).map_err(|e| Fault::of(&e)),
+            None => Ok(None),
+        }
+    }
+
+    async fn copy_output(&self) -> Result<(), Fault> {
+        // The shim writes the file.
+        Ok(())
+    }
+
+    fn base_url(&self) -> Option<String> {
+        self.launch.service_port.map(|port| format!("http://127.0.0.1:{port}"))
+    }
+
+    fn reachable(&self, port: u16) -> Option<SocketAddr> {
+        Some(SocketAddr::from(([127, 0, 0, 1], port)))
+    }
+
+    async fn probe_command(&self, command: &[String], limit: Duration) -> Result<Probe, Fault> {
+        let boundary = self.launch.boundary.part("health").map_err(|e| Fault::of(&e))?;
+        let output = self.launch.log_dir.join(".health-check.out");
+        let program = command.first().map(|program| fill(program, &self.launch.placeholders)).unwrap_or_default();
+        let mut process = ProcessSpec::new(boundary, program, &output);
+        process.args = command.iter().skip(1).map(|arg| fill(arg, &self.launch.placeholders)).collect();
+        process.env = self.launch.env.clone();
+        let script = ScriptSpec { process, limit, grace: Duration::from_millis(500), keep: KEEP };
+        let probe = health::host_command(&self.runner, script).await;
+        // Only the outcome counts; the file would grow with every check.
+        let _ = std::fs::remove_file(&output);
+        match probe {
+            Ok(probe) => Ok(probe),
+            // A command that cannot be started will never say that the service is healthy.
+            Err(error @ ProcessError::NotStarted { .. }) => {
+                Ok(Probe { healthy: false, detail: error.to_string(), took: Duration::ZERO })
+            }
+            Err(error) => Err(Fault::of(&error)),
+        }
+    }
+
+    async fn sample(&self) -> Option<Value> {
+        let stats = self.handle()?.stats().await.ok()??;
+        serde_json::to_value(stats).ok()
+    }
+
+    async fn stop(&self, signal: Signal, grace: Duration) -> Result<Option<ExitStatus>, Fault> {
+        let handle = match self.handle() {
+            Some(handle) => Some(handle),
+            // A start that was cut may have happened all the same.
+            None => self.runner.adopt(&self.launch.boundary).await.map_err(|e| Fault::of(&e))?,
+        };
+        let Some(handle) = handle else { return Ok(None) };
+        let report = handle.stop(signal, grace).await.map_err(|e| Fault::of(&e))?;
+        *self.handle.lock() = Some(handle);
+        Ok(Some(report.exit))
+    }
+
+    async fn remove(&self) -> Result<(), Fault> {
+        match self.handle() {
+            Some(handle) => handle.forget().await.map_err(|e| Fault::of(&e)),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! RunLLMTest as a whole, with a host process as the service.
+
+#![allow(clippy::unwrap_used, unreachable_pub, missing_docs)]
+
+mod endings;
+mod good;
+mod resume;
+mod rig;
