@@ -21,6 +21,9 @@ pub(crate) use answer::Observation;
 
 /// Time limit for a connection; the rest belongs to the request's own limit.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a connection is kept for the next request. Shorter than what services keep it (uvicorn, and with it vLLM: 5 s),
+/// or a request now and then would meet a connection that is just being closed, and fail for no fault of the service.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Time limit for the text of an error response, which is only for people.
 const ERROR_BODY_TIMEOUT: Duration = Duration::from_secs(2);
 /// Characters of an error response that are kept.
@@ -33,6 +36,10 @@ pub(crate) struct Client {
     url: reqwest::Url,
     api_key: Option<String>,
     headers: Vec<(String, String)>,
+    /// The answer is text, not vectors.
+    generates: bool,
+    /// The answer is asked for as a stream.
+    streams: bool,
 }
 
 impl Client {
@@ -51,6 +58,7 @@ impl Client {
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(CONNECT_TIMEOUT)
             .pool_max_idle_per_host(usize::MAX)
+            .pool_idle_timeout(IDLE_TIMEOUT)
             .tcp_nodelay(true)
             .user_agent(concat!("testrig/", env!("CARGO_PKG_VERSION")))
             .build()
@@ -61,6 +69,8 @@ impl Client {
             url,
             api_key: plan.api_key.clone(),
             headers: plan.headers.clone(),
+            generates: plan.scenario.generates(),
+            streams: plan.scenario.generates() && plan.streaming,
         };
         // Built once on purpose: a header that cannot be sent is a mistake of the plan, not the failure of a request.
         client
@@ -76,7 +86,6 @@ impl Client {
         &self,
         id: &str,
         body: Bytes,
-        generates: bool,
         clock: &Clock,
         seen: &mut Observation,
     ) -> Result<(), Failure> {
@@ -89,10 +98,10 @@ impl Client {
         if !status.is_success() {
             return Err(status_failure(status.as_u16(), response).await);
         }
-        if generates && is_event_stream(&response) {
+        if is_stream(&response, self.streams) {
             stream::read(response, clock, seen).await
         } else {
-            unary::read(response, generates, clock, seen).await
+            unary::read(response, self.generates, clock, seen).await
         }
     }
 
@@ -181,16 +190,17 @@ pub(crate) fn body(plan: &LoadPlan, item: &Item) -> Bytes {
         .into()
 }
 
-fn is_event_stream(response: &Response) -> bool {
-    let kind = response
-        .headers()
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok());
-    kind.is_some_and(|kind| {
-        kind.trim_start()
-            .to_ascii_lowercase()
-            .starts_with("text/event-stream")
-    })
+/// Whether the body is a stream of events: it says so, or it says nothing although one was asked for.
+fn is_stream(response: &Response, asked: bool) -> bool {
+    let kind = response.headers().get(header::CONTENT_TYPE);
+    let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let kind = kind
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase();
+    kind == "text/event-stream" || (asked && matches!(kind.as_str(), "" | "text/plain"))
 }
 
 fn send_failure(error: &reqwest::Error) -> Failure {

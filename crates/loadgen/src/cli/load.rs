@@ -1,6 +1,11 @@
 //! `testrig load`: the load generator by hand.
 
-use std::{io::IsTerminal, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    io::{IsTerminal, Write},
+    path::PathBuf,
+    process::ExitCode,
+    time::Duration,
+};
 
 use clap::Args;
 use serde_json::{Map, Value};
@@ -17,7 +22,6 @@ use crate::{Arrival, Dataset, LoadPlan, Phase, Progress, RecordSink, Scenario, S
 /// Exit codes: 0 at least one request succeeded; 1 none did, or the load could not be run; 2 wrong arguments; 130 stopped by a
 /// signal (the summary of what there was is still printed).
 #[derive(Debug, Args)]
-#[command(verbatim_doc_comment)]
 pub struct LoadArgs {
     /// Address of the service, e.g. http://127.0.0.1:8000 (/v1 is added unless it is there)
     #[arg(long)]
@@ -105,6 +109,11 @@ pub struct JsonObject(Map<String, Value>);
 
 /// Runs `testrig load`.
 pub async fn run_load(args: LoadArgs) -> ExitCode {
+    load(args, &mut std::io::stdout()).await
+}
+
+/// Runs with `out` in the place of standard output.
+pub(super) async fn load(args: LoadArgs, out: &mut (impl Write + Send)) -> ExitCode {
     let json = args.json;
     let (plan, sink) = match prepare(args).await {
         Ok(prepared) => prepared,
@@ -141,14 +150,13 @@ pub async fn run_load(args: LoadArgs) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    if json {
-        println!(
-            "{}",
-            serde_json::to_string(&summary).expect("a summary is always JSON")
-        );
+    let text = if json {
+        serde_json::to_string(&summary).expect("a summary is always JSON") + "\n"
     } else {
-        print!("{}", table(&summary));
-    }
+        table(&summary)
+    };
+    // Whoever closed the pipe does not want the rest.
+    let _ = out.write_all(text.as_bytes());
     match (stop.is_cancelled(), summary.succeeded) {
         (true, _) => ExitCode::from(INTERRUPTED),
         (false, 0) => {

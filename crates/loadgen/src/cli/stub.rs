@@ -12,7 +12,6 @@ use crate::stub::{Ended, FaultKind, Faults, StubOptions, serve};
 ///
 /// The first line on standard output is `listening on http://ADDRESS:PORT`. Ends on SIGTERM or SIGINT with exit code 0.
 #[derive(Debug, Args)]
-#[command(verbatim_doc_comment)]
 pub struct StubArgs {
     /// Address to listen on; port 0 takes a free one
     #[arg(long, default_value = "127.0.0.1:0", value_name = "ADDR")]
@@ -58,7 +57,12 @@ pub struct StubArgs {
 
 /// Runs `testrig llm-stub`.
 pub async fn run_stub(args: StubArgs) -> ExitCode {
-    match serve_until_told(args).await {
+    stub(args, &mut std::io::stdout()).await
+}
+
+/// Runs with `out` in the place of standard output.
+pub(super) async fn stub(args: StubArgs, out: &mut (impl Write + Send)) -> ExitCode {
+    match serve_until_told(args, out).await {
         Ok(code) => code,
         Err(error) => {
             complain(error.as_ref());
@@ -69,6 +73,7 @@ pub async fn run_stub(args: StubArgs) -> ExitCode {
 
 async fn serve_until_told(
     args: StubArgs,
+    out: &mut (impl Write + Send),
 ) -> Result<ExitCode, Box<dyn std::error::Error + Send + Sync>> {
     let faults = Faults::new(args.faults)?;
     let listener = TcpListener::bind(&args.listen)
@@ -76,11 +81,8 @@ async fn serve_until_told(
         .map_err(|error| format!("failed to listen on `{}`: {error}", args.listen))?;
     let stop = on_signal();
     let address = listener.local_addr()?;
-    {
-        // Whoever started us reads this line to learn the port; a closed pipe is no reason to end.
-        let mut stdout = std::io::stdout().lock();
-        let _ = writeln!(stdout, "listening on http://{address}").and_then(|()| stdout.flush());
-    }
+    // Whoever started us reads this line to learn the port; a closed pipe is no reason to end.
+    let _ = writeln!(out, "listening on http://{address}").and_then(|()| out.flush());
     let options = StubOptions {
         ttft: args.ttft_ms,
         itl: args.itl_ms,

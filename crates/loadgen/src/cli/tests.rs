@@ -162,3 +162,124 @@ send delay                 0.50       0.50       0.90       0.95       0.99     
 ";
     assert_eq!(text, expected);
 }
+
+fn code(code: std::process::ExitCode) -> String {
+    format!("{code:?}")
+}
+
+/// A standard output that is read while it is written.
+#[derive(Clone, Default)]
+struct Output(std::sync::Arc<parking_lot::Mutex<Vec<u8>>>);
+
+impl std::io::Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Output {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().clone()).expect("UTF-8")
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_load_by_hand_against_a_stub_by_hand_prints_one_json_object() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let Command::LlmStub(args) = parse("testrig llm-stub --ttft-ms 5 --itl-ms 0 --model qwen --exit-after-requests 3 --exit-code 7").expect("good")
+    else {
+        panic!("llm-stub")
+    };
+    let said = Output::default();
+    let mut output = said.clone();
+    let service = tokio::spawn(async move { code(stub::stub(args, &mut output).await) });
+    while !said.text().ends_with('\n') {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let first_line = said.text();
+    let url = first_line
+        .trim_end()
+        .strip_prefix("listening on ")
+        .expect("says where")
+        .to_owned();
+    let out = dir.path().join("new").join("dir");
+    let line = format!(
+        "testrig load --url {url} --max-requests 3 --max-tokens 4 --json --out {} --tag k=v",
+        out.display()
+    );
+    let Command::Load(args) = parse(&line).expect("good arguments") else {
+        panic!("load")
+    };
+    let mut printed = Output::default();
+    assert_eq!(
+        code(load::load(*args, &mut printed).await),
+        code(std::process::ExitCode::SUCCESS)
+    );
+    let summary: serde_json::Value =
+        serde_json::from_str(&printed.text()).expect("one JSON object");
+    assert_eq!(
+        (
+            summary["succeeded"].as_u64(),
+            summary["output_tokens"].as_u64()
+        ),
+        (Some(3), Some(12))
+    );
+    let records =
+        std::fs::read_to_string(out.join("metrics-chat_completion.log")).expect("is there");
+    let records: Vec<_> = records
+        .lines()
+        .map(|line| crate::Record::parse(line).expect("a record"))
+        .collect();
+    assert_eq!(
+        (
+            records.len(),
+            records[0].completion_tokens,
+            records[0].tags["k"].as_str()
+        ),
+        (3, Some(4), Some("v"))
+    );
+    assert_eq!(
+        service.await.expect("no panic"),
+        code(std::process::ExitCode::from(7))
+    );
+    // Nobody is there any more, so nobody can be asked for a model and no request can succeed.
+    for model in ["", " --model m"] {
+        let Command::Load(args) =
+            parse(&format!("testrig load --url {url} --max-requests 1{model}"))
+                .expect("good arguments")
+        else {
+            panic!("load")
+        };
+        assert_eq!(
+            code(load::load(*args, &mut printed).await),
+            code(std::process::ExitCode::FAILURE)
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_stub_that_cannot_listen_says_where() {
+    let taken = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("a free port");
+    let address = taken.local_addr().expect("bound");
+    let Command::LlmStub(args) =
+        parse(&format!("testrig llm-stub --listen {address}")).expect("good arguments")
+    else {
+        panic!("llm-stub")
+    };
+    let output = Output::default();
+    assert_eq!(
+        code(stub::stub(args, &mut output.clone()).await),
+        code(std::process::ExitCode::FAILURE)
+    );
+    assert_eq!(
+        output.text(),
+        "",
+        "nobody is told of an address that is not served"
+    );
+}

@@ -117,11 +117,10 @@ impl Run {
         seen: &mut Observation,
     ) -> Result<(), Failure> {
         let limit = self.plan.request_timeout;
-        let generates = self.plan.scenario.generates();
         tokio::select! {
             // An answer that is complete counts, even if a limit passed in the same moment.
             biased;
-            result = self.client.exchange(id, body, generates, &self.clock, seen) => result,
+            result = self.client.exchange(id, body, &self.clock, seen) => result,
             () = self.abort.cancelled() => Err(Failure::new(ErrorClass::Cancelled, self.why_cancelled())),
             () = tokio::time::sleep(limit) => {
                 Err(Failure::new(ErrorClass::Timeout, format!("not complete after {} s, the request's time limit", limit.as_secs_f64())))

@@ -117,6 +117,9 @@ async fn a_service_that_does_not_stream_although_asked_is_still_understood() {
         error.error.as_deref(),
         Some("the service answered 200 and then: model is busy")
     );
+    let unlabelled = format!("HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{TOKEN}data: [DONE]\n\n");
+    let unlabelled = answered(&unlabelled, 30).await;
+    assert_eq!((unlabelled.ok, unlabelled.events), (true, 1));
     let page = answered(&whole("<html>"), 30).await;
     assert_eq!(page.error_class, Some(ErrorClass::Malformed));
     let cut = answered(
