@@ -5,6 +5,7 @@ use super::{
     ask::Ask,
     instance::{Instance, mono},
     machine::Core,
+    stop::StopState,
     unserved,
 };
 
@@ -41,13 +42,15 @@ impl Core {
             Some(instance) => match &instance.record.stage {
                 Stage::Queued | Stage::Running | Stage::Draining(_) => return self.dispatched_again(now, id),
                 Stage::Reporting(report) if report.outcome.success => return self.report_again(now, id),
-                Stage::Stopping if instance.record.boundary_open => {
-                    instance.record.next = Some(Box::new(dispatch));
-                    instance.ask = Ask::Settled;
-                    instance.dirty = true;
-                    return;
+                Stage::Stopping if instance.is_emptied() => Before::of(instance),
+                Stage::Stopping => return instance.remember(dispatch),
+                Stage::Reporting(_) if instance.last.waits_for_log.is_some() => {
+                    // Its log is on its way to a new owner, and the next run's lines go the same way.
+                    instance.stop = instance.last.waits_for_log.map(StopState::draining);
+                    instance.record.stage = Stage::Stopping;
+                    return instance.remember(dispatch);
                 }
-                Stage::Reporting(_) | Stage::Stopping => Before::of(instance),
+                Stage::Reporting(_) => Before::of(instance),
             },
         };
         if !self.has_room() {

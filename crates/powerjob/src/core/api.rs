@@ -280,7 +280,8 @@ pub enum Action {
         /// `true`: let its server sink run; [`Event::FirstLineSent`] follows when the server has the first line (again at
         /// once if it has it already). `false`: hold the sink, nothing goes to the server until the next `OpenLog` with
         /// `true`, because the server may have finished the instance and late lines hide its archived log. The journal
-        /// takes lines either way; a [`Action::DrainLog`] without limit waits while the sink is held.
+        /// takes lines either way; a [`Action::DrainLog`] without limit waits while the sink is held and goes on
+        /// afterwards. Never `true` for a new attempt while a drain is under way.
         send: bool,
     },
     /// Write a line of the agent's own into the instance's log.

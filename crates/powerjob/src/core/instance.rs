@@ -104,6 +104,18 @@ impl Instance {
         self.record.boundary_open
     }
 
+    /// Whether nothing runs of a stopped instance, and nothing of its log is on its way.
+    pub(super) fn is_emptied(&self) -> bool {
+        !self.record.boundary_open && self.stop.is_none_or(|stop| !stop.is_draining())
+    }
+
+    /// Keeps a dispatch that came too soon.
+    pub(super) fn remember(&mut self, dispatch: Dispatch) {
+        self.record.next = Some(Box::new(dispatch));
+        self.ask = Ask::Settled;
+        self.dirty = true;
+    }
+
     /// Whether RUNNING is what the server should hear of it.
     pub(super) fn is_live(&self) -> bool {
         matches!(self.record.stage, Stage::Queued | Stage::Running | Stage::Draining(_))

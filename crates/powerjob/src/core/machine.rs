@@ -166,7 +166,7 @@ impl Core {
         match instance.record.stage {
             Stage::Draining(_) => self.begin_reporting(now, instance_id),
             Stage::Reporting(_) => self.log_is_whole_again(now, instance_id),
-            Stage::Stopping => self.stopped_log_sent(instance_id),
+            Stage::Stopping => self.stopped_log_sent(now, instance_id),
             Stage::Queued | Stage::Running => {}
         }
     }

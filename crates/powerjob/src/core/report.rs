@@ -50,7 +50,7 @@ pub(super) struct FinalReports {
     /// A new owner lacks the log: it is to be sent again before the report.
     pub(super) log_again: bool,
     /// The log is being sent again; the report waits no longer than this.
-    waits_for_log: Option<Mono>,
+    pub(super) waits_for_log: Option<Mono>,
 }
 
 impl Core {

@@ -29,9 +29,19 @@ impl StopState {
         Self { log_until, drain_asked: false, drained: log_until <= now }
     }
 
+    /// The rest of a log is being sent already; that is to end by the given time.
+    pub(super) fn draining(log_until: Mono) -> Self {
+        Self { log_until, drain_asked: true, drained: false }
+    }
+
     /// Whether its log may still be sent.
     pub(super) fn sends_log(&self) -> bool {
         !self.drained
+    }
+
+    /// Whether the rest of its log is on its way.
+    pub(super) fn is_draining(&self) -> bool {
+        self.drain_asked && !self.drained
     }
 }
 
@@ -91,7 +101,8 @@ impl Core {
 
     /// Nothing of the stopped instance runs any more: a remembered dispatch starts, or the rest of the log goes out.
     pub(super) fn boundary_is_empty(&mut self, now: Now, id: i64) {
-        if self.start_remembered(now, id) {
+        let draining = self.instances.get(&id).and_then(|i| i.stop).is_some_and(|stop| stop.is_draining());
+        if draining || self.start_remembered(now, id) {
             return;
         }
         let Some(stop) = self.instances.get_mut(&id).and_then(|instance| instance.stop.as_mut()) else { return };
@@ -111,13 +122,13 @@ impl Core {
         self.out.actions.push(Action::DrainLog { instance_id: id, attempt, limit_ms });
     }
 
-    pub(super) fn stopped_log_sent(&mut self, id: i64) {
+    pub(super) fn stopped_log_sent(&mut self, now: Now, id: i64) {
         let Some(instance) = self.instances.get_mut(&id) else { return };
         let busy = instance.record.boundary_open;
         if let Some(stop) = instance.stop.as_mut() {
             stop.drained = true;
         }
-        if !busy {
+        if !busy && !self.start_remembered(now, id) {
             self.close(id, "STOPPED");
         }
     }
@@ -134,7 +145,7 @@ impl Core {
             return;
         }
         if instance.stop.is_some_and(|stop| stop.drain_asked) {
-            self.stopped_log_sent(id);
+            self.stopped_log_sent(now, id);
         } else {
             self.drain_stopped(id, 0);
         }

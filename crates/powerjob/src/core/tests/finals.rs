@@ -128,6 +128,19 @@ fn a_new_dispatch_cancels_the_repeat_of_an_early_failed() {
 }
 
 #[test]
+fn a_failed_that_is_dropped_while_its_log_goes_to_a_new_owner_starts_clean_when_that_is_done() {
+    let mut rig = reporting(ProcessResult::failed("x"));
+    rig.answer_final(1, false);
+    rig.send(Event::Discovered(Ok(owner("10.0.0.2:10010", 1))));
+    rig.take();
+    rig.run(dispatch(1));
+    rig.pass(1_000);
+    assert_eq!(reports(&rig.take()), 0);
+    rig.drained(1);
+    assert!(words(&rig.take()).contains(&"start 1#2".to_owned()));
+}
+
+#[test]
 fn a_final_report_that_came_late_is_not_repeated() {
     let mut rig = reporting(ProcessResult::failed("x"));
     rig.answer_final(1, true);

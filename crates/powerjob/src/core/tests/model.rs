@@ -25,7 +25,7 @@ pub(super) struct Row {
     pub(super) runs: u32,
     retries: u32,
     pub(super) result: Option<String>,
-    finished: u64,
+    pub(super) finished: u64,
     /// The server judged it, not the worker.
     pub(super) judged_silent: bool,
     /// A message from before the stop came after it: then nothing is promised.
@@ -41,6 +41,7 @@ pub(super) struct Server {
     pub(super) born: i64,
     pub(super) rows: BTreeMap<i64, Row>,
     pub(super) heartbeat: Option<(u64, bool)>,
+    /// Instances that were reported once and then judged silent.
     pub(super) judged: u32,
 }
 
@@ -91,7 +92,6 @@ impl Server {
         for row in self.rows.values_mut().filter(|_| self.up) {
             match row.status {
                 WAITING_RECEIVE if now >= row.trigger + 60_000 => {
-                    self.judged += 1;
                     row.status = WAITING_DISPATCH;
                     row.trigger = now;
                 }

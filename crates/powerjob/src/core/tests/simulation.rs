@@ -128,7 +128,7 @@ impl World {
         let mut rng = Rng::new(seed);
         let faults = match seed % 4 {
             // Only the worker dies, and is back soon: the server must not notice.
-            0 => Faults { loss: 0, outages: false, clock_steps: false, crashes: 6, dead: 20_000, stops: false },
+            0 => Faults { loss: 0, outages: false, clock_steps: false, crashes: 6, dead: 8_000, stops: false },
             1 => Faults { loss: 0, outages: false, clock_steps: true, crashes: 4, dead: 90_000, stops: true },
             2 => Faults { loss: 10, outages: true, clock_steps: false, crashes: 0, dead: 1, stops: true },
             _ => Faults { loss: 8, outages: true, clock_steps: true, crashes: 5, dead: 120_000, stops: true },
@@ -304,10 +304,10 @@ impl World {
             }
             Action::Discover { .. } | Action::SendHeartbeat { .. } | Action::AskInstanceInfo(_) => self.send(action),
             Action::OpenLog { instance_id, send } => {
+                let attempt = self.store.records.get(&instance_id).map(|record| record.attempt);
                 let log = self.logs.entry(instance_id).or_default();
-                if send && !log.sends {
-                    log.drain = log.drain.filter(|(_, limit)| limit.is_none());
-                }
+                let other = log.drain.is_some_and(|(drained, _)| Some(drained) != attempt);
+                assert!(!send || !other, "the log of {instance_id} opens anew while it is being drained");
                 log.sends = send;
                 log.first_line_told &= !send;
                 self.after(1, 400, Happening::LogPoll(self.process, instance_id));
@@ -484,6 +484,7 @@ impl World {
             && (flows || limit.is_some_and(|at| at <= self.now))
         {
             log.drain = None;
+            log.sends = false;
             events.push(Event::LogDrained { instance_id: id, attempt });
         }
         if log.drain.is_some() || (log.sends && !log.first_line_told) {
@@ -491,6 +492,18 @@ impl World {
         }
         for event in events {
             self.after(0, 2, Happening::ToCore(self.process, event));
+        }
+    }
+
+    /// The server archives a log 60 s after the end; lines that come later hide it.
+    fn check_logs(&self) {
+        for (id, _) in self.logs.iter().filter(|(_, log)| self.server.up && log.sends) {
+            let row = &self.server.rows[id];
+            let late = row.status == model::STOPPED && self.now > row.finished + 60_000;
+            assert!(
+                !late || row.overtaken || self.unknowable.contains(id),
+                "the log of {id} is sent after it was archived"
+            );
         }
     }
 
@@ -578,6 +591,7 @@ impl World {
             }
             Happening::ServerLoops => {
                 self.server.check(self.now);
+                self.check_logs();
                 self.dispatch_due();
                 self.at(self.now + 10_000, Happening::ServerLoops);
             }
@@ -632,14 +646,8 @@ impl World {
                 assert!(real, "{id} SUCCEED with {result:?}, which no run said");
             }
         }
-        if self.faults.loss == 0 && !self.faults.outages && self.faults.dead <= 20_000 && !self.ignored_dispatches {
-            let lost_dispatches = self.server.judged;
-            // A dispatch that met a dead worker is judged silent once; nothing that was accepted ever is.
-            assert!(
-                lost_dispatches <= u32::try_from(self.faults.crashes).unwrap_or(0) * 4,
-                "judged silent {lost_dispatches} times"
-            );
-        }
+        let calm = self.faults.loss == 0 && !self.faults.outages && self.faults.dead <= 8_000;
+        assert!(!calm || self.server.judged == 0, "the server noticed that its worker was dead for less than 8 s");
     }
 }
 
