@@ -737,6 +737,61 @@ async fn a_shim_is_small_and_holds_nothing_of_the_agents() {
         .expect("emptied");
 }
 
+#[tokio::test]
+async fn an_end_on_a_full_disk_is_written_down_as_soon_as_there_is_room() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let Some(_mount) = Mount::small(dir.path()) else {
+        skipped(
+            "an_end_on_a_full_disk_is_written_down_as_soon_as_there_is_room",
+            "a tmpfs cannot be mounted here",
+        );
+        return;
+    };
+    let runner = ProcessRunner::new(dir.path().join("state"), ShimCommand::of(SHIM))
+        .expect("state directory");
+    let (rig, id) = (Rig::new(), boundary());
+    let go = rig.path("go");
+    let handle = runner
+        .spawn(rig.shell(
+            &id,
+            &format!("until [ -e {} ]; do sleep 0.02; done; exit 8", go.display()),
+        ))
+        .await
+        .expect("started");
+    let mut file = fs::File::create(dir.path().join("filler")).expect("writable");
+    while std::io::Write::write_all(&mut file, &[0; 4096]).is_ok() {}
+    fs::write(&go, "").expect("writable");
+    let main = handle.pid().expect("known");
+    until("the program has ended", || !is_alive(main)).await;
+    assert!(
+        handle.exit().expect("readable").is_none(),
+        "unknown is not an exit code"
+    );
+    file.set_len(0).expect("there is room again");
+    let exit = tokio::time::timeout(LONG, handle.wait())
+        .await
+        .expect("written");
+    assert_eq!(exit.expect("readable").code, Some(8));
+    handle.forget().await.expect("empty");
+}
+
+/// A file system of 64 KiB, unmounted at the end.
+struct Mount(PathBuf);
+
+impl Mount {
+    fn small(at: &Path) -> Option<Self> {
+        let flags = nix::mount::MsFlags::empty();
+        nix::mount::mount(Some("tmpfs"), at, Some("tmpfs"), flags, Some("size=64k")).ok()?;
+        Some(Self(at.to_owned()))
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let _ = nix::mount::umount2(&self.0, nix::mount::MntFlags::MNT_DETACH);
+    }
+}
+
 /// One line for a person, one for the summary of `scripts/test.sh`.
 fn skipped(name: &str, reason: &str) {
     println!("skipped: {name}: {reason}");

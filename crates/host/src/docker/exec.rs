@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use bollard::exec::{CreateExecOptions, StartExecOptions, StartExecResults};
 use futures_util::StreamExt;
+use nix::libc::SIGKILL;
 
 use super::client::{Docker, QUICK};
 use super::container::short;
 use super::error::DockerError;
+use crate::process::proc::{self, Ident};
 
 /// How long the engine may take to know the exit code after the output ended.
 const CODE_LIMIT: Duration = Duration::from_secs(5);
@@ -19,9 +21,11 @@ pub struct ExecOutcome {
     pub code: Option<i64>,
     /// The last bytes of its output, both streams, as text.
     pub output: String,
-    /// The limit was reached. The command goes on in the container until it ends by itself or with the container: the engine
-    /// has no call that ends it.
+    /// The limit was reached.
     pub timed_out: bool,
+    /// It could not be ended at its limit and goes on until it ends by itself or with the container. The engine has no call
+    /// for that: only an agent on the engine's own host that may signal the container's processes can do it.
+    pub left_running: bool,
 }
 
 impl Docker {
@@ -56,12 +60,48 @@ impl Docker {
                 code: Some(code?),
                 output,
                 timed_out: false,
+                left_running: false,
             }),
-            Err(_) => Ok(ExecOutcome {
-                code: None,
-                output,
-                timed_out: true,
-            }),
+            Err(_) => {
+                let left_running = !self.end_exec(&doing, id, &exec).await;
+                Ok(ExecOutcome {
+                    code: None,
+                    output,
+                    timed_out: true,
+                    left_running,
+                })
+            }
+        }
+    }
+
+    /// Kills what a command has become, so that checks that hang do not pile up in a container. True if nothing is left.
+    async fn end_exec(&self, doing: &str, id: &str, exec: &str) -> bool {
+        let deadline = tokio::time::Instant::now() + CODE_LIMIT;
+        loop {
+            let Ok(state) = self
+                .call(doing, QUICK, async |d| d.inspect_exec(exec).await)
+                .await
+            else {
+                return false;
+            };
+            if state.running == Some(false) {
+                return true;
+            }
+            let container = state.container_id.unwrap_or_else(|| id.to_owned());
+            let pid = state
+                .pid
+                .and_then(|pid| i32::try_from(pid).ok())
+                .filter(|pid| *pid > 0);
+            let killed = match pid {
+                Some(pid) => {
+                    tokio::task::spawn_blocking(move || kill_in_container(&container, pid)).await
+                }
+                None => return false,
+            };
+            if !killed.unwrap_or(false) || tokio::time::Instant::now() >= deadline {
+                return false;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 
@@ -108,6 +148,31 @@ impl Docker {
             }
         }
     }
+}
+
+/// Kills a process and its descendants, each only if its cgroup is that of the container: the pid is the engine's word, and
+/// the engine may be on another host.
+fn kill_in_container(container: &str, pid: i32) -> bool {
+    let is_inside = |pid: i32| {
+        let cgroups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+        cgroups.contains(container)
+    };
+    let (Some(top), Ok(all)) = (Ident::of(pid), proc::all()) else {
+        return false;
+    };
+    if container.len() < 64 || !is_inside(pid) {
+        return false;
+    }
+    let below = proc::descendants(&all, top);
+    let targets = all
+        .iter()
+        .map(|stat| stat.ident)
+        .filter(|ident| below.contains(&ident.pid))
+        .chain([top]);
+    // The top last: its children must still be its children when they are looked for.
+    targets.fold(true, |done, ident| {
+        done & (!is_inside(ident.pid) || ident.signal(SIGKILL).is_ok())
+    })
 }
 
 fn keep_tail(kept: &mut Vec<u8>, part: &[u8], limit: usize) {

@@ -4,23 +4,28 @@
 //! line for certain: the time stamps of standard output and standard error are taken apart from each other, and a
 //! clock that is set back makes them run backwards. The engine's log has no rotation here ([`super::ContainerSpec`]), so
 //! counting again from its first line always gives the same numbers. Reading it again costs the engine about a second per
-//! 100 MB, and only after a restart or an outage.
+//! 100,000 lines, and happens only after a restart or an outage.
 
+use std::collections::VecDeque;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::pin::Pin;
 use std::time::Duration;
 
 use bollard::container::LogOutput;
 use bollard::query_parameters::LogsOptions;
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt};
+use futures_util::{Stream, StreamExt, TryStreamExt};
 
-use super::client::Docker;
+use super::client::{Docker, SLOW};
 use super::container::short;
 use super::error::DockerError;
 use super::state::ContainerPhase;
 
 /// A longer line is handed out in parts of this size.
 const LONGEST_LINE: usize = 1 << 20;
+/// So many frames must be found again in the end of the log, of which so many are read.
+const REMEMBERED: usize = 32;
+const END: usize = 200;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
@@ -61,13 +66,17 @@ pub struct LogStream {
 
 /// One reading of the log from its first line.
 struct Pass {
-    frames: Pin<Box<dyn Stream<Item = Result<LogOutput, bollard::errors::Error>> + Send>>,
+    frames: Frames,
     assembler: Assembler,
     /// The container had ended before this pass began, so that the pass sees its whole log.
     last: bool,
     /// Lines that the assembler has finished and that were not handed out yet.
-    ready: std::collections::VecDeque<LogLine>,
+    ready: VecDeque<LogLine>,
+    /// Fingerprints of the latest frames, to find them again in the end of the log.
+    recent: VecDeque<u64>,
 }
+
+type Frames = Pin<Box<dyn Stream<Item = Result<LogOutput, bollard::errors::Error>> + Send>>;
 
 impl Docker {
     /// The lines behind line number `after` (0 = all), then the ones to come, until the container has ended.
@@ -110,7 +119,14 @@ impl LogStream {
                 return Ok(Some(line));
             }
             match pass.frames.next().await {
-                Some(Ok(frame)) => pass.assembler.push(frame, &mut pass.ready),
+                Some(Ok(frame)) if is_torn(&frame) => self.again().await,
+                Some(Ok(frame)) => {
+                    if pass.recent.len() == REMEMBERED {
+                        pass.recent.pop_front();
+                    }
+                    pass.recent.push_back(fingerprint(&frame));
+                    pass.assembler.push(frame, &mut pass.ready);
+                }
                 Some(Err(error)) => {
                     let error = self.docker.fail(&self.doing(), error);
                     // The engine also ends a log in the midst of a line of its file when it goes down.
@@ -132,7 +148,7 @@ impl LogStream {
                         self.done = true;
                     } else {
                         pass.ready.extend(rest);
-                        pass.frames = Box::pin(futures_util::stream::empty());
+                        pass.frames = no_frames();
                     }
                 }
                 None => self.after_end().await?,
@@ -148,13 +164,41 @@ impl LogStream {
     /// The log ended: because the container did, or only the connection.
     async fn after_end(&mut self) -> Result<(), DockerError> {
         match self.docker.inspect(&self.id).await {
-            Ok(info) if info.phase == ContainerPhase::Exited => {
-                // It may have written between the last frame and its end: read once more, now that nothing can be added.
-                self.pass = Some(self.open(true)?);
+            Ok(info) if info.phase == ContainerPhase::Exited => {}
+            Ok(_) => {
+                self.again().await;
+                return Ok(());
             }
-            Ok(_) => self.again().await,
-            Err(error) if error.is_unavailable() => self.again().await,
+            Err(error) if error.is_unavailable() => {
+                self.again().await;
+                return Ok(());
+            }
             Err(error) => return Err(error),
+        }
+        // It may have written between the last frame and its end. Now nothing can be added: look at the end of the log, and
+        // read all of it once more if what was read last is not to be found there.
+        let recent = self
+            .pass
+            .as_ref()
+            .map(|pass| pass.recent.clone())
+            .unwrap_or_default();
+        let end = match end_of_log(&self.docker, &self.id, &recent).await {
+            Ok(end) => end,
+            Err(error) if error.is_unavailable() => {
+                self.again().await;
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        match (self.pass.as_mut(), end) {
+            (Some(pass), Some(unseen)) => {
+                for frame in unseen {
+                    pass.assembler.push(frame, &mut pass.ready);
+                }
+                pass.frames = no_frames();
+                pass.last = true;
+            }
+            _ => self.pass = Some(self.open(true)?),
         }
         Ok(())
     }
@@ -166,31 +210,81 @@ impl LogStream {
     }
 
     fn open(&self, last: bool) -> Result<Pass, DockerError> {
-        let options = LogsOptions {
-            follow: !last,
-            stdout: true,
-            stderr: true,
-            timestamps: true,
-            ..LogsOptions::default()
-        };
-        let frames: Pin<Box<dyn Stream<Item = _> + Send>> = match self.docker.client(&self.doing())
-        {
-            Ok(client) => Box::pin(client.logs(&self.id, Some(options))),
+        let frames: Frames = match self.docker.client(&self.doing()) {
+            Ok(client) => Box::pin(client.logs(&self.id, Some(log_options(!last))).fuse()),
             // No engine: an empty pass, behind which the container is inspected and the pass repeated.
-            Err(error) if error.is_unavailable() => Box::pin(futures_util::stream::empty()),
+            Err(error) if error.is_unavailable() => no_frames(),
             Err(error) => return Err(error),
         };
+        let (ready, recent) = (VecDeque::new(), VecDeque::new());
         Ok(Pass {
             frames,
             assembler: Assembler::default(),
             last,
-            ready: std::collections::VecDeque::new(),
+            ready,
+            recent,
         })
     }
 
     fn doing(&self) -> String {
         format!("read the log of container `{}`", short(&self.id))
     }
+}
+
+/// The frames behind the last one that was read, if that one can be found among the last frames of the log.
+async fn end_of_log(
+    docker: &Docker,
+    id: &str,
+    recent: &VecDeque<u64>,
+) -> Result<Option<Vec<LogOutput>>, DockerError> {
+    if recent.len() < REMEMBERED {
+        return Ok(None);
+    }
+    let doing = format!("read the end of the log of container `{}`", short(id));
+    let options = LogsOptions {
+        tail: END.to_string(),
+        ..log_options(false)
+    };
+    let mut frames: Vec<LogOutput> = docker
+        .call(&doing, SLOW, async |d| {
+            d.logs(id, Some(options)).try_collect().await
+        })
+        .await?;
+    if frames.iter().any(is_torn) {
+        return Ok(None);
+    }
+    let prints: Vec<u64> = frames.iter().map(fingerprint).collect();
+    let found = prints
+        .windows(REMEMBERED)
+        .rposition(|window| recent.iter().eq(window));
+    Ok(found.map(|at| frames.split_off(at + REMEMBERED)))
+}
+
+/// bollard hands out the rest of a connection that ended within a frame as console output, which no container here has.
+fn is_torn(frame: &LogOutput) -> bool {
+    matches!(frame, LogOutput::Console { .. } | LogOutput::StdIn { .. })
+}
+
+fn log_options(follow: bool) -> LogsOptions {
+    LogsOptions {
+        follow,
+        stdout: true,
+        stderr: true,
+        timestamps: true,
+        ..LogsOptions::default()
+    }
+}
+
+fn no_frames() -> Frames {
+    Box::pin(futures_util::stream::empty())
+}
+
+/// With its time stamp in nanoseconds a frame is nearly unique, and a row of them is.
+fn fingerprint(frame: &LogOutput) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    std::mem::discriminant(frame).hash(&mut hasher);
+    frame.as_ref().hash(&mut hasher);
+    hasher.finish()
 }
 
 /// Makes lines of the engine's frames: a frame is a line or, above 16 KiB, a part of one. The same frames always give the
@@ -207,7 +301,7 @@ struct OpenLine {
 }
 
 impl Assembler {
-    fn push(&mut self, frame: LogOutput, ready: &mut std::collections::VecDeque<LogLine>) {
+    fn push(&mut self, frame: LogOutput, ready: &mut VecDeque<LogLine>) {
         let stream = match frame {
             LogOutput::StdErr { .. } => OutputStream::Stderr,
             LogOutput::StdOut { .. } | LogOutput::StdIn { .. } | LogOutput::Console { .. } => {
@@ -255,12 +349,12 @@ impl Assembler {
     }
 
     /// No further frame will come: a line without its end is a line.
-    fn finish(&mut self, ready: &mut std::collections::VecDeque<LogLine>) {
+    fn finish(&mut self, ready: &mut VecDeque<LogLine>) {
         self.close(OutputStream::Stdout, ready);
         self.close(OutputStream::Stderr, ready);
     }
 
-    fn close(&mut self, stream: OutputStream, ready: &mut std::collections::VecDeque<LogLine>) {
+    fn close(&mut self, stream: OutputStream, ready: &mut VecDeque<LogLine>) {
         if let Some(OpenLine { time_ns, bytes }) = self.open[stream as usize].take() {
             self.lines += 1;
             ready.push_back(LogLine {
@@ -293,7 +387,6 @@ fn split_time(frame: Bytes) -> (i64, Bytes) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::VecDeque;
 
     fn out(text: &str) -> LogOutput {
         LogOutput::StdOut {

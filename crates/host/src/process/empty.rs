@@ -1,6 +1,6 @@
 //! Who is in a boundary, and making it empty.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -22,7 +22,9 @@ pub(crate) fn members(dir: &Path, start: Option<&Starting>) -> io::Result<Vec<St
     let all = proc::all()?;
     let in_cgroup = start.map(|s| s.cgroups.pids()).unwrap_or_default();
     let shim = start.map(|s| s.shim);
-    let below = shim.map(|shim| descendants(&all, shim)).unwrap_or_default();
+    let below = shim
+        .map(|shim| proc::descendants(&all, shim))
+        .unwrap_or_default();
     let marker = dir.to_string_lossy();
     let own = std::process::id();
     let found = all.into_iter().filter(|stat| {
@@ -72,63 +74,5 @@ pub(crate) fn empty(dir: &Path, start: Option<&Starting>) -> io::Result<Result<u
             start.cgroups.thaw();
         }
         std::thread::sleep(PAUSE);
-    }
-}
-
-/// All processes below `shim`. It is the subreaper, so whoever loses its parent becomes its child.
-fn descendants(all: &[Stat], shim: Ident) -> BTreeSet<i32> {
-    let mut below = BTreeSet::new();
-    if !all.iter().any(|stat| stat.ident == shim) {
-        // The pid belongs to somebody else by now, whose children are not ours.
-        return below;
-    }
-    let mut children: HashMap<i32, Vec<i32>> = HashMap::new();
-    for stat in all {
-        children
-            .entry(stat.parent)
-            .or_default()
-            .push(stat.ident.pid);
-    }
-    let mut open = vec![shim.pid];
-    while let Some(parent) = open.pop() {
-        for child in children.get(&parent).into_iter().flatten() {
-            if below.insert(*child) {
-                open.push(*child);
-            }
-        }
-    }
-    below
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn stat(pid: i32, parent: i32) -> Stat {
-        let ident = Ident { pid, start: 1 };
-        Stat {
-            ident,
-            name: "x".into(),
-            state: b'S',
-            parent,
-            cpu_ticks: 0,
-            resident_pages: 0,
-        }
-    }
-
-    #[test]
-    fn descendants_are_found_over_generations_and_never_of_a_reused_pid() {
-        let all = [
-            stat(10, 1),
-            stat(11, 10),
-            stat(12, 11),
-            stat(20, 1),
-            stat(21, 20),
-        ];
-        assert_eq!(
-            descendants(&all, Ident { pid: 10, start: 1 }),
-            BTreeSet::from([11, 12])
-        );
-        assert!(descendants(&all, Ident { pid: 10, start: 2 }).is_empty());
     }
 }

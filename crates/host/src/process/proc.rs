@@ -1,5 +1,6 @@
 //! What `/proc` says about processes, and signals that cannot hit the wrong one.
 
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
@@ -130,6 +131,31 @@ pub(crate) fn all() -> io::Result<Vec<Stat>> {
     Ok(found)
 }
 
+/// All processes below `top`. If `top` is a subreaper, whoever loses its parent becomes its child and stays among them.
+pub(crate) fn descendants(all: &[Stat], top: Ident) -> BTreeSet<i32> {
+    let mut below = BTreeSet::new();
+    if !all.iter().any(|stat| stat.ident == top) {
+        // The pid belongs to somebody else by now, whose children are not ours.
+        return below;
+    }
+    let mut children: HashMap<i32, Vec<i32>> = HashMap::new();
+    for stat in all {
+        children
+            .entry(stat.parent)
+            .or_default()
+            .push(stat.ident.pid);
+    }
+    let mut open = vec![top.pid];
+    while let Some(parent) = open.pop() {
+        for child in children.get(&parent).into_iter().flatten() {
+            if below.insert(*child) {
+                open.push(*child);
+            }
+        }
+    }
+    below
+}
+
 /// Whether the environment that the process was started with holds this variable with this value.
 pub(crate) fn has_variable(pid: i32, name: &str, value: &str) -> bool {
     let Ok(environ) = fs::read(format!("/proc/{pid}/environ")) else {
@@ -247,5 +273,32 @@ mod tests {
             .expect("listed");
         assert!(found.ident.alive() && found.resident_pages > 0);
         assert!(!boot_id().expect("Linux").is_empty());
+    }
+
+    #[test]
+    fn descendants_are_found_over_generations_and_never_of_a_reused_pid() {
+        let stat = |pid, parent| {
+            let ident = Ident { pid, start: 1 };
+            Stat {
+                ident,
+                name: "x".into(),
+                state: b'S',
+                parent,
+                cpu_ticks: 0,
+                resident_pages: 0,
+            }
+        };
+        let all = [
+            stat(10, 1),
+            stat(11, 10),
+            stat(12, 11),
+            stat(20, 1),
+            stat(21, 20),
+        ];
+        assert_eq!(
+            descendants(&all, Ident { pid: 10, start: 1 }),
+            BTreeSet::from([11, 12])
+        );
+        assert!(descendants(&all, Ident { pid: 10, start: 2 }).is_empty());
     }
 }

@@ -11,14 +11,14 @@ fn main() -> ExitCode {
     let mut args = std::env::args_os().skip(1);
     match args.next().as_deref().and_then(|word| word.to_str()) {
         Some("__shim") => testrig_host::shim::main(args),
-        Some("agent") => agent(args.collect()),
+        Some("agent") => agent(&args.collect::<Vec<_>>()),
         _ => ExitCode::FAILURE,
     }
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn agent(args: Vec<OsString>) -> ExitCode {
-    let [state_dir, boundary, output, program, rest @ ..] = args.as_slice() else {
+async fn agent(args: &[OsString]) -> ExitCode {
+    let [state_dir, boundary, output, program, rest @ ..] = args else {
         return ExitCode::FAILURE;
     };
     let shim = ShimCommand::of(std::env::current_exe().expect("own path"));
