@@ -57,6 +57,8 @@ struct Open {
     file: File,
     id: u64,
     splitter: LineSplitter,
+    /// Another file has its name; it is only read to its end.
+    left: bool,
 }
 
 impl Tail {
@@ -87,31 +89,45 @@ impl Tail {
     }
 
     /// The next lines that are there now: `None` at the end of the file, and a list without lines where one has begun
-    /// but not ended.
+    /// but not ended. A file that was replaced or shortened begins again, after the last line of what it was.
     ///
     /// # Errors
     /// The file cannot be read. One that is not there (yet) is no error.
     pub async fn read(&mut self) -> io::Result<Option<Vec<TailLine>>> {
-        let Some(open) = self.opened().await? else {
-            return Ok(None);
-        };
-        let mut chunk = vec![0; CHUNK];
-        let got = open.file.read(&mut chunk).await?;
-        if got == 0 {
-            return Ok(None);
+        loop {
+            let Some(open) = self.opened().await? else {
+                return Ok(None);
+            };
+            let mut chunk = vec![0; CHUNK];
+            let got = open.file.read(&mut chunk).await?;
+            if got > 0 {
+                let mut pieces = Vec::new();
+                open.splitter.push(&chunk[..got], &mut pieces);
+                let id = open.id;
+                return Ok(Some(
+                    pieces.into_iter().map(|piece| line(piece, id)).collect(),
+                ));
+            }
+            if open.left {
+                let last = self.finish();
+                self.open = None;
+                self.from = None;
+                self.resumed = Resumed::Replaced;
+                if let Some(last) = last {
+                    return Ok(Some(vec![last]));
+                }
+            } else if self.is_replaced().await? {
+                // Read once more: it may have grown between its last read and its replacement.
+                if let Some(open) = &mut self.open {
+                    open.left = true;
+                }
+            } else {
+                return Ok(None);
+            }
         }
-        let mut pieces = Vec::new();
-        open.splitter.push(&chunk[..got], &mut pieces);
-        Ok(Some(
-            pieces
-                .into_iter()
-                .map(|piece| line(piece, open.id))
-                .collect(),
-        ))
     }
 
-    /// As [`Tail::read`], waiting for the file to grow. A file that was replaced or shortened begins again, after the
-    /// last line of what it was.
+    /// As [`Tail::read`], waiting for the file to grow.
     ///
     /// # Errors
     /// As [`Tail::read`].
@@ -120,15 +136,6 @@ impl Tail {
             match self.read().await? {
                 Some(lines) if !lines.is_empty() => return Ok(lines),
                 Some(_) => {}
-                None if self.is_replaced().await? => {
-                    let last = self.finish();
-                    self.open = None;
-                    self.from = None;
-                    self.resumed = Resumed::Replaced;
-                    if let Some(last) = last {
-                        return Ok(vec![last]);
-                    }
-                }
                 None => tokio::time::sleep(POLL).await,
             }
         }
@@ -166,6 +173,7 @@ impl Tail {
                 file,
                 id,
                 splitter: LineSplitter::new(offset, after_cr, self.max_line),
+                left: false,
             });
             self.resumed = resumed;
         }

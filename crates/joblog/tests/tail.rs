@@ -248,6 +248,27 @@ async fn another_file_under_the_same_name_is_read_from_its_start() {
 }
 
 #[tokio::test]
+async fn files_replaced_one_after_the_other_are_each_read_to_their_end() {
+    let place = Place::new();
+    let (journal, path) = (place.journal(1), place.dir.path().join("service.log"));
+    let following = Following::start(&journal, &path);
+    let mut expected = Vec::new();
+    for turn in 0..20_u64 {
+        write(&path, &format!("first of {turn}\n"));
+        wait_for(&journal, turn * 3 + 1).await;
+        // At any moment between two looks of the reader.
+        tokio::time::sleep(Duration::from_millis(turn * 7 % 20)).await;
+        write(&path, &format!("second of {turn}\nhalf of {turn}"));
+        fs::rename(&path, path.with_extension(turn.to_string())).expect("a rotation");
+        expected.extend(["first", "second", "half"].map(|word| format!("{word} of {turn}")));
+    }
+    write(&path, "last\n");
+    expected.push("last".to_owned());
+    assert_eq!(following.end().await.resumed, Resumed::Replaced);
+    assert_eq!(texts(&all(&journal)), expected);
+}
+
+#[tokio::test]
 async fn a_file_replaced_while_it_is_followed_is_read_to_its_end_first() {
     let place = Place::new();
     let (journal, path) = (place.journal(1), place.dir.path().join("service.log"));
