@@ -22,7 +22,10 @@ impl ServerAddress {
 
     /// The same port on another host.
     pub(crate) fn on_host(&self, host: &str) -> Self {
-        Self { host: host.to_owned(), port: self.port }
+        Self {
+            host: host.to_owned(),
+            port: self.port,
+        }
     }
 }
 
@@ -48,8 +51,12 @@ impl FromStr for ServerAddress {
             }
         };
         let rest = rest.strip_suffix('/').unwrap_or(rest);
-        if rest.contains(['/', '?', '#', '@']) || rest.chars().any(|c| c.is_whitespace() || c.is_control()) {
-            return Err(format!("`{text}` has more than host and port; write `host:port`, e.g. `10.0.0.1:7700`"));
+        if rest.contains(['/', '?', '#', '@'])
+            || rest.chars().any(|c| c.is_whitespace() || c.is_control())
+        {
+            return Err(format!(
+                "`{text}` has more than host and port; write `host:port`, e.g. `10.0.0.1:7700`"
+            ));
         }
         if rest.starts_with('[') || rest.matches(':').count() > 1 {
             return Err(format!(
@@ -60,20 +67,37 @@ impl FromStr for ServerAddress {
         let (host, port) = match rest.split_once(':') {
             None if scheme => (rest, 80),
             None => {
-                return Err(format!("`{text}` has no port; a server's web port is usually 7700, so write `{rest}:7700`"));
+                return Err(format!(
+                    "`{text}` has no port; a server's web port is usually 7700, so write `{rest}:7700`"
+                ));
             }
             Some((host, port)) => match port.parse::<u16>() {
                 Ok(port @ 1..) => (host, port),
-                _ => return Err(format!("`{port}` in `{text}` is not a port; give a number from 1 to 65535")),
+                _ => {
+                    return Err(format!(
+                        "`{port}` in `{text}` is not a port; give a number from 1 to 65535"
+                    ));
+                }
             },
         };
         if host.is_empty() {
-            return Err(format!("`{text}` names no host; write `host:port`, e.g. `10.0.0.1:7700`"));
+            return Err(format!(
+                "`{text}` names no host; write `host:port`, e.g. `10.0.0.1:7700`"
+            ));
         }
-        if host.parse::<IpAddr>().is_err() && !host.chars().all(|c| c.is_alphanumeric() || "-._".contains(c)) {
-            return Err(format!("`{host}` in `{text}` is not a host name; write `host:port`, e.g. `10.0.0.1:7700`"));
+        if host.parse::<IpAddr>().is_err()
+            && !host
+                .chars()
+                .all(|c| c.is_alphanumeric() || "-._".contains(c))
+        {
+            return Err(format!(
+                "`{host}` in `{text}` is not a host name; write `host:port`, e.g. `10.0.0.1:7700`"
+            ));
         }
-        Ok(Self { host: host.to_owned(), port })
+        Ok(Self {
+            host: host.to_owned(),
+            port,
+        })
     }
 }
 
@@ -89,7 +113,10 @@ mod tests {
             ("http://pj.local", "pj.local:80"),
             ("HTTP://a_b-c:1", "a_b-c:1"),
         ] {
-            assert_eq!(text.parse::<ServerAddress>().expect(text).to_string(), shown);
+            assert_eq!(
+                text.parse::<ServerAddress>().expect(text).to_string(),
+                shown
+            );
         }
     }
 

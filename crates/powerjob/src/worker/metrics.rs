@@ -25,17 +25,19 @@ impl HostMetrics {
     pub(crate) fn spawn() -> std::io::Result<Self> {
         let mut system = System::new().map_err(std::io::Error::other)?;
         let (sender, newest) = watch::channel(None);
-        std::thread::Builder::new().name("host-metrics".to_owned()).spawn(move || {
-            while !sender.is_closed() {
-                sender.send_replace(Some(sample(&mut system)));
-                for _ in 0..EVERY.as_secs() {
-                    if sender.is_closed() {
-                        return;
+        std::thread::Builder::new()
+            .name("host-metrics".to_owned())
+            .spawn(move || {
+                while !sender.is_closed() {
+                    sender.send_replace(Some(sample(&mut system)));
+                    for _ in 0..EVERY.as_secs() {
+                        if sender.is_closed() {
+                            return;
+                        }
+                        std::thread::sleep(Duration::from_secs(1));
                     }
-                    std::thread::sleep(Duration::from_secs(1));
                 }
-            }
-        })?;
+            })?;
         Ok(Self { newest })
     }
 
@@ -55,7 +57,14 @@ fn sample(system: &mut System) -> SystemMetrics {
     let total = system.total_memory();
     let used = total.saturating_sub(system.available_memory());
     let (disk_used, disk_total) = disks();
-    SystemMetrics::from_bytes(processors(), System::load_average().map_or(-1.0, |load| load.one), used, total, disk_used, disk_total)
+    SystemMetrics::from_bytes(
+        processors(),
+        System::load_average().map_or(-1.0, |load| load.one),
+        used,
+        total,
+        disk_used,
+        disk_total,
+    )
 }
 
 fn processors() -> i32 {
@@ -64,7 +73,9 @@ fn processors() -> i32 {
 
 /// All file systems, each once however often it is mounted.
 fn disks() -> (u64, u64) {
-    let Ok(disks) = Disks::new_with_refreshed_list() else { return (0, 0) };
+    let Ok(disks) = Disks::new_with_refreshed_list() else {
+        return (0, 0);
+    };
     let mut seen = HashSet::new();
     let mut sum = (0, 0);
     for disk in disks.iter() {
@@ -83,7 +94,13 @@ mod tests {
     #[tokio::test]
     async fn the_figures_of_this_host_do_not_exclude_it_from_dispatch() {
         let metrics = HostMetrics::spawn().expect("a thread").get().await;
-        assert!(metrics.cpu_processors >= 1 && metrics.jvm_max_memory > 0.0, "{metrics:?}");
-        assert!(metrics.jvm_used_memory <= metrics.jvm_max_memory && metrics.disk_used <= metrics.disk_total);
+        assert!(
+            metrics.cpu_processors >= 1 && metrics.jvm_max_memory > 0.0,
+            "{metrics:?}"
+        );
+        assert!(
+            metrics.jvm_used_memory <= metrics.jvm_max_memory
+                && metrics.disk_used <= metrics.disk_total
+        );
     }
 }

@@ -47,7 +47,13 @@ pub(crate) struct Reports {
 
 impl Reports {
     pub(crate) fn new(shared: Arc<Shared>, inbox: mpsc::Sender<Input>, tasks: TaskTracker) -> Self {
-        Self { lines: HashMap::new(), places: Arc::new(Semaphore::new(AT_ONCE)), shared, inbox, tasks }
+        Self {
+            lines: HashMap::new(),
+            places: Arc::new(Semaphore::new(AT_ONCE)),
+            shared,
+            inbox,
+            tasks,
+        }
     }
 
     /// Sends the report when those before it of the same instance are answered.
@@ -60,7 +66,9 @@ impl Reports {
 
     /// A report of the instance was answered: the next one may leave.
     pub(crate) fn answered(&mut self, instance_id: i64) {
-        let Some(mut line) = self.lines.remove(&instance_id) else { return };
+        let Some(mut line) = self.lines.remove(&instance_id) else {
+            return;
+        };
         if let Some((record, report)) = line.waiting.pop_front() {
             self.start(record, report, line.waiting);
         }
@@ -73,11 +81,23 @@ impl Reports {
         }
     }
 
-    fn start(&mut self, record: Arc<InstanceRecord>, report: Report, waiting: VecDeque<(Arc<InstanceRecord>, Report)>) {
+    fn start(
+        &mut self,
+        record: Arc<InstanceRecord>,
+        report: Report,
+        waiting: VecDeque<(Arc<InstanceRecord>, Report)>,
+    ) {
         let instance_id = record.dispatch.instance_id;
         let cancel = CancellationToken::new();
-        self.lines.insert(instance_id, Line { waiting, cancel: cancel.clone() });
-        let (shared, inbox, places) = (self.shared.clone(), self.inbox.clone(), self.places.clone());
+        self.lines.insert(
+            instance_id,
+            Line {
+                waiting,
+                cancel: cancel.clone(),
+            },
+        );
+        let (shared, inbox, places) =
+            (self.shared.clone(), self.inbox.clone(), self.places.clone());
         self.tasks.spawn(async move {
             let sent = async {
                 let _place = places.acquire().await;
@@ -102,7 +122,10 @@ impl Reports {
 
 fn answer(instance_id: i64, report: &Report, sent: Result<(), AskError>) -> Event {
     match report {
-        Report::Running { .. } => Event::RunningReportDone { instance_id, ok: sent.is_ok() },
+        Report::Running { .. } => Event::RunningReportDone {
+            instance_id,
+            ok: sent.is_ok(),
+        },
         Report::Final(report) => Event::FinalReportDone {
             instance_id,
             report_time: report.report_time,
@@ -119,8 +142,17 @@ async fn send(shared: &Shared, record: &InstanceRecord, report: &Report) -> Resu
     };
     let message = message(owner.app_id, &shared.address, record, report);
     match report {
-        Report::Running { .. } => shared.transport.tell(&owner.transport, PATH, &message).await,
-        Report::Final(_) => shared.transport.ask(&owner.transport, PATH, &message).await.map(drop),
+        Report::Running { .. } => {
+            shared
+                .transport
+                .tell(&owner.transport, PATH, &message)
+                .await
+        }
+        Report::Final(_) => shared
+            .transport
+            .ask(&owner.transport, PATH, &message)
+            .await
+            .map(drop),
     }
 }
 
@@ -144,7 +176,10 @@ fn message(
     };
     match report {
         Report::Running { report_time } => message.report_time = *report_time,
-        Report::Final(FinalReport { outcome, report_time }) => {
+        Report::Final(FinalReport {
+            outcome,
+            report_time,
+        }) => {
             message.report_time = *report_time;
             message.instance_status = if outcome.success { SUCCEED } else { FAILED };
             message.succeed_task_num = i64::from(outcome.success);
@@ -152,7 +187,8 @@ fn message(
             message.result = Some(outcome.result.clone());
             message.end_time = Some(outcome.end_time);
             let context = &outcome.appended_context;
-            message.appended_wf_context = (dispatch.wf_instance_id.is_some() && !context.is_empty()).then(|| context.clone());
+            message.appended_wf_context =
+                (dispatch.wf_instance_id.is_some() && !context.is_empty()).then(|| context.clone());
         }
     }
     message

@@ -1,0 +1,65 @@
+//! What the answers of the server tell beside what the core makes of them.
+
+use std::time::Instant;
+
+use super::{Driver, SKEW_WARNING_EVERY, SKEW_WORTH_A_WARNING_MS};
+use crate::{client::Found, core::Event};
+
+impl Driver {
+    pub(super) fn discovered(&mut self, found: Result<Found, String>) -> Event {
+        let counters = &self.p.shared.counters;
+        match found {
+            Ok(found) => {
+                counters.discoveries.one();
+                if found.skew_ms.is_some() {
+                    self.note_skew(found.skew_ms);
+                }
+                self.p.shared.state.write().discovery_error = None;
+                Event::Discovered(Ok(found.owner))
+            }
+            Err(why) => {
+                counters.discoveries_failed.one();
+                self.p.shared.state.write().discovery_error = Some(why.clone());
+                Event::Discovered(Err(why))
+            }
+        }
+    }
+
+    fn note_skew(&mut self, skew_ms: Option<i64>) {
+        self.p.shared.state.write().clock_skew_ms = skew_ms;
+        let off = skew_ms.filter(|skew| skew.abs() > SKEW_WORTH_A_WARNING_MS);
+        if let Some(skew_ms) = off
+            && self
+                .skew_warned
+                .is_none_or(|at| at.elapsed() > SKEW_WARNING_EVERY)
+        {
+            self.skew_warned = Some(Instant::now());
+            tracing::warn!(
+                skew_ms,
+                "this host's clock is {} s {} the server's; set both by NTP. {}",
+                skew_ms.abs() / 1000,
+                if skew_ms < 0 { "behind" } else { "ahead of" },
+                if skew_ms < 0 {
+                    "The server judges by this host's clock: from 60 s on it never gives this worker a job"
+                } else {
+                    "The server judges by this host's clock: it notices so much later that this worker is gone"
+                }
+            );
+        }
+    }
+
+    pub(super) fn heartbeat_answered(&mut self, ok: bool, overload: bool) {
+        let counters = &self.p.shared.counters;
+        if ok {
+            counters.heartbeats.one();
+            let mut state = self.p.shared.state.write();
+            state.last_heartbeat = Some(Instant::now());
+            state.heartbeat_overload = overload;
+        } else {
+            counters.heartbeats_failed.one();
+        }
+        if let Some(leaving) = &mut self.leaving {
+            leaving.said_goodbye |= overload;
+        }
+    }
+}

@@ -1,0 +1,373 @@
+//! The one task that owns the core.
+//!
+//! ```text
+//! requests, answers, ends of processors --Input--> handle (core) -> commit (store) -> answer runJob -> act
+//! ```
+//!
+//! Inputs that wait are handled together and their writes are made durable in one transaction. When the store fails,
+//! nothing is carried out and the order stays: dispatches are answered 500 and forgotten, everything else is held and
+//! committed again until it works; meanwhile heartbeats say `overload`, so that the server sends its jobs elsewhere.
+
+mod act;
+mod answers;
+mod durable;
+
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::task::TaskTracker;
+
+use super::{
+    Shutdown, logs::Logs, metrics::HostMetrics, records::Records, reports::Reports, runs::Runs,
+    shared::Shared,
+};
+use crate::{
+    client::{Discovery, Found, now_ms},
+    core::{Action, Core, Dispatch, Event, Now, Output},
+    openapi::OpenApi,
+    server::{Peers, StoreProblem},
+};
+
+/// Inputs handled with one transaction at most.
+const BATCH: usize = 256;
+/// Pause before a failed transaction is tried again.
+const STORE_RETRY: Duration = Duration::from_millis(500);
+/// Heartbeats while the store fails.
+const STUCK_HEARTBEAT: Duration = Duration::from_secs(10);
+/// Longest wait for the heartbeat that says goodbye.
+const GOODBYE: Duration = Duration::from_millis(1200);
+/// A clock this far off is worth a warning.
+const SKEW_WORTH_A_WARNING_MS: i64 = 10_000;
+const SKEW_WARNING_EVERY: Duration = Duration::from_secs(600);
+
+/// Monotonic and wall time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clock {
+    origin: Instant,
+}
+
+impl Clock {
+    pub(crate) fn start() -> Self {
+        Self {
+            origin: Instant::now(),
+        }
+    }
+
+    pub(crate) fn now(&self) -> Now {
+        let mono_ms = u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Now {
+            mono_ms,
+            wall_ms: now_ms(),
+        }
+    }
+
+    fn at(&self, mono_ms: u64) -> Instant {
+        self.origin + Duration::from_millis(mono_ms)
+    }
+}
+
+/// What comes to the driver.
+pub(crate) enum Input {
+    Event(Event),
+    /// A `runJob`, answered when its record is durable.
+    Dispatch {
+        dispatch: Box<Dispatch>,
+        request: String,
+        answer: oneshot::Sender<Result<(), StoreProblem>>,
+    },
+    /// A discovery round ended.
+    Discovered(Result<Found, String>),
+    /// A heartbeat was answered.
+    Heartbeat {
+        ok: bool,
+        overload: bool,
+    },
+    /// A status report was answered.
+    Reported {
+        instance_id: i64,
+        event: Event,
+    },
+    Shutdown(Shutdown),
+}
+
+/// What a driver is made of.
+pub(crate) struct Parts {
+    pub(crate) clock: Clock,
+    pub(crate) core: Core,
+    pub(crate) records: Records,
+    pub(crate) reports: Reports,
+    pub(crate) runs: Runs,
+    pub(crate) logs: Logs,
+    pub(crate) discovery: Arc<Discovery>,
+    pub(crate) openapi: Option<OpenApi>,
+    pub(crate) metrics: HostMetrics,
+    pub(crate) peers: Arc<Peers>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) inbox: mpsc::Sender<Input>,
+    pub(crate) inputs: mpsc::Receiver<Input>,
+    pub(crate) tasks: TaskTracker,
+    /// Closed instances whose log was closed too; noted with the next transaction.
+    pub(crate) logs_closed: Vec<i64>,
+}
+
+/// Outputs whose writes could not be made durable yet.
+struct Held {
+    batch: Batch,
+    retry_at: Instant,
+    heartbeat_at: Instant,
+}
+
+/// Outputs that belong together.
+#[derive(Default)]
+struct Batch {
+    outputs: Vec<Output>,
+    requests: Vec<(i64, String)>,
+    answers: Vec<oneshot::Sender<Result<(), StoreProblem>>>,
+    /// The owner may have changed: logs follow it when the actions are carried out.
+    owner_seen: bool,
+}
+
+/// A worker that was asked to end.
+struct Leaving {
+    how: Shutdown,
+    said_goodbye: bool,
+    since: Instant,
+}
+
+pub(crate) struct Driver {
+    p: Parts,
+    waiting: VecDeque<Input>,
+    held: Option<Held>,
+    leaving: Option<Leaving>,
+    skew_warned: Option<Instant>,
+}
+
+impl Driver {
+    pub(crate) fn new(parts: Parts) -> Self {
+        let waiting = VecDeque::from([Input::Event(Event::Tick)]);
+        Self {
+            p: parts,
+            waiting,
+            held: None,
+            leaving: None,
+            skew_warned: None,
+        }
+    }
+
+    pub(crate) fn processors(&self) -> Vec<String> {
+        self.p.runs.names()
+    }
+
+    /// Runs until a shutdown is complete.
+    pub(crate) async fn run(mut self) {
+        while !self.may_leave() {
+            self.receive().await;
+            if let Some(leaving) = self
+                .leaving
+                .as_mut()
+                .filter(|leaving| leaving.since.elapsed() >= GOODBYE)
+            {
+                // The server does not listen; it notices by itself.
+                leaving.said_goodbye = true;
+            }
+            if self.held.is_some() {
+                self.refuse_dispatches();
+                self.try_held().await;
+            }
+            while self.held.is_none() && !self.waiting.is_empty() {
+                self.step().await;
+            }
+            self.publish();
+        }
+        self.p.logs.stop().await;
+    }
+
+    /// Waits for inputs or the time of something due, and takes all inputs that are there.
+    async fn receive(&mut self) {
+        if self.waiting.is_empty() || self.held.is_some() {
+            let until = self.wake_at();
+            let wake = async {
+                match until {
+                    Some(at) => tokio::time::sleep_until(at.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                // Inputs first: what is due is done by handling them as well.
+                biased;
+                input = self.p.inputs.recv() => self.waiting.extend(input),
+                () = wake => self.waiting.push_back(Input::Event(Event::Tick)),
+            }
+        }
+        // Bounded, so that a flood of requests cannot keep the driver from working.
+        for _ in 0..BATCH {
+            let Ok(input) = self.p.inputs.try_recv() else {
+                break;
+            };
+            self.waiting.push_back(input);
+        }
+    }
+
+    fn wake_at(&self) -> Option<Instant> {
+        let due = match &self.held {
+            Some(held) => Some(held.retry_at),
+            None => self.p.core.wake_at().map(|ms| self.p.clock.at(ms)),
+        };
+        let leaving = self
+            .leaving
+            .as_ref()
+            .filter(|l| !l.said_goodbye)
+            .map(|l| l.since + GOODBYE);
+        due.into_iter().chain(leaving).min()
+    }
+
+    /// Handles some of the waiting inputs: either dispatches or others, because only dispatches can be undone.
+    async fn step(&mut self) {
+        let dispatches = matches!(self.waiting.front(), Some(Input::Dispatch { .. }));
+        let before = dispatches.then(|| self.p.core.clone());
+        let mut batch = Batch::default();
+        while batch.outputs.len() < BATCH
+            && self
+                .waiting
+                .front()
+                .is_some_and(|input| matches!(input, Input::Dispatch { .. }) == dispatches)
+        {
+            let Some(input) = self.waiting.pop_front() else {
+                break;
+            };
+            self.handle(input, &mut batch);
+            // What the core writes behind a rewind must not be durable before the rewind is done.
+            let rewinds = |output: &Output| {
+                output
+                    .actions
+                    .iter()
+                    .any(|a| matches!(a, Action::RewindLog(_)))
+            };
+            if batch.outputs.last().is_some_and(rewinds) {
+                break;
+            }
+        }
+        match (self.commit(&batch).await, before) {
+            (Ok(()), _) => self.carry_out(batch).await,
+            (Err(why), Some(before)) => {
+                self.p.core = before;
+                self.p
+                    .shared
+                    .counters
+                    .dispatches_not_stored
+                    .add(batch.answers.len() as u64);
+                for answer in batch.answers {
+                    // The server may have hung up.
+                    let _ = answer.send(Err(StoreProblem(why.clone())));
+                }
+            }
+            (Err(_), None) => {
+                let now = Instant::now();
+                self.held = Some(Held {
+                    batch,
+                    retry_at: now + STORE_RETRY,
+                    heartbeat_at: now,
+                });
+            }
+        }
+    }
+
+    fn handle(&mut self, input: Input, batch: &mut Batch) {
+        let now = self.p.clock.now();
+        let event = match input {
+            Input::Event(event) => event,
+            Input::Dispatch {
+                dispatch,
+                request,
+                answer,
+            } => {
+                let id = dispatch.instance_id;
+                let known = self.p.core.instance(now, id).is_some();
+                let output = self.p.core.handle(now, Event::RunJob(*dispatch));
+                let counters = &self.p.shared.counters;
+                if known {
+                    counters.duplicates_ignored.one();
+                } else if self.p.core.instance(now, id).is_none() {
+                    counters.overload_ignored.one();
+                }
+                batch.requests.push((id, request));
+                batch.answers.push(answer);
+                batch.outputs.push(output);
+                return;
+            }
+            Input::Discovered(found) => {
+                batch.owner_seen = true;
+                self.discovered(found)
+            }
+            Input::Heartbeat { ok, overload } => {
+                self.heartbeat_answered(ok, overload);
+                Event::HeartbeatDone { ok }
+            }
+            Input::Reported { instance_id, event } => {
+                self.p.reports.answered(instance_id);
+                event
+            }
+            Input::Shutdown(how) => {
+                match &mut self.leaving {
+                    Some(leaving) => leaving.how = how,
+                    None => {
+                        self.leaving = Some(Leaving {
+                            how,
+                            said_goodbye: false,
+                            since: Instant::now(),
+                        });
+                    }
+                }
+                Event::Drain(true)
+            }
+        };
+        match &event {
+            Event::StopInstance(id) => self.p.reports.stopped(*id),
+            Event::ProcessorEnded {
+                instance_id,
+                attempt,
+                ..
+            } => self.p.runs.ended(*instance_id, *attempt),
+            Event::Drain(on) => self.p.shared.state.write().draining = *on,
+            _ => {}
+        }
+        batch.outputs.push(self.p.core.handle(now, event));
+        if batch.owner_seen {
+            self.p
+                .shared
+                .owner
+                .send_replace(self.p.core.owner().cloned());
+        }
+    }
+
+    /// True when a shutdown is complete.
+    fn may_leave(&self) -> bool {
+        let Some(leaving) = &self.leaving else {
+            return false;
+        };
+        let said = leaving.said_goodbye || self.p.core.owner().is_none();
+        let empty = self.p.shared.records.read().is_empty() && self.p.runs.len() == 0;
+        said && (leaving.how == Shutdown::Detach || empty)
+    }
+
+    fn publish(&self) {
+        self.p.shared.state.write().running = self.p.runs.len();
+        self.p.shared.changed();
+    }
+}
+
+/// An error with its causes in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
