@@ -7,11 +7,14 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use testrig_host::BoundaryId;
-use testrig_host::docker::{ContainerSpec, Docker, LogLine, Network};
+use testrig_host::docker::{ContainerSpec, Docker, EngineNotice, LogLine, Network};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+
+pub(crate) const LONG: Duration = Duration::from_secs(60);
+pub(crate) const TEN_MS: Duration = Duration::from_millis(10);
 
 pub(crate) struct Rig {
     pub(crate) docker: Docker,
@@ -214,4 +217,22 @@ impl Registry {
         let _ = self.task.await;
         self.address
     }
+}
+
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "it stands for a caller's closure"
+)]
+pub(crate) fn none(notice: EngineNotice) {
+    panic!("the engine was not lost: {notice:?}");
+}
+
+pub(crate) async fn until_running(docker: &Docker, id: &str, word: &str) {
+    let mut logs = docker.logs(id, 0);
+    let line = tokio::time::timeout(LONG, logs.next())
+        .await
+        .expect("in time")
+        .expect("readable")
+        .expect("a line");
+    assert_eq!(&line.bytes[..], word.as_bytes());
 }

@@ -1,0 +1,7 @@
+//! Real processes under the real shim.
+
+mod adoption;
+mod rig;
+mod script;
+mod start;
+mod stop;
