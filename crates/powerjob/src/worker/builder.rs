@@ -353,9 +353,11 @@ impl OwnTasks {
         if let Err(error) = server.await {
             tracing::error!(%error, "the worker's HTTP server ended badly");
         }
+        tracing::debug!("the port is closed");
         // What still sends would only find the closed channel; its own limits end it.
         tasks.close();
         let _ = tokio::time::timeout(std::time::Duration::from_millis(200), tasks.wait()).await;
+        tracing::info!("worker has ended");
     }
 }
 

@@ -183,6 +183,7 @@ impl Driver {
             }
             self.publish();
         }
+        tracing::debug!("no input is taken any more");
         self.p.logs.stop().await;
     }
 
@@ -312,6 +313,7 @@ impl Driver {
                 event
             }
             Input::Shutdown(how) => {
+                tracing::info!(?how, open = self.p.core.worker().open, "worker ends");
                 match &mut self.leaving {
                     Some(leaving) => leaving.how = how,
                     None => {
