@@ -3,4 +3,5 @@
 mod containers;
 mod logs;
 mod network;
+mod outages;
 mod rig;

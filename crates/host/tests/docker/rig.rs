@@ -31,12 +31,7 @@ pub(crate) fn rig(name: &str) -> Option<Rig> {
         skipped(name, "DOCKER_HOST and TEST_IMAGE_BUSYBOX are not set");
         return None;
     };
-    let docker = Docker::connect(&host).expect("DOCKER_HOST is an endpoint");
-    Some(Rig {
-        docker,
-        image,
-        made: Mutex::default(),
-    })
+    Some(Rig::at(&host, &image))
 }
 
 /// One line for a person, one for the summary of `scripts/test.sh`.
@@ -54,6 +49,15 @@ pub(crate) fn skipped(name: &str, reason: &str) {
 }
 
 impl Rig {
+    pub(crate) fn at(host: &str, image: &str) -> Self {
+        let docker = Docker::connect(host).expect("an endpoint");
+        Self {
+            docker,
+            image: image.to_owned(),
+            made: Mutex::default(),
+        }
+    }
+
     /// A container with its own name that runs `sh -c script`, without a network unless the test asks for ports.
     pub(crate) fn shell(&self, script: &str) -> ContainerSpec {
         static NEXT: AtomicU32 = AtomicU32::new(0);
