@@ -2,7 +2,6 @@
 
 mod admission;
 mod finals;
-mod model;
 mod restarts;
 mod rig;
 mod running;

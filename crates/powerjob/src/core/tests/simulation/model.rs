@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::rig::ADDRESS;
+use super::super::rig::ADDRESS;
 use crate::core::{FinalReport, InstanceInfo};
 
 pub(super) const WAITING_DISPATCH: i32 = 1;
