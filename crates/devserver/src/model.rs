@@ -143,10 +143,9 @@ pub(crate) struct WfNode {
     pub(crate) enable: bool,
     pub(crate) skip_when_failed: bool,
     pub(crate) instance_id: Option<i64>,
-    /// InstanceStatus code; `None` until started.
-    pub(crate) status: Option<i32>,
+    /// InstanceStatus code; WAITING_DISPATCH until started.
+    pub(crate) status: i32,
     pub(crate) result: Option<String>,
-    pub(crate) started: Option<i64>,
     pub(crate) finished: Option<i64>,
 }
 

@@ -35,7 +35,13 @@ impl Server {
             .pool_idle_timeout(Duration::from_secs(75))
             .no_proxy()
             .build()?;
-        Ok(Self { world, faults, transport, http, stop })
+        Ok(Self {
+            world,
+            faults,
+            transport,
+            http,
+            stop,
+        })
     }
 
     /// Changes the world and carries out in the background what that asks for.
@@ -53,7 +59,10 @@ impl Server {
     }
 
     /// Changes the world and carries out what that asks for before it returns; what fails then is the answer.
-    pub(crate) async fn change_and_wait<T>(&self, change: impl FnOnce(&mut World, i64) -> Result<T, Thrown>) -> Result<T, Thrown> {
+    pub(crate) async fn change_and_wait<T>(
+        &self,
+        change: impl FnOnce(&mut World, i64) -> Result<T, Thrown>,
+    ) -> Result<T, Thrown> {
         let (value, effects) = self.locked(change);
         let value = value?;
         self.carry_out(effects).await?;
@@ -81,8 +90,16 @@ impl Server {
 
     /// Asks a worker and waits at most 5 s for its answer.
     pub(crate) async fn ask(&self, address: &str, path: &str, body: &Value) -> Option<Value> {
-        let request = self.http.post(format!("http://{address}{path}")).timeout(Duration::from_secs(5)).json(body);
-        let response = request.send().await.ok().filter(|response| response.status().as_u16() == 200)?;
+        let request = self
+            .http
+            .post(format!("http://{address}{path}"))
+            .timeout(Duration::from_secs(5))
+            .json(body);
+        let response = request
+            .send()
+            .await
+            .ok()
+            .filter(|response| response.status().as_u16() == 200)?;
         response.json().await.ok()
     }
 
@@ -96,18 +113,29 @@ impl Server {
         let mut outcome = Ok(());
         for effect in effects {
             match effect {
-                Effect::Dispatch { instance_id, as_node } => {
+                Effect::Dispatch {
+                    instance_id,
+                    as_node,
+                } => {
                     let dispatched = self.dispatch(instance_id, as_node).await;
                     outcome = outcome.and(dispatched);
                 }
                 Effect::DispatchAt { instance_id, at } => self.later(at, move |world, _| {
-                    let waits = world.instances.get(&instance_id).is_some_and(|instance| instance.in_timer);
+                    let waits = world
+                        .instances
+                        .get(&instance_id)
+                        .is_some_and(|instance| instance.in_timer);
                     if waits {
-                        world.effects.push(Effect::Dispatch { instance_id, as_node: false });
+                        world.effects.push(Effect::Dispatch {
+                            instance_id,
+                            as_node: false,
+                        });
                     }
                 }),
                 Effect::StartWorkflowAt { wf_instance_id, at } => {
-                    self.later(at, move |world, now| world.start_workflow(wf_instance_id, now));
+                    self.later(at, move |world, now| {
+                        world.start_workflow(wf_instance_id, now);
+                    });
                 }
                 Effect::SyncLog { instance_id } => {
                     let at = java::now() + java::millis(self.world.lock().config.timers.log_sync);
@@ -116,7 +144,11 @@ impl Server {
                         world.logs.sync(instance_id, &zone);
                     });
                 }
-                Effect::Tell { address, path, body } => self.tell(address, path, body),
+                Effect::Tell {
+                    address,
+                    path,
+                    body,
+                } => self.tell(address, path, body),
             }
         }
         outcome
@@ -125,8 +157,11 @@ impl Server {
     /// Sends, then writes down. Effects of a failed dispatch (its workflow moves on) run in the background.
     async fn dispatch(&self, instance_id: i64, as_node: bool) -> Result<(), Thrown> {
         let at = java::now();
-        let sending = self.change(|world, now| world.prepare_dispatch(instance_id, as_node, now))?;
-        let Some(sending) = sending else { return Ok(()) };
+        let sending =
+            self.change(|world, now| world.prepare_dispatch(instance_id, as_node, now))?;
+        let Some(sending) = sending else {
+            return Ok(());
+        };
         let write = self.world.lock().config.timers.dispatch_write;
         self.tell(sending.address.clone(), "/worker/runJob", sending.body);
         tokio::time::sleep(write).await;
@@ -146,10 +181,20 @@ impl Server {
     fn tell(&self, address: String, path: &'static str, body: Value) {
         let http = self.http.clone();
         self.spawn(async move {
-            let sent = http.post(format!("http://{address}{path}")).timeout(Duration::from_secs(10)).json(&body).send().await;
+            let sent = http
+                .post(format!("http://{address}{path}"))
+                .timeout(Duration::from_secs(10))
+                .json(&body)
+                .send()
+                .await;
             match sent {
                 Ok(response) if response.status().as_u16() == 200 => {}
-                Ok(response) => warn!(address, path, status = response.status().as_u16(), "a worker did not take what it was told"),
+                Ok(response) => warn!(
+                    address,
+                    path,
+                    status = response.status().as_u16(),
+                    "a worker did not take what it was told"
+                ),
                 Err(error) => warn!(address, path, %error, "a worker was not reached"),
             }
         });

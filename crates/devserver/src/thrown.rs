@@ -18,11 +18,15 @@ impl Thrown {
     }
 
     pub(crate) fn unreadable(text: impl std::fmt::Display) -> Self {
-        Self(format!("HttpMessageNotReadableException: JSON parse error: {text}"))
+        Self(format!(
+            "HttpMessageNotReadableException: JSON parse error: {text}"
+        ))
     }
 
     /// What a real server would serve and this one does not.
     pub(crate) fn not_served(text: impl std::fmt::Display) -> Self {
-        Self(format!("PowerJobException: the stand-in server does not serve {text}; use a real PowerJob server for that"))
+        Self(format!(
+            "PowerJobException: the stand-in server does not serve {text}; use a real PowerJob server for that"
+        ))
     }
 }

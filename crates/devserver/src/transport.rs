@@ -27,11 +27,16 @@ pub(crate) fn router(server: Server) -> Router {
         .fallback(not_found)
         .with_state(server)
         .layer(DefaultBodyLimit::disable())
-        .layer(axum::middleware::from_fn_with_state(faults, crate::faults::middleware))
+        .layer(axum::middleware::from_fn_with_state(
+            faults,
+            crate::faults::middleware,
+        ))
 }
 
 async fn heartbeat(State(server): State<Server>, body: Bytes) -> Response {
-    let Some(beat) = object(&body) else { return broken() };
+    let Some(beat) = object(&body) else {
+        return broken();
+    };
     match server.change(|world, _| world.heartbeat(&beat)) {
         Some(()) => empty(),
         None => broken(),
@@ -39,10 +44,16 @@ async fn heartbeat(State(server): State<Server>, body: Bytes) -> Response {
 }
 
 async fn report(State(server): State<Server>, body: Bytes) -> Response {
-    let Some(report) = object(&body).as_ref().and_then(Report::read) else { return broken() };
+    let Some(report) = object(&body).as_ref().and_then(Report::read) else {
+        return broken();
+    };
     let (unknown, early, wait) = server.change(|world, now| {
         world.merge_context_of(&report, now);
-        (world.unknown_instance(report.instance_id), world.has_no_address(report.instance_id), world.config.timers.report_wait)
+        (
+            world.unknown_instance(report.instance_id),
+            world.has_no_address(report.instance_id),
+            world.config.timers.report_wait,
+        )
     });
     if let Some(message) = unknown {
         return answer(&json!({"success": false, "message": message}));
@@ -53,19 +64,34 @@ async fn report(State(server): State<Server>, body: Bytes) -> Response {
     match server.change(|world, now| world.take_report(&report, now)) {
         Err(message) => answer(&json!({"success": false, "message": message})),
         Ok(verdict) => {
-            tracing::debug!(instance = report.instance_id, status = report.status, ?verdict, "status report");
-            if report.wants_answer() { answer(&json!({"success": true})) } else { empty() }
+            tracing::debug!(
+                instance = report.instance_id,
+                status = report.status,
+                ?verdict,
+                "status report"
+            );
+            if report.wants_answer() {
+                answer(&json!({"success": true}))
+            } else {
+                empty()
+            }
         }
     }
 }
 
 async fn log(State(server): State<Server>, body: Bytes) -> Response {
-    let Some(batch) = object(&body) else { return broken() };
-    let Some(contents) = batch.get("instanceLogContents").and_then(Value::as_array) else { return broken() };
+    let Some(batch) = object(&body) else {
+        return broken();
+    };
+    let Some(contents) = batch.get("instanceLogContents").and_then(Value::as_array) else {
+        return broken();
+    };
     let address = java::text(batch.get("workerAddress")).unwrap_or_else(|| "null".to_owned());
     server.change(|world, _| {
         for content in contents {
-            let Some(instance_id) = java::long(content.get("instanceId")) else { continue };
+            let Some(instance_id) = java::long(content.get("instanceId")) else {
+                continue;
+            };
             let line = LogLine {
                 time: java::long(content.get("logTime")).unwrap_or(0),
                 level: java::long(content.get("logLevel")).unwrap_or(0),
@@ -79,8 +105,13 @@ async fn log(State(server): State<Server>, body: Bytes) -> Response {
 }
 
 async fn cluster(State(server): State<Server>, body: Bytes) -> Response {
-    let Some(request) = object(&body) else { return broken() };
-    let (app_id, job_id) = (java::long(request.get("appId")), java::long(request.get("jobId")));
+    let Some(request) = object(&body) else {
+        return broken();
+    };
+    let (app_id, job_id) = (
+        java::long(request.get("appId")),
+        java::long(request.get("jobId")),
+    );
     server.change(|world, now| match job_id.and_then(|id| world.jobs.get(&id)) {
         None => {
             let shown = job_id.map_or_else(|| "null".to_owned(), |id| id.to_string());
@@ -95,22 +126,37 @@ async fn cluster(State(server): State<Server>, body: Bytes) -> Response {
 }
 
 async fn container(body: Bytes) -> Response {
-    let Some(request) = object(&body) else { return broken() };
-    let id = java::long(request.get("containerId")).map_or_else(|| "null".to_owned(), |id| id.to_string());
+    let Some(request) = object(&body) else {
+        return broken();
+    };
+    let id = java::long(request.get("containerId"))
+        .map_or_else(|| "null".to_owned(), |id| id.to_string());
     answer(&json!({"success": false, "message": format!("can't find container by id: {id}")}))
 }
 
 async fn not_found() -> Response {
     let page = "<html><body><h1>Resource not found</h1></body></html>";
-    (StatusCode::NOT_FOUND, [(header::CONTENT_TYPE, "text/html; charset=utf-8")], page).into_response()
+    (
+        StatusCode::NOT_FOUND,
+        [(header::CONTENT_TYPE, "text/html; charset=utf-8")],
+        page,
+    )
+        .into_response()
 }
 
 async fn wrong_method() -> Response {
-    (StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, "POST")], Body::empty()).into_response()
+    (
+        StatusCode::METHOD_NOT_ALLOWED,
+        [(header::ALLOW, "POST")],
+        Body::empty(),
+    )
+        .into_response()
 }
 
 fn object(body: &Bytes) -> Option<Value> {
-    serde_json::from_slice::<Value>(body).ok().filter(Value::is_object)
+    serde_json::from_slice::<Value>(body)
+        .ok()
+        .filter(Value::is_object)
 }
 
 fn empty() -> Response {
@@ -118,9 +164,17 @@ fn empty() -> Response {
 }
 
 fn broken() -> Response {
-    (StatusCode::INTERNAL_SERVER_ERROR, Body::from("Internal Server Error")).into_response()
+    (
+        StatusCode::INTERNAL_SERVER_ERROR,
+        Body::from("Internal Server Error"),
+    )
+        .into_response()
 }
 
 fn answer(body: &Value) -> Response {
-    ([(header::CONTENT_TYPE, "application/json")], body.to_string()).into_response()
+    (
+        [(header::CONTENT_TYPE, "application/json")],
+        body.to_string(),
+    )
+        .into_response()
 }

@@ -72,20 +72,29 @@ impl OpenApiError {
 
     /// True when the server does not know the app.
     pub fn app_not_registered(&self) -> bool {
-        self.message().is_some_and(|m| m.contains("is not registered"))
+        self.message()
+            .is_some_and(|m| m.contains("is not registered"))
     }
 
     /// True when the server does not know the instance.
     pub fn instance_unknown(&self) -> bool {
         self.message().is_some_and(|m| {
             let m = m.to_ascii_lowercase();
-            m.contains("can't find instance") || m.contains("instanceinfo") && m.contains("null") || m.contains("invalid instanceid")
+            m.contains("can't find instance")
+                || m.contains("instanceinfo") && m.contains("null")
+                || m.contains("invalid instanceid")
         })
     }
 
     /// True when the server has no such path (another version).
     pub fn is_missing_path(&self) -> bool {
-        matches!(self, Self::Unexpected { status: 404 | 405, .. })
+        matches!(
+            self,
+            Self::Unexpected {
+                status: 404 | 405,
+                ..
+            }
+        )
     }
 }
 
@@ -98,17 +107,36 @@ impl fmt::Display for OpenApiError {
                 for (index, (server, why)) in tried.iter().enumerate() {
                     write!(f, "{}{server}: {why}", if index == 0 { " (" } else { "; " })?;
                 }
-                if tried.is_empty() { Ok(()) } else { f.write_str(")") }
+                if tried.is_empty() {
+                    Ok(())
+                } else {
+                    f.write_str(")")
+                }
             }
-            Self::Unanswered { server, path, detail } => write!(
+            Self::Unanswered {
+                server,
+                path,
+                detail,
+            } => write!(
                 f,
                 "{server} did not answer {path} ({detail}); it may have been carried out, so no other server was asked"
             ),
-            Self::Refused { server, path, message, code } => {
+            Self::Refused {
+                server,
+                path,
+                message,
+                code,
+            } => {
                 write!(f, "{server} refused {path}: {message}")?;
-                code.as_ref().map_or(Ok(()), |code| write!(f, " (code {code})"))
+                code.as_ref()
+                    .map_or(Ok(()), |code| write!(f, " (code {code})"))
             }
-            Self::Unexpected { server, path, status, detail } => write!(
+            Self::Unexpected {
+                server,
+                path,
+                status,
+                detail,
+            } => write!(
                 f,
                 "{server} answered {path} with HTTP {status}, which is no answer of a PowerJob server: {detail}; check that the address is \
                  the server's web port (7700 by default)"

@@ -16,4 +16,7 @@ mod workflows;
 pub use client::{ApiCall, OpenApi, RawAnswer, SERVERS_HINT};
 pub use console::{LogPage, ServerHello, WorkerRow};
 pub use error::OpenApiError;
-pub use types::{Edge, InstanceInfo, InstanceStatus, Job, JobSpec, NodeSpec, WfInstanceInfo, WfNodeState, WfStatus, WorkflowSpec};
+pub use types::{
+    Edge, InstanceInfo, InstanceStatus, Job, JobSpec, NodeSpec, WfInstanceInfo, WfNodeState,
+    WfStatus, WorkflowSpec,
+};
