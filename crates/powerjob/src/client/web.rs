@@ -182,22 +182,34 @@ fn number(value: &Value) -> Option<i64> {
 
 /// The local address of a connection to this server, if one comes up.
 pub(crate) async fn local_address_towards(server: &ServerAddress) -> Option<Ipv4Addr> {
-    let stream = tokio::time::timeout(
-        super::CONNECT_TIMEOUT,
-        TcpStream::connect((server.host(), server.port())),
-    );
-    ipv4(stream.await.ok()?.ok()?.local_addr().ok()?)
+    let connecting = async {
+        TcpStream::connect(resolve(server).await?)
+            .await
+            .ok()?
+            .local_addr()
+            .ok()
+    };
+    ipv4(
+        tokio::time::timeout(super::CONNECT_TIMEOUT, connecting)
+            .await
+            .ok()??,
+    )
 }
 
 /// The local address that the system would use towards this server; sends nothing.
 pub(crate) async fn route_towards(server: &ServerAddress) -> Option<Ipv4Addr> {
-    let target = lookup_host((server.host(), server.port()))
-        .await
-        .ok()?
-        .find(SocketAddr::is_ipv4)?;
+    let target = resolve(server).await?;
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
     socket.connect(target).ok()?;
     ipv4(socket.local_addr().ok()?)
+}
+
+/// IPv4 only: the other side calls back, and IPv6 cannot be written into a PowerJob address.
+async fn resolve(server: &ServerAddress) -> Option<SocketAddr> {
+    lookup_host((server.host(), server.port()))
+        .await
+        .ok()?
+        .find(SocketAddr::is_ipv4)
 }
 
 fn ipv4(address: SocketAddr) -> Option<Ipv4Addr> {

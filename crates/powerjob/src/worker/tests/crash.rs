@@ -81,7 +81,8 @@ async fn an_idempotent_run_starts_anew_after_a_crash() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn trap_15_an_instance_that_was_stopped_while_the_worker_was_dead_is_emptied_in_silence() {
+async fn trap_15_and_trap_23_an_instance_that_was_stopped_while_the_worker_was_dead_is_emptied_without_report_or_line()
+ {
     let rig = Rig::new().await;
     let worker = rig.listed().await;
     rig.dispatch(&worker, ID, "rerun", json!({"sleep": 60_000}))
@@ -93,10 +94,15 @@ async fn trap_15_an_instance_that_was_stopped_while_the_worker_was_dead_is_empti
         .instances
         .insert(ID, (10, worker.address().to_owned()));
     worker.crash().await;
-    let reports = rig.fake.reports(ID).len();
+    let (reports, lines) = (rig.fake.reports(ID).len(), rig.fake.lines(ID).len());
     let worker = rig.start().await;
     rig.closed(&worker, ID).await;
     assert_eq!(rig.fake.reports(ID).len(), reports, "nothing is reported");
+    assert_eq!(
+        rig.fake.lines(ID).len(),
+        lines,
+        "no line, because nobody knows how long ago the stop was"
+    );
     assert!(journal_text(&rig.journals(), ID).contains("STOPPED"));
 }
 

@@ -155,6 +155,7 @@ async fn no_server_at_all_names_every_address() {
 async fn a_worker_that_listens_everywhere_takes_the_local_address_of_its_way_to_the_server() {
     let mut rig = Rig::new().await;
     rig.config.listen = "0.0.0.0:0".to_owned();
+    rig.config.servers = vec![rig.fake.server().replace("127.0.0.1", "localhost")];
     let worker = rig.listed().await;
     assert!(
         worker.address().starts_with("127.0.0.1:"),
