@@ -1,11 +1,19 @@
 //! The processors of testrig, RunLLMTest first: what turns a dispatched job into a run.
 
+mod aggregate_metrics;
+mod collect_logs;
 mod environment;
+mod notify_result;
+mod outbound;
 pub mod params;
 mod registry;
+mod related;
 pub mod run_llm_test;
 #[cfg(test)]
 mod testing;
 
+pub use aggregate_metrics::AggregateMetrics;
+pub use collect_logs::CollectLogs;
 pub use environment::{Access, Database, Denied, Environment, MailServer, ObjectStore, PathDenied, Person, Root};
+pub use notify_result::NotifyResult;
 pub use registry::{MIGRATIONS, input_of, registry, schema, tables};

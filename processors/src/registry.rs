@@ -8,14 +8,17 @@ use testrig_store::{Migration, Store};
 
 use crate::{
     Environment,
+    aggregate_metrics::{self, AggregateMetrics},
+    collect_logs::{self, CollectLogs},
+    notify_result::{self, NotifyResult},
     params::{Input, Table},
     run_llm_test::{self, RunLlmTest},
 };
 
 /// The tables of all processors in the store.
-pub const MIGRATIONS: &[Migration] = run_llm_test::MIGRATIONS;
+pub const MIGRATIONS: &[Migration] = &[run_llm_test::MIGRATIONS[0], notify_result::MIGRATIONS[0]];
 
-static TABLES: [&Table; 1] = [&run_llm_test::TABLE];
+static TABLES: [&Table; 4] = [&run_llm_test::TABLE, &collect_logs::TABLE, &aggregate_metrics::TABLE, &notify_result::TABLE];
 
 /// The parameter tables of all processors.
 pub fn tables() -> &'static [&'static Table] {
@@ -24,7 +27,12 @@ pub fn tables() -> &'static [&'static Table] {
 
 /// Every processor under the name that jobs call it by.
 pub fn registry(env: &Arc<Environment>, store: &Store) -> Vec<(&'static str, Arc<dyn Processor>)> {
-    vec![(run_llm_test::TABLE.processor, Arc::new(RunLlmTest::new(Arc::clone(env), store.clone())))]
+    vec![
+        (run_llm_test::TABLE.processor, Arc::new(RunLlmTest::new(Arc::clone(env), store.clone()))),
+        (collect_logs::TABLE.processor, Arc::new(CollectLogs::new(Arc::clone(env)))),
+        (aggregate_metrics::TABLE.processor, Arc::new(AggregateMetrics::new(Arc::clone(env)))),
+        (notify_result::TABLE.processor, Arc::new(NotifyResult::new(Arc::clone(env), store.clone()))),
+    ]
 }
 
 /// The JSON Schema of a processor's parameters; `None` for a name that is no processor.
