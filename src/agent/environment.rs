@@ -1,0 +1,79 @@
+//! From the configuration to what processors are given.
+
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use serde::Deserialize;
+use testrig_host::accelerators::NoAccelerators;
+use testrig_processors::{Database, Environment, ObjectStore, Root};
+
+use crate::config::Config;
+
+/// Key of the result database that exists without a configuration.
+const DEFAULT_DATABASE: &str = "default";
+
+/// Reads the files that the configuration names and builds the processors' environment.
+pub(crate) fn environment(config: &Config) -> anyhow::Result<Environment> {
+    let state_dir = config.state.dir.clone();
+    let mut databases: BTreeMap<String, Database> =
+        config.databases.iter().map(|(key, db)| (key.clone(), Database { url: db.url.clone() })).collect();
+    databases
+        .entry(DEFAULT_DATABASE.into())
+        .or_insert_with(|| Database { url: format!("sqlite://{}", state_dir.join("results.db").display()) });
+    let roots = config.paths.allowed_roots.clone().unwrap_or_else(|| vec![state_dir.display().to_string()]);
+    let mut object_stores = BTreeMap::new();
+    for (key, store) in &config.object_stores {
+        let (access_key, secret_key) = credentials(&store.credentials_file)?;
+        object_stores.insert(
+            key.clone(),
+            ObjectStore { endpoint: Some(store.endpoint.clone()), region: store.region.clone(), buckets: store.buckets.clone(), access_key, secret_key },
+        );
+    }
+    let mut secrets = BTreeMap::new();
+    for (key, file) in &config.secrets {
+        secrets.insert(key.clone(), crate::client::read_token(file).map_err(|e| anyhow::anyhow!("secrets.{key}: {e}"))?);
+    }
+    // Robots and health checks are asked directly: a proxy of the shell that started the agent is none of their business.
+    let http = reqwest::Client::builder()
+        .no_proxy()
+        .connect_timeout(Duration::from_secs(5))
+        .build()
+        .context("failed to set up the HTTP client")?;
+    Ok(Environment {
+        shim: std::env::current_exe().context("failed to find the path of this program")?,
+        allowed_roots: roots.iter().map(|r| Root::parse(r)).collect(),
+        datasets: Some(config.paths.datasets.clone().unwrap_or_else(|| state_dir.join("datasets"))),
+        docker_endpoint: Some(config.docker.endpoint.clone()),
+        allowed_images: config.docker.allowed_images.clone(),
+        allow_privileged: config.docker.allow_privileged,
+        allowed_programs: config.programs.allowed.clone(),
+        allowed_hosts: config.outbound.allowed_hosts.clone(),
+        databases,
+        object_stores,
+        mail: BTreeMap::new(),
+        people: BTreeMap::new(),
+        secrets,
+        template_dir: None,
+        http,
+        platform_base_url: None,
+        accelerators: Arc::new(NoAccelerators),
+        state_dir,
+    })
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Credentials {
+    access_key: String,
+    secret_key: String,
+}
+
+fn credentials(file: &Path) -> anyhow::Result<(String, String)> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("failed to read credentials file {}", file.display()))?;
+    // The cause may quote the line with the secret in it: only the place is told.
+    let found: Credentials = toml::from_str(&text).map_err(|e| {
+        let line = e.span().map_or(1, |s| text[..s.start].matches('\n').count() + 1);
+        anyhow::anyhow!("{}:{line}: accepted are the two keys access_key = \"..\" and secret_key = \"..\"", file.display())
+    })?;
+    Ok((found.access_key, found.secret_key))
+}

@@ -1,0 +1,168 @@
+//! `testrig agent`: everything wired together, from the state directory to the signals.
+
+mod environment;
+mod retention;
+pub(crate) mod signals;
+
+use std::{net::SocketAddr, path::Path, process::ExitCode, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use powerjob_worker::{Processor, Shutdown, Worker, WorkerConfig, WorkerHandle};
+use testrig_joblog::{Journals, Limits};
+use testrig_store::{Migration, StateDirLock, Store};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+pub(crate) use environment::environment;
+
+use crate::{
+    admin,
+    cli::AgentArgs,
+    config::{Config, OnSigterm, Purpose, load},
+};
+
+/// Runs the agent until SIGTERM or Ctrl-C.
+pub(crate) async fn command(args: &AgentArgs) -> ExitCode {
+    let sources = match args.sources() {
+        Ok(sources) => sources,
+        Err(e) => return crate::usage(&e),
+    };
+    let config = match load(&sources, std::env::vars(), Purpose::Agent) {
+        Ok(config) => config,
+        Err(e) => return crate::usage(&e.to_string()),
+    };
+    let drain = config.shutdown.on_sigterm == OnSigterm::Drain;
+    let agent = match Agent::start(config).await {
+        Ok(agent) => agent,
+        Err(e) => return crate::fail(&format!("{e:#}")),
+    };
+    signals::stop_requested().await;
+    if drain {
+        tracing::info!("draining: no new instances are taken, running ones are waited for; a second signal detaches");
+        tokio::select! {
+            () = agent.shutdown(Shutdown::Drain) => {}
+            () = signals::stop_requested() => agent.shutdown(Shutdown::Detach).await,
+        }
+    } else {
+        agent.shutdown(Shutdown::Detach).await;
+    }
+    tracing::info!("stopped");
+    ExitCode::SUCCESS
+}
+
+/// All tables of the agent's store.
+pub(crate) fn migrations() -> Vec<Migration> {
+    [testrig_joblog::MIGRATIONS, powerjob_worker::MIGRATIONS, testrig_processors::MIGRATIONS].concat()
+}
+
+/// A state directory in use: nobody else has it.
+pub(crate) struct StateDir {
+    /// Held as long as the directory is used.
+    _lock: StateDirLock,
+    pub(crate) store: Store,
+    pub(crate) journals: Journals,
+}
+
+impl StateDir {
+    /// Creates the directory if need be, locks it, opens store and journals.
+    pub(crate) fn open(config: &Config) -> anyhow::Result<Self> {
+        let dir = &config.state.dir;
+        std::fs::create_dir_all(dir).with_context(|| {
+            format!("failed to create the state directory {} (`state.dir`, --state-dir); choose one that this user can write to", dir.display())
+        })?;
+        let lock = StateDirLock::acquire(dir)?;
+        let store = Store::open(&dir.join("testrig.db"), &migrations())?;
+        let limits = Limits { max_bytes_per_journal: config.journal.max_bytes, ..Limits::default() };
+        let journals = Journals::open(&dir.join("journals"), limits, store.clone())
+            .with_context(|| format!("failed to open the journals in {}", dir.join("journals").display()))?;
+        Ok(Self { _lock: lock, store, journals })
+    }
+}
+
+/// A running agent.
+pub(crate) struct Agent {
+    workers: Arc<Vec<WorkerHandle>>,
+    admin: JoinHandle<std::io::Result<()>>,
+    admin_address: SocketAddr,
+    retention: JoinHandle<()>,
+    stopping: CancellationToken,
+    state: StateDir,
+}
+
+impl Agent {
+    /// Starts everything; an error leaves nothing behind.
+    pub(crate) async fn start(config: Config) -> anyhow::Result<Self> {
+        let state = StateDir::open(&config)?;
+        let token = config.admin.token_file.as_deref().map(crate::client::read_token).transpose().map_err(anyhow::Error::msg)?;
+        let (listener, admin_address) = admin::bind(&config.admin.listen).await?;
+        let environment = Arc::new(environment(&config)?);
+        let processors = testrig_processors::registry(&environment, &state.store);
+        let mut workers = Vec::new();
+        for lane in &config.lane {
+            let served = lane.processors.as_ref().unwrap_or(&config.processors.enabled);
+            let mut builder = Worker::builder(worker_config(&config, lane)?).store(state.store.clone()).journals(state.journals.clone());
+            for (name, processor) in &processors {
+                if served.iter().any(|s| s == name) {
+                    builder = builder.processor(*name, Arc::clone(processor) as Arc<dyn Processor>);
+                }
+            }
+            let worker = builder.start().await.with_context(|| format!("failed to start lane `{}`", lane.name))?;
+            tracing::info!(lane = %lane.name, address = %worker.address(), processors = served.join(","), "lane started");
+            workers.push(worker);
+        }
+        let workers = Arc::new(workers);
+        let stopping = CancellationToken::new();
+        let admin_state = admin::AdminState::new(state.journals.clone(), Arc::clone(&workers), token, stopping.clone());
+        let admin = tokio::spawn(admin::serve(listener, Arc::new(admin_state)));
+        let retention = tokio::spawn(retention::run(state.journals.clone(), Arc::clone(&workers), config.journal.retention_days, stopping.clone()));
+        tracing::info!(
+            version = env!("CARGO_PKG_VERSION"), state = %config.state.dir.display(), admin = %admin_address,
+            "testrig agent is up: ws://{admin_address}/ws/log, http://{admin_address}/metrics"
+        );
+        Ok(Self { workers, admin, admin_address, retention, stopping, state })
+    }
+
+    /// Where the admin port is.
+    pub(crate) fn admin_address(&self) -> SocketAddr {
+        self.admin_address
+    }
+
+    /// The journals of this agent's instances.
+    pub(crate) fn journals(&self) -> &Journals {
+        &self.state.journals
+    }
+
+    /// The lanes.
+    pub(crate) fn workers(&self) -> &[WorkerHandle] {
+        &self.workers
+    }
+
+    /// Ends: with `Drain` after the running instances, with `Detach` at once and leaving their services running.
+    pub(crate) async fn shutdown(&self, how: Shutdown) {
+        for worker in self.workers.iter() {
+            worker.shutdown(how).await;
+        }
+        self.stopping.cancel();
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(1);
+        while !(self.admin.is_finished() && self.retention.is_finished()) && tokio::time::Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+fn worker_config(config: &Config, lane: &crate::config::Lane) -> anyhow::Result<WorkerConfig> {
+    let app_password = config.powerjob.app_password_file.as_deref().map(|f: &Path| crate::client::read_token(f)).transpose().map_err(anyhow::Error::msg)?;
+    Ok(WorkerConfig {
+        app_password,
+        listen: lane.listen.clone(),
+        advertise: lane.advertise.clone(),
+        tag: lane.tag.clone(),
+        slots: lane.slots,
+        backlog: lane.backlog,
+        result_limit: config.powerjob.result_limit,
+        lane: lane.name.clone(),
+        extra_peers: config.powerjob.peers.clone(),
+        state_dir: Some(config.state.dir.clone()),
+        ..WorkerConfig::new(config.powerjob.servers.clone(), config.powerjob.app.clone())
+    })
+}

@@ -1,0 +1,209 @@
+//! `testrig logs` and `testrig status`: a running agent, asked over its admin port.
+
+use std::{
+    io::{IsTerminal, Write},
+    process::ExitCode,
+    time::Duration,
+};
+
+use futures_util::StreamExt;
+use serde_json::Value;
+use tokio_tungstenite::tungstenite::{self, Message, client::IntoClientRequest, http::HeaderValue};
+
+use crate::{
+    cli::{AdminArgs, LogsArgs, StatusArgs},
+    config::{Purpose, Sources, load},
+};
+
+/// Where the agent answers, and what it asks for.
+struct Target {
+    address: String,
+    token: Option<String>,
+}
+
+impl Target {
+    fn find(args: &AdminArgs) -> Result<Self, String> {
+        let sources = Sources { file: args.config.clone(), ..Sources::default() };
+        let config = load(&sources, std::env::vars(), Purpose::Local).map_err(|e| e.to_string())?;
+        let file = args.token_file.clone().or(config.admin.token_file);
+        let token = file.map(|f| read_token(&f)).transpose()?;
+        // What listens everywhere is reached on loopback.
+        let address = args.admin.clone().unwrap_or_else(|| config.admin.listen.replace("0.0.0.0:", "127.0.0.1:"));
+        Ok(Self { address, token })
+    }
+
+    fn unreachable(&self, cause: &str) -> String {
+        format!("no agent answers at {}: {cause}. Is it running (`systemctl status testrig`)? Another address is given with --admin", self.address)
+    }
+}
+
+/// The token in a file, without the line break that editors add.
+pub(crate) fn read_token(file: &std::path::Path) -> Result<String, String> {
+    let text = std::fs::read_to_string(file).map_err(|e| format!("token file {} cannot be read: {e}", file.display()))?;
+    let token = text.trim().to_owned();
+    if token.is_empty() { Err(format!("token file {} is empty", file.display())) } else { Ok(token) }
+}
+
+/// Prints the lines of an instance.
+pub(crate) async fn logs(args: &LogsArgs) -> ExitCode {
+    match Target::find(&args.admin) {
+        Ok(target) => match print_lines(args, &target).await {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(e) => crate::fail(&e),
+        },
+        Err(e) => crate::usage(&e),
+    }
+}
+
+async fn print_lines(args: &LogsArgs, target: &Target) -> Result<(), String> {
+    let mut next = args.index;
+    let mut tries = 0;
+    loop {
+        let end = follow(args, target, &mut next).await;
+        match end {
+            Ok(End::Finished(status)) => {
+                if args.follow {
+                    eprintln!("instance {} ended: {status}", args.instance);
+                }
+                return Ok(());
+            }
+            Ok(End::ReaderGone) => return Ok(()),
+            // A restarted agent goes on where it was: so does this.
+            Ok(End::Cut) | Err(Failure::Connect(_)) if args.follow && tries < 60 && next > args.index => {
+                tries += 1;
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            Ok(End::Cut) => return Err(format!("the connection was cut after line {next}; go on with --index {next}")),
+            Err(Failure::Connect(e)) => return Err(target.unreachable(&e)),
+            Err(Failure::Refused(e)) => return Err(e),
+        }
+    }
+}
+
+enum End {
+    Finished(String),
+    Cut,
+    ReaderGone,
+}
+
+enum Failure {
+    Connect(String),
+    Refused(String),
+}
+
+async fn follow(args: &LogsArgs, target: &Target, next: &mut u64) -> Result<End, Failure> {
+    let format = if args.json { "json" } else { "text" };
+    let url = format!("ws://{}/ws/log?instanceId={}&index={next}&format={format}&follow={}", target.address, args.instance, args.follow);
+    let mut request = url.into_client_request().map_err(|e| Failure::Connect(e.to_string()))?;
+    if let Some(value) = target.token.as_ref().and_then(|t| HeaderValue::from_str(&format!("Bearer {t}")).ok()) {
+        request.headers_mut().insert("Authorization", value);
+    }
+    let (mut socket, _) = tokio_tungstenite::connect_async(request).await.map_err(|e| match e {
+        tungstenite::Error::Http(response) => {
+            let body = response.into_body().unwrap_or_default();
+            let text = serde_json::from_slice::<Value>(&body).ok().and_then(|v| v["error"].as_str().map(str::to_owned));
+            Failure::Refused(text.unwrap_or_else(|| String::from_utf8_lossy(&body).into_owned()))
+        }
+        other => Failure::Connect(other.to_string()),
+    })?;
+    let mut out = std::io::stdout().lock();
+    while let Some(message) = socket.next().await {
+        match message {
+            Ok(Message::Text(text)) => {
+                if writeln!(out, "{text}").is_err() {
+                    return Ok(End::ReaderGone);
+                }
+                *next += 1;
+            }
+            Ok(Message::Close(Some(frame))) => {
+                return match u16::from(frame.code) {
+                    1000 => Ok(End::Finished(frame.reason.to_string())),
+                    1001 => Ok(End::Cut),
+                    _ => Err(Failure::Refused(frame.reason.to_string())),
+                };
+            }
+            Ok(_) => {}
+            Err(_) => return Ok(End::Cut),
+        }
+    }
+    Ok(End::Cut)
+}
+
+/// Prints what the agent is doing.
+pub(crate) async fn status(args: &StatusArgs) -> ExitCode {
+    let target = match Target::find(&args.admin) {
+        Ok(target) => target,
+        Err(e) => return crate::usage(&e),
+    };
+    match fetch_status(&target).await {
+        Ok(value) => {
+            if args.json {
+                println!("{value:#}");
+            } else {
+                print_status(&value);
+            }
+            let listed = value["lanes"].as_array().is_some_and(|l| l.iter().all(|l| l["listed"] == true));
+            if listed { ExitCode::SUCCESS } else { ExitCode::from(crate::FAILED) }
+        }
+        Err(e) => crate::fail(&e),
+    }
+}
+
+async fn fetch_status(target: &Target) -> Result<Value, String> {
+    let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(5)).build().map_err(|e| e.to_string())?;
+    let mut request = client.get(format!("http://{}/api/status", target.address));
+    if let Some(token) = &target.token {
+        request = request.bearer_auth(token);
+    }
+    let answer = request.send().await.map_err(|e| target.unreachable(&cause(&e)))?;
+    let code = answer.status();
+    let value: Value = answer.json().await.map_err(|_| format!("{} does not answer like a testrig agent", target.address))?;
+    if code.is_success() { Ok(value) } else { Err(value["error"].as_str().unwrap_or("refused").to_owned()) }
+}
+
+fn cause(error: &dyn std::error::Error) -> String {
+    let mut last = error;
+    while let Some(next) = last.source() {
+        last = next;
+    }
+    last.to_string()
+}
+
+fn print_status(value: &Value) {
+    let text = |v: &Value| v.as_str().map_or_else(|| v.to_string(), str::to_owned);
+    println!("testrig {} (pid {}), up {} s", text(&value["version"]), value["pid"], value["uptimeSeconds"]);
+    let bold = std::io::stdout().is_terminal();
+    for lane in value["lanes"].as_array().into_iter().flatten() {
+        let listed = if lane["listed"] == true { "listed by the server".to_owned() } else { format!("NOT listed: {}", why_not_listed(lane)) };
+        let name = text(&lane["lane"]);
+        let name = if bold { format!("\x1b[1m{name}\x1b[0m") } else { name };
+        println!("lane {name} at {}: {listed}", text(&lane["address"]));
+        if let Some(owner) = lane["owner"].as_object() {
+            println!("  server {} (transport {}), app {} (id {})", text(&owner["web"]), text(&owner["transport"]), text(&lane["app"]), owner["app_id"]);
+        }
+        println!("  slots {} of {} in use{}", lane["running"], lane["slots"], if lane["overload"] == true { ", overload told to the server" } else { "" });
+        if let Some(error) = lane["store_error"].as_str() {
+            println!("  the state store cannot be written: {error}");
+        }
+        let instances = lane["instances"].as_array().map(Vec::as_slice).unwrap_or_default();
+        if instances.is_empty() {
+            println!("  no open instance");
+        }
+        for i in instances {
+            println!("  {}  {}  {}  attempt {}", text(&i["instance_id"]), text(&i["processor"]), text(&i["stage"]), i["attempt"]);
+        }
+    }
+}
+
+fn why_not_listed(lane: &Value) -> String {
+    if let Some(error) = lane["discovery_error"].as_str() {
+        return error.to_owned();
+    }
+    match (lane["clock_skew_ms"].as_i64(), lane["last_heartbeat_ago_ms"].as_u64()) {
+        (Some(skew), _) if skew < -50_000 => {
+            format!("this host's clock is {} s behind the server's, which takes it for dead; set the clock (chrony, ntpd)", -skew / 1000)
+        }
+        (_, None) => "the server has not taken a heartbeat yet".to_owned(),
+        (_, Some(ago)) => format!("the server took the last heartbeat {} s ago", ago / 1000),
+    }
+}

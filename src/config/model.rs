@@ -1,0 +1,252 @@
+//! Every configuration key, with its meaning and its default. The doc comments are the reference that
+//! `testrig config schema` prints.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The whole configuration of an agent.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub(crate) struct Config {
+    /// Which PowerJob servers this agent works for.
+    pub(crate) powerjob: PowerJob,
+    /// Worker identities of this agent; without any, one lane `main` with the defaults.
+    pub(crate) lane: Vec<Lane>,
+    /// Where the agent keeps what must survive it.
+    pub(crate) state: State,
+    /// The port for people and programs of the operator: logs, health, metrics, control.
+    pub(crate) admin: Admin,
+    /// What job parameters may name on this host.
+    pub(crate) paths: Paths,
+    /// The container engine.
+    pub(crate) docker: Docker,
+    /// Programs that job parameters may start on the host.
+    pub(crate) programs: Programs,
+    /// Hosts that job parameters may make the agent talk to.
+    pub(crate) outbound: Outbound,
+    /// Which processors are served.
+    pub(crate) processors: Processors,
+    /// Databases by key (`resultDbKey`).
+    pub(crate) databases: BTreeMap<String, Database>,
+    /// S3-compatible object stores by key (`objectStoreKey`).
+    pub(crate) object_stores: BTreeMap<String, ObjectStore>,
+    /// Signing secrets of chat robots by key (`channelConfig.feishu.secretRef`), each a file with the secret in it.
+    pub(crate) secrets: BTreeMap<String, PathBuf>,
+    /// The journals: the logs of instances on this host.
+    pub(crate) journal: Journal,
+    /// What happens on SIGTERM.
+    pub(crate) shutdown: Shutdown,
+}
+
+/// `[powerjob]`
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub(crate) struct PowerJob {
+    /// Web addresses `host:port` of the servers (port 7700 by default there). Flag: `-s a:7700,b:7700`.
+    pub(crate) servers: Vec<String>,
+    /// The app name under which this agent registers. Flag: `-a`.
+    pub(crate) app: String,
+    /// File with the app's password, needed only where the server asks for OpenAPI tokens (5.x).
+    pub(crate) app_password_file: Option<PathBuf>,
+    /// Longest result text in characters; longer ones are cut and end in `...`. Flag: `-l`.
+    pub(crate) result_limit: usize,
+    /// Addresses (CIDR, e.g. `10.0.0.0/24`) besides the servers' own that may call a lane's port.
+    pub(crate) peers: Vec<String>,
+}
+
+impl Default for PowerJob {
+    fn default() -> Self {
+        Self { servers: Vec::new(), app: String::new(), app_password_file: None, result_limit: 8096, peers: Vec::new() }
+    }
+}
+
+/// `[[lane]]`: one worker identity with its own port, tag and slots.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub(crate) struct Lane {
+    /// A short name for logs and status, unique among the lanes.
+    pub(crate) name: String,
+    /// `host:port` for the job protocol. Flag `-p` sets the port of the first lane.
+    pub(crate) listen: String,
+    /// `host:port` that the servers use to reach this lane; default: the local address of a connection to the first server.
+    pub(crate) advertise: Option<String>,
+    /// Free text that jobs can be targeted at. Flag: `-t`.
+    pub(crate) tag: Option<String>,
+    /// Processors that run at once.
+    pub(crate) slots: usize,
+    /// Instances that may wait behind the slots.
+    pub(crate) backlog: usize,
+    /// Processors that this lane serves; default: all that are enabled.
+    pub(crate) processors: Option<Vec<String>>,
+}
+
+impl Default for Lane {
+    fn default() -> Self {
+        Self {
+            name: "main".into(),
+            listen: "0.0.0.0:27777".into(),
+            advertise: None,
+            tag: None,
+            slots: 8,
+            backlog: 1024,
+            processors: None,
+        }
+    }
+}
+
+/// `[state]`
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub(crate) struct State {
+    /// Directory of the store, the journals and the default result database. Flag: `--state-dir`. Default:
+    /// `/var/lib/testrig` for root, else `~/.local/state/testrig`.
+    pub(crate) dir: PathBuf,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        let home = std::env::var_os("HOME").map(PathBuf::from);
+        let dir = match home {
+            Some(home) if !nix::unistd::Uid::effective().is_root() => home.join(".local/state/testrig"),
+            _ => PathBuf::from("/var/lib/testrig"),
+        };
+        Self { dir }
+    }
+}
+
+/// `[admin]`
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub(crate) struct Admin {
+    /// `host:port` of log WebSocket, health, metrics and control. Flag: `--admin`.
+    pub(crate) listen: String,
+    /// File with the token that callers must present (`Authorization: Bearer ..` or `?token=..`). Needed unless
+    /// `listen` is on loopback.
+    pub(crate) token_file: Option<PathBuf>,
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self { listen: "127.0.0.1:8780".into(), token_file: None }
+    }
+}
+
+/// `[paths]`
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub(crate) struct Paths {
+    /// Directories under which every data path of a job parameter must lie (log base, scripts, datasets, volumes, mounted
+    /// targets); `:ro` behind one = reading only. Absent: the state directory alone.
+    pub(crate) allowed_roots: Option<Vec<String>>,
+    /// Where `datasetId` is looked up. Default: `datasets` in the state directory.
+    pub(crate) datasets: Option<PathBuf>,
+}
+
+/// `[docker]`
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub(crate) struct Docker {
+    /// `unix:///path` or `tcp://host:port` of the engine. Default: `DOCKER_HOST`, else `unix:///var/run/docker.sock`.
+    pub(crate) endpoint: String,
+    /// Image patterns that a job may start (`*` matches anything); absent = all.
+    pub(crate) allowed_images: Option<Vec<String>>,
+    /// Whether a job may ask for `docker.privileged`.
+    pub(crate) allow_privileged: bool,
+}
+
+impl Default for Docker {
+    fn default() -> Self {
+        let endpoint =
+            std::env::var("DOCKER_HOST").ok().filter(|v| !v.is_empty()).unwrap_or_else(|| "unix:///var/run/docker.sock".into());
+        Self { endpoint, allowed_images: None, allow_privileged: false }
+    }
+}
+
+/// `[programs]`
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub(crate) struct Programs {
+    /// Programs (absolute paths) that a job may start on the host; absent = all.
+    pub(crate) allowed: Option<Vec<String>>,
+}
+
+/// `[outbound]`
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub(crate) struct Outbound {
+    /// Hosts that callbacks, robots and foreign services may be at; absent = all.
+    pub(crate) allowed_hosts: Option<Vec<String>>,
+}
+
+/// `[processors]`
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub(crate) struct Processors {
+    /// Processors that this agent serves.
+    pub(crate) enabled: Vec<String>,
+}
+
+impl Default for Processors {
+    fn default() -> Self {
+        Self { enabled: ["RunLLMTest", "CollectLogs", "AggregateMetrics", "NotifyResult"].map(String::from).to_vec() }
+    }
+}
+
+/// `[databases.KEY]`
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub(crate) struct Database {
+    /// `sqlite:///absolute/path.db`; file and folder are created.
+    pub(crate) url: String,
+}
+
+/// `[object_stores.KEY]`
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub(crate) struct ObjectStore {
+    /// URL of the S3 API, e.g. `http://minio:9000`.
+    pub(crate) endpoint: String,
+    /// Region for the signature; default `us-east-1`.
+    pub(crate) region: Option<String>,
+    /// Buckets that are found here without `objectStoreKey`.
+    pub(crate) buckets: Vec<String>,
+    /// TOML file with `access_key` and `secret_key`; it should be readable by the agent's user only.
+    pub(crate) credentials_file: PathBuf,
+}
+
+/// `[journal]`
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub(crate) struct Journal {
+    /// Bytes that one instance's log may take on the disk; what exceeds it is counted in the log itself.
+    pub(crate) max_bytes: u64,
+    /// Days after which the journals of closed instances are removed.
+    pub(crate) retention_days: u32,
+}
+
+impl Default for Journal {
+    fn default() -> Self {
+        Self { max_bytes: 1 << 30, retention_days: 14 }
+    }
+}
+
+/// `[shutdown]`
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub(crate) struct Shutdown {
+    /// `detach`: leave services running, a restarted agent takes them up. `drain`: wait until running instances have ended.
+    pub(crate) on_sigterm: OnSigterm,
+}
+
+/// What SIGTERM means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum OnSigterm {
+    /// Leave services running.
+    #[default]
+    Detach,
+    /// Wait for running instances.
+    Drain,
+}

@@ -1,0 +1,66 @@
+use std::io::Write;
+
+use super::*;
+
+fn load_text(text: &str, sets: &[&str]) -> Result<Config, ConfigErrors> {
+    let mut file = tempfile::NamedTempFile::new().expect("temporary file");
+    file.write_all(text.as_bytes()).expect("written");
+    let sources = Sources { file: Some(file.path().into()), sets: sets.iter().map(|s| (*s).to_owned()).collect(), ..Sources::default() };
+    load(&sources, std::iter::empty(), Purpose::Agent)
+}
+
+fn mistakes(text: &str, sets: &[&str]) -> Vec<String> {
+    load_text(text, sets).expect_err("mistakes expected").0
+}
+
+const GOOD: &str = "[powerjob]\napp = \"a\"\nservers = [\"127.0.0.1:7700\"]\n";
+
+#[test]
+fn a_small_file_is_enough() {
+    let config = load_text(GOOD, &[]).expect("valid");
+    assert_eq!(config.lane.len(), 1);
+    assert_eq!(config.lane[0].listen, "0.0.0.0:27777");
+    assert_eq!(config.admin.listen, "127.0.0.1:8780");
+}
+
+#[test]
+fn every_mistake_is_in_one_report_with_its_line_and_the_nearest_key() {
+    let all = mistakes("[powerjob]\nap = \"a\"\nservers = \"x\"\n[lanes]\n[admin]\nlisten = 5\n[shutdown]\non_sigterm = \"stay\"\n", &[]);
+    let has = |line: &str, text: &str| assert!(all.iter().any(|m| m.contains(line) && m.contains(text)), "{line} {text}: {all:#?}");
+    has(":2:", "unknown key `powerjob.ap`; did you mean `app`?");
+    has(":3:", "`powerjob.servers` is the text \"x\"; accepted: a list");
+    has(":4:", "unknown key `lanes`; did you mean `lane`?");
+    has(":6:", "`admin.listen` is `5`; accepted: text in quotes");
+    has(":8:", "accepted: detach, drain");
+    assert_eq!(all.len(), 5, "{all:#?}");
+}
+
+#[test]
+fn what_fits_no_schema_is_found_as_well() {
+    let text = "[powerjob]\nservers = [\"nope\", \"https://a:1\"]\n[admin]\nlisten = \"0.0.0.0:1\"\n[[lane]]\nslots = 0\nlisten = \"[::1]:5\"\nprocessors = [\"RunLLMTst\"]\n\
+        [databases.r]\nurl = \"mysql://x\"\n[object_stores.m]\nendpoint = \"minio\"\ncredentials_file = \"/nowhere/c.toml\"\n[docker]\nendpoint = \"/run/d.sock\"\n[paths]\nallowed_roots = [\"data\"]\n";
+    let all = mistakes(text, &[]);
+    for wanted in [
+        "`powerjob.app` is missing", "entry 1: `nope` is not host:port", "asks for TLS", "set `admin.token_file`", "`lane.0.slots` is 0", "IPv6 does not work",
+        "did you mean `RunLLMTest`?", "accepted: sqlite:///absolute/path.db", "accepted: a URL such as", "/nowhere/c.toml cannot be read", "`docker.endpoint`", "not an absolute path",
+    ] {
+        assert!(all.iter().any(|m| m.contains(wanted)), "{wanted}: {all:#?}");
+    }
+    assert!(all.iter().all(|m| m.contains(".toml:") || m.contains('`')), "{all:#?}");
+}
+
+#[test]
+fn set_is_stronger_than_the_file_and_its_mistakes_name_it() {
+    let config = load_text(GOOD, &["powerjob.app=b", "lane.0.slots=2", "paths.allowed_roots=[\"/data\"]"]).expect("valid");
+    assert_eq!((config.powerjob.app.as_str(), config.lane[0].slots), ("b", 2));
+    let all = mistakes(GOOD, &["lane.0.slots=many", "powerjob"]);
+    assert!(all.iter().any(|m| m.starts_with("--set lane.0.slots=many: `lane.0.slots` is the text \"many\"")), "{all:#?}");
+    assert!(all.iter().any(|m| m.contains("`key=value` is expected")), "{all:#?}");
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let sources = Sources { file: Some("/nowhere/testrig.toml".into()), ..Sources::default() };
+    let e = load(&sources, std::iter::empty(), Purpose::Agent).expect_err("no file").to_string();
+    assert!(e.contains("/nowhere/testrig.toml: cannot be read"), "{e}");
+}

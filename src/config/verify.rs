@@ -1,0 +1,135 @@
+//! What a schema cannot say: addresses that parse, files that are there, names that fit together.
+
+use std::{collections::HashSet, net::SocketAddr, path::Path};
+
+use super::{Config, Purpose, layers::Layers, model::Lane, nearest};
+
+/// Names of all processors that exist in this build.
+pub(crate) const KNOWN_PROCESSORS: [&str; 4] = ["RunLLMTest", "CollectLogs", "AggregateMetrics", "NotifyResult"];
+
+/// Completes the configuration and returns every mistake.
+pub(crate) fn verify(config: &mut Config, layers: &Layers, purpose: Purpose) -> Vec<String> {
+    let mut all = Vec::new();
+    let mut say = |path: &str, text: String| match layers.origin(path) {
+        Some(origin) => all.push(format!("{origin}: {text}")),
+        None => all.push(text),
+    };
+    if config.lane.is_empty() {
+        config.lane.push(Lane::default());
+    }
+    if purpose == Purpose::Agent {
+        if config.powerjob.app.trim().is_empty() {
+            say("powerjob.app", "`powerjob.app` is missing: the name of an app that is registered in the PowerJob console (flag -a)".into());
+        }
+        if config.powerjob.servers.is_empty() {
+            say("powerjob.servers", "`powerjob.servers` is missing: web addresses of the servers, e.g. 10.0.0.1:7700 (flag -s)".into());
+        }
+    }
+    for (i, server) in config.powerjob.servers.iter_mut().enumerate() {
+        let bare = server.trim().trim_start_matches("http://").trim_end_matches('/');
+        if server.trim().starts_with("https://") {
+            say("powerjob.servers", format!("`powerjob.servers` entry {}: `{server}` asks for TLS, which PowerJob's worker protocol does not have; accepted: host:port", i + 1));
+        } else if !host_port(bare) {
+            say("powerjob.servers", format!("`powerjob.servers` entry {}: `{server}` is not host:port, e.g. 10.0.0.1:7700", i + 1));
+        }
+        *server = bare.to_owned();
+    }
+    if config.powerjob.result_limit == 0 {
+        say("powerjob.result_limit", "`powerjob.result_limit` is 0; accepted: 1 or more characters".into());
+    }
+    for peer in &config.powerjob.peers {
+        if !cidr(peer) {
+            say("powerjob.peers", format!("`powerjob.peers`: `{peer}` is not an address or a CIDR block, e.g. 10.0.0.0/24"));
+        }
+    }
+    lanes(config, &mut say);
+    match config.admin.listen.parse::<SocketAddr>() {
+        Err(_) => say("admin.listen", format!("`admin.listen` is `{}`; accepted: address:port, e.g. 127.0.0.1:8780", config.admin.listen)),
+        Ok(address) if !address.ip().is_loopback() && config.admin.token_file.is_none() && purpose == Purpose::Agent => say(
+            "admin.listen",
+            format!("`admin.listen` is `{address}`, which others can reach: set `admin.token_file` to a file with a token, or listen on 127.0.0.1"),
+        ),
+        Ok(_) => {}
+    }
+    for (key, file) in config.admin.token_file.iter().map(|f| ("admin.token_file".to_owned(), f))
+        .chain(config.powerjob.app_password_file.iter().map(|f| ("powerjob.app_password_file".to_owned(), f)))
+        .chain(config.secrets.iter().map(|(k, f)| (format!("secrets.{k}"), f)))
+        .chain(config.object_stores.iter().map(|(k, s)| (format!("object_stores.{k}.credentials_file"), &s.credentials_file)))
+    {
+        if let Err(e) = std::fs::File::open(file) {
+            say(&key, format!("`{key}`: {} cannot be read: {e}", file.display()));
+        }
+    }
+    for name in &config.processors.enabled {
+        if !KNOWN_PROCESSORS.contains(&name.as_str()) {
+            say("processors.enabled", unknown_processor("processors.enabled", name));
+        }
+    }
+    for (key, db) in &config.databases {
+        if db.url.strip_prefix("sqlite://").is_none_or(|p| !Path::new(p).is_absolute()) {
+            say(&format!("databases.{key}.url"), format!("`databases.{key}.url` is `{}`; accepted: sqlite:///absolute/path.db", db.url));
+        }
+    }
+    for (key, store) in &config.object_stores {
+        if !url::Url::parse(&store.endpoint).is_ok_and(|u| matches!(u.scheme(), "http" | "https") && u.has_host()) {
+            say(&format!("object_stores.{key}.endpoint"), format!("`object_stores.{key}.endpoint` is `{}`; accepted: a URL such as http://minio:9000", store.endpoint));
+        }
+    }
+    for root in config.paths.allowed_roots.iter().flatten() {
+        if !Path::new(root.trim_end_matches(":ro").trim_end_matches(":rw")).is_absolute() {
+            say("paths.allowed_roots", format!("`paths.allowed_roots`: `{root}` is not an absolute path (`:ro` may stand behind it)"));
+        }
+    }
+    if !(config.docker.endpoint.starts_with("unix:///") || config.docker.endpoint.starts_with("tcp://") || config.docker.endpoint.starts_with("http://")) {
+        say("docker.endpoint", format!("`docker.endpoint` is `{}`; accepted: unix:///var/run/docker.sock or tcp://host:port", config.docker.endpoint));
+    }
+    all
+}
+
+fn lanes(config: &Config, say: &mut impl FnMut(&str, String)) {
+    let (mut names, mut listens) = (HashSet::new(), HashSet::new());
+    for (i, lane) in config.lane.iter().enumerate() {
+        let key = |field: &str| format!("lane.{i}.{field}");
+        if !names.insert(&lane.name) {
+            say(&key("name"), format!("`lane.{i}.name`: another lane is called `{}` as well", lane.name));
+        }
+        match lane.listen.parse::<SocketAddr>() {
+            Err(_) => say(&key("listen"), format!("`lane.{i}.listen` is `{}`; accepted: address:port, e.g. 0.0.0.0:27777", lane.listen)),
+            Ok(a) if a.is_ipv6() => say(&key("listen"), format!("`lane.{i}.listen` is `{a}`: PowerJob splits addresses at the colon, IPv6 does not work")),
+            Ok(a) if a.port() != 0 && !listens.insert(a.port()) => say(&key("listen"), format!("`lane.{i}.listen`: another lane has port {} as well", a.port())),
+            Ok(_) => {}
+        }
+        if let Some(advertise) = lane.advertise.as_deref().filter(|a| !host_port(a)) {
+            say(&key("advertise"), format!("`lane.{i}.advertise` is `{advertise}`; accepted: host:port that the servers can reach"));
+        }
+        if lane.slots == 0 {
+            say(&key("slots"), format!("`lane.{i}.slots` is 0; accepted: 1 or more"));
+        }
+        for name in lane.processors.iter().flatten() {
+            if !config.processors.enabled.contains(name) {
+                let text = if KNOWN_PROCESSORS.contains(&name.as_str()) {
+                    format!("`lane.{i}.processors`: `{name}` is not in `processors.enabled`")
+                } else {
+                    unknown_processor(&format!("lane.{i}.processors"), name)
+                };
+                say(&key("processors"), text);
+            }
+        }
+    }
+}
+
+fn unknown_processor(key: &str, name: &str) -> String {
+    let hint = nearest(name, &KNOWN_PROCESSORS).map_or_else(|| format!("known: {}", KNOWN_PROCESSORS.join(", ")), |n| format!("did you mean `{n}`?"));
+    format!("`{key}`: unknown processor `{name}`; {hint}")
+}
+
+fn host_port(text: &str) -> bool {
+    text.split_once(':').is_some_and(|(host, port)| {
+        !host.is_empty() && !host.contains(['/', ' ']) && port.parse::<u16>().is_ok_and(|p| p > 0)
+    })
+}
+
+fn cidr(text: &str) -> bool {
+    let (ip, bits) = text.split_once('/').unwrap_or((text, "0"));
+    ip.parse::<std::net::IpAddr>().is_ok_and(|ip| bits.parse::<u8>().is_ok_and(|b| b <= if ip.is_ipv4() { 32 } else { 128 }))
+}

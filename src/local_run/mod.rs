@@ -1,0 +1,167 @@
+//! `testrig run FILE.json`: processors here and now, without a server.
+
+mod spec;
+
+use std::{
+    collections::HashMap,
+    io::Read,
+    process::ExitCode,
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::Context;
+use powerjob_worker::{JobLogger, ProcessResult, Processor, StopReason, StopSignal, TaskContext, WorkflowContext};
+use serde_json::{Map, Value, json};
+use testrig_joblog::Journal;
+
+use crate::{
+    agent::{StateDir, environment, signals},
+    cli::RunArgs,
+    config::{Purpose, load, nearest},
+};
+use spec::{Node, Spec};
+
+/// Runs the file.
+pub(crate) async fn command(args: &RunArgs) -> ExitCode {
+    match run(args).await {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(crate::FAILED),
+        Err(e) => crate::usage(&format!("{e:#}")),
+    }
+}
+
+async fn run(args: &RunArgs) -> anyhow::Result<bool> {
+    let name = args.file.display().to_string();
+    let text = read(args).with_context(|| format!("failed to read {name}"))?;
+    let spec = spec::parse(&text).map_err(|e| anyhow::anyhow!("{name}: {e}"))?;
+    let mut config = load(&args.common.sources(), std::env::vars(), Purpose::Local)?;
+    // Paths that a parameter may name hang on the agent's state directory; its store and journals belong to the agent.
+    let environment = Arc::new(environment(&config)?);
+    config.state.dir = config.state.dir.join("local").join(std::process::id().to_string());
+    let state = StateDir::open(&config)?;
+    let processors = testrig_processors::registry(&environment, &state.store);
+    let mut found = Vec::new();
+    for node in &spec.nodes {
+        let known: Vec<&str> = processors.iter().map(|(n, _)| *n).collect();
+        let processor = processors.iter().find(|(n, _)| *n == node.processor).map(|(_, p)| Arc::clone(p) as Arc<dyn Processor>);
+        let Some(processor) = processor else {
+            let hint = nearest(&node.processor, &known).map(|n| format!("; did you mean `{n}`?")).unwrap_or_default();
+            anyhow::bail!("{name}: unknown processor `{}`{hint} known: {}", node.processor, known.join(", "));
+        };
+        found.push(processor);
+    }
+    let report = run_nodes(&spec, &found, &state).await?;
+    println!("{:#}", report);
+    Ok(report["status"] == "SUCCEED")
+}
+
+fn read(args: &RunArgs) -> std::io::Result<String> {
+    if args.file.as_os_str() == "-" {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text)?;
+        return Ok(text);
+    }
+    std::fs::read_to_string(&args.file)
+}
+
+async fn run_nodes(spec: &Spec, processors: &[Arc<dyn Processor>], state: &StateDir) -> anyhow::Result<Value> {
+    let first_id = local_id();
+    let mut context = initial_context(spec.init_params.as_deref());
+    let mut done = Vec::new();
+    let mut status = "SUCCEED";
+    for (i, (node, processor)) in spec.nodes.iter().zip(processors).enumerate() {
+        let instance_id = first_id + 1 + i as i64;
+        let journal = state.journals.journal(instance_id).context("failed to open a journal")?;
+        let workflow = WorkflowContext::new(to_values(&context));
+        let instance_params = if spec.workflow { Some(Value::Object(context.clone()).to_string()) } else { node.instance_params() };
+        let ctx = task(node, instance_id, spec.workflow.then_some(first_id), instance_params, &journal, workflow.clone());
+        eprintln!("[{}/{}] {} (instance {instance_id})", i + 1, spec.nodes.len(), node.processor);
+        let (result, stopped) = run_one(processor.as_ref(), ctx, &journal).await;
+        let name = if stopped { "STOPPED" } else if result.success { "SUCCEED" } else { "FAILED" };
+        journal.close(name);
+        eprintln!("[{}/{}] {name}: {}", i + 1, spec.nodes.len(), result.message);
+        done.push(json!({ "processor": node.processor, "instanceId": instance_id.to_string(), "status": name, "result": result.message }));
+        for (key, value) in workflow.appended() {
+            context.insert(key, Value::String(value));
+        }
+        if stopped || !(result.success || node.skip_when_failed) {
+            status = name;
+            break;
+        }
+    }
+    Ok(json!({ "status": status, "nodes": done, "context": context }))
+}
+
+fn task(node: &Node, instance_id: i64, wf: Option<i64>, instance_params: Option<String>, journal: &Arc<Journal>, workflow: WorkflowContext) -> TaskContext {
+    TaskContext {
+        job_id: 0,
+        instance_id,
+        wf_instance_id: wf,
+        processor: node.processor.clone(),
+        job_params: node.job_params(),
+        instance_params,
+        attempt: 1,
+        task_retry_num: 0,
+        time_limit: None,
+        resumed: false,
+        worker_address: "local".into(),
+        log: JobLogger::new(Arc::clone(journal)),
+        stop: StopSignal::new(),
+        workflow,
+    }
+}
+
+/// Runs one processor and prints its log meanwhile. Ctrl-C stops it; true = it was stopped.
+async fn run_one(processor: &dyn Processor, ctx: TaskContext, journal: &Arc<Journal>) -> (ProcessResult, bool) {
+    let stop = ctx.stop.clone();
+    let mut changes = journal.subscribe();
+    let mut printed = 0;
+    let mut work = std::pin::pin!(processor.process(ctx));
+    let mut stopped = false;
+    loop {
+        tokio::select! {
+            result = &mut work => {
+                print_lines(journal, &mut printed);
+                return (result, stopped);
+            }
+            _ = changes.changed() => print_lines(journal, &mut printed),
+            () = signals::stop_requested(), if !stopped => {
+                eprintln!("stopping; everything that was started is being ended");
+                stopped = true;
+                stop.raise(StopReason::Stopped);
+            }
+        }
+    }
+}
+
+fn print_lines(journal: &Journal, printed: &mut u64) {
+    while let Ok(lines) = journal.read(*printed, 500, 1 << 20) {
+        let Some(last) = lines.last() else { return };
+        *printed = last.index + 1;
+        for line in &lines {
+            let time = jiff::Timestamp::from_millisecond(line.time_ms).unwrap_or_default().to_zoned(jiff::tz::TimeZone::system());
+            eprintln!("{} {:5} {}", time.strftime("%H:%M:%S%.3f"), line.level.name(), line.text);
+        }
+    }
+}
+
+/// As the server does: a flat object of scalars becomes the context, any other text is kept under `initParams`.
+fn initial_context(init: Option<&str>) -> Map<String, Value> {
+    let Some(text) = init else { return Map::new() };
+    match serde_json::from_str::<Value>(text) {
+        Ok(Value::Object(map)) if !map.is_empty() && map.values().all(|v| !v.is_object() && !v.is_array()) => map,
+        _ => Map::from_iter([("initParams".to_owned(), Value::String(text.to_owned()))]),
+    }
+}
+
+fn to_values(context: &Map<String, Value>) -> HashMap<String, String> {
+    let text = |v: &Value| v.as_str().map_or_else(|| v.to_string(), str::to_owned);
+    context.iter().map(|(k, v)| (k.clone(), text(v))).collect()
+}
+
+/// An id that no other local run has: microseconds since the epoch, far below the ids of a server.
+fn local_id() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_micros()).unwrap_or_default()
+}

@@ -1,0 +1,36 @@
+//! End to end: real agents against the real PowerJob server, a real Docker engine, a real S3 server.
+//!
+//! `scripts/test.sh` starts the parts and tells their addresses in the environment; a test whose parts are missing is
+//! skipped, named and counted. Tests that take a part away from everybody run one at a time, after the others.
+
+mod support;
+
+mod archive;
+mod bad_input;
+mod crash;
+mod demo;
+mod endings;
+mod logs;
+mod outage;
+mod worker;
+mod workflow;
+
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Trial};
+
+fn main() -> ExitCode {
+    powerjob_worker::install_tls();
+    let mut args = Arguments::from_args();
+    let together: Vec<Trial> = [workflow::tests(), bad_input::tests(), worker::tests(), endings::tests(), crash::tests(), demo::tests(), outage::tests(), archive::tests(), logs::tests()].into_iter().flatten().collect();
+    let alone: Vec<Trial> = outage::alone();
+    if args.list {
+        libtest_mimic::run(&args, together.into_iter().chain(alone).collect()).exit();
+    }
+    // Tests mostly wait; two cores carry several of them.
+    args.test_threads = args.test_threads.or(Some(4));
+    let first = libtest_mimic::run(&args, together);
+    args.test_threads = Some(1);
+    let second = libtest_mimic::run(&args, alone);
+    if first.has_failed() || second.has_failed() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
