@@ -22,8 +22,17 @@ pub(crate) fn environment(dir: &Path) -> Environment {
         people: Default::default(),
         secrets: Default::default(),
         template_dir: None,
-        http: reqwest::Client::new(),
+        http: client(),
         platform_base_url: None,
-        accelerators: Arc::new(testrig_host::NoAccelerators),
+        accelerators: Arc::new(testrig_host::accelerators::NoAccelerators),
     }
+}
+
+fn client() -> reqwest::Client {
+    static TLS: std::sync::Once = std::sync::Once::new();
+    TLS.call_once(|| {
+        // An error means that another test was faster.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+    });
+    reqwest::Client::builder().no_proxy().build().expect("client")
 }

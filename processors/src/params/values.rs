@@ -104,6 +104,19 @@ impl Params {
         matches!(self.origin(name), Some(Origin::Given(_)))
     }
 
+    /// Whether nobody gave it, not even a value that was refused.
+    pub fn is_missing(&self, name: &str) -> bool {
+        !self.given(name) && !self.problem_with(name)
+    }
+
+    /// Whether something is wrong with it already.
+    pub fn problem_with(&self, name: &str) -> bool {
+        self.problems.iter().any(|problem| {
+            let inside = problem.path.split_once('.').map_or("", |(_, rest)| rest);
+            inside.strip_prefix("initParams.").unwrap_or(inside) == name
+        })
+    }
+
     /// The path of a parameter for messages: where it was given, else where it belongs.
     pub fn path(&self, name: &str) -> String {
         let label = match self.origin(name) {

@@ -34,6 +34,9 @@ pub(super) struct RunDir {
     pub(super) result: PathBuf,
 }
 
+/// `result.json` while it is written.
+const TEMPORARY: &str = ".result.json.tmp";
+
 /// Why a directory is not there.
 #[derive(Debug, thiserror::Error)]
 #[error("failed to {doing} `{}`: {source}; check that the agent's user may write there and that the disk has room", path.display())]
@@ -68,8 +71,10 @@ impl RunDir {
     /// Makes the directory with all files, empty. What is there under the name already is set aside, and the warning says
     /// where to.
     pub(super) fn create(&self, instance_id: i64, attempt: u32) -> Result<Option<String>, DirError> {
-        let warning = self.set_aside(instance_id)?;
+        let warning = self.set_aside(instance_id, attempt)?;
         std::fs::create_dir_all(&self.path).map_err(|source| DirError { doing: "create the log directory", path: self.path.clone(), source })?;
+        // First of all whose it is: a restarted agent must know its own directory again.
+        self.write_result(&json!({"v": 1, "instanceId": instance_id.to_string(), "attempt": attempt, "status": "RUNNING"}))?;
         for file in [&self.service_log, &self.metrics, &self.requests, &self.setup_log, &self.teardown_log, &self.monitor] {
             std::fs::OpenOptions::new()
                 .create(true)
@@ -77,13 +82,12 @@ impl RunDir {
                 .open(file)
                 .map_err(|source| DirError { doing: "create the log file", path: file.clone(), source })?;
         }
-        self.write_result(&json!({"v": 1, "instanceId": instance_id.to_string(), "attempt": attempt, "status": "RUNNING"}))?;
         Ok(warning)
     }
 
     /// Writes `result.json` by rename: a reader sees the old or the new one, never half of it.
     pub(super) fn write_result(&self, result: &Value) -> Result<(), DirError> {
-        let temporary = self.path.join(".result.json.tmp");
+        let temporary = self.path.join(TEMPORARY);
         let fail = |doing, path: &Path| {
             let path = path.to_owned();
             move |source| DirError { doing, path, source }
@@ -102,16 +106,19 @@ impl RunDir {
         Ok(aside)
     }
 
-    fn set_aside(&self, instance_id: i64) -> Result<Option<String>, DirError> {
-        match std::fs::read_dir(&self.path).map(|mut entries| entries.next().is_none()) {
+    fn set_aside(&self, instance_id: i64, attempt: u32) -> Result<Option<String>, DirError> {
+        match std::fs::read_dir(&self.path).map(is_empty) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(DirError { doing: "read the log directory", path: self.path.clone(), source }),
             // Somebody made it for us: nothing to set aside.
             Ok(true) => return Ok(None),
             Ok(false) => {}
         }
-        let (owner, attempt) = owner(&self.result);
-        let label = match (owner, attempt) {
+        let (owner, its_attempt) = owner(&self.result);
+        if owner == Some(instance_id) && its_attempt == Some(u64::from(attempt)) {
+            return Ok(None);
+        }
+        let label = match (owner, its_attempt) {
             (Some(owner), Some(attempt)) if owner == instance_id => format!("attempt-{attempt}"),
             (Some(owner), _) => owner.to_string(),
             (None, _) => "unknown".to_owned(),
@@ -126,6 +133,10 @@ impl RunDir {
             .map_err(|source| DirError { doing: "set aside the log directory", path: self.path.clone(), source })?;
         Ok(Some(format!("the log directory `{}` was there already and was set aside as `{name}`", self.path.display())))
     }
+}
+
+fn is_empty(entries: std::fs::ReadDir) -> bool {
+    entries.filter_map(Result::ok).all(|entry| entry.file_name() == TEMPORARY)
 }
 
 /// Whose directory it is, by its `result.json`.
@@ -171,6 +182,7 @@ mod tests {
             assert_eq!(std::fs::metadata(file).expect("there").len(), 0, "{}", file.display());
         }
         assert_eq!(owner(&dir.result), (Some(7), Some(1)));
+        assert_eq!(dir.create(7, 1).expect("known again"), None, "the same attempt after a kill of the agent");
     }
 
     #[test]

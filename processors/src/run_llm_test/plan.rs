@@ -159,7 +159,7 @@ impl Plan {
                 container::plan(params, env, &who, &health).map(|plan| Target::Container(Box::new(plan)))
             }
         };
-        if service_port.is_none() && mode != TrackMode::Reuse && !params.given("servicePort") {
+        if mode != TrackMode::Reuse && params.is_missing("servicePort") {
             params.refuse("servicePort", "is missing; accepted: the port that the service listens on, which the load is sent to");
         }
         if params.str("monitor.trackMode") == Some("BOTH") || params.str("monitorOverrides.trackMode") == Some("BOTH") {

@@ -100,7 +100,7 @@ pub(super) fn failure_text(failure: &FailureRecord) -> String {
     if !shown.is_empty() {
         text.push_str("\nlast lines of the service:");
         for line in shown {
-            text.push('\n');
+            text.push_str("\n  | ");
             text.extend(line.chars().take(LINE_IN_TEXT));
         }
     }

@@ -78,6 +78,14 @@ pub(super) struct StageRecord {
     pub(super) restarted: bool,
 }
 
+impl StageRecord {
+    /// A stage that went well.
+    pub(super) fn done(stage: Stage, started_at_ms: i64, took: std::time::Duration) -> Self {
+        let duration_ms = Some(u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
+        Self { name: stage.name().to_owned(), started_at_ms, duration_ms, outcome: "ok".into(), restarted: false }
+    }
+}
+
 /// Why a run did not succeed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -119,6 +127,8 @@ pub(super) struct ServiceRecord {
     /// Where the service port is reachable from the host.
     pub(super) address: Option<String>,
     pub(super) host_port: Option<u16>,
+    /// Set before anything of it is made: until then there is nothing to end.
+    pub(super) create_asked: bool,
     /// Set just before the start is asked for.
     pub(super) start_asked: bool,
     /// The main process ended: how.

@@ -21,7 +21,7 @@ async fn a_service_that_is_never_ready_fails_in_health_with_its_last_lines() {
     job["healthCheck"] = json!({"intervalMillis": 50, "maxRetry": 6});
     let result = rig.process(&rig.context(&job, &rig.run())).await;
     assert_failed_in(&rig, &result, "health", "was not ready after 6 health checks; the last one: GET http://127.0.0.1");
-    assert!(result.message.contains("last lines of the service:\nstub: loading the model"), "{}", result.message);
+    assert!(result.message.contains("last lines of the service:\n  | stub: loading the model"), "{}", result.message);
     assert_eq!(rig.result()["status"], "FAILED");
 }
 

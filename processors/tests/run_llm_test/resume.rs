@@ -61,20 +61,39 @@ async fn a_load_that_was_cut_is_started_again_and_its_records_are_set_aside() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_run_that_was_cut_at_its_end_is_finished_with_the_result_it_had() {
-    for (instance, stage) in [(3030, "teardown"), (3031, "result")] {
-        let rig = Rig::new(instance);
-        let ctx = rig.context(&rig.job(&[]), &rig.run());
-        rig.cut_at(&ctx, &format!("stage {stage}: begins")).await;
-        let result = rig.process(&resumed(&ctx)).await;
-        assert!(result.success, "{stage}: {}\n{}", result.message, rig.log_text());
-        let found = rig.result();
-        assert_eq!(found["status"], "SUCCEED", "{found}");
-        assert_eq!(found["metrics"]["requests"].as_u64(), Some(rig.read("metrics-chat_completion.log").lines().count() as u64));
-        let output = rig.read(&format!("svc-m-{}.log", rig.port));
-        assert_eq!(rig.service_lines(), output.lines().collect::<Vec<_>>(), "every line once");
-        assert_eq!(rig.survivors(), [] as [String; 0]);
-    }
+async fn a_run_that_was_cut_in_teardown_is_finished_with_the_result_it_had() {
+    let rig = Rig::new(3030);
+    let mut job = rig.job(&[]);
+    // Ends only when it is killed, so that teardown lasts.
+    job["service.command"] = json!(["sh", "-c", format!("trap '' TERM; {HELPER} stub --port {{servicePort}} & while :; do sleep 1; done")]);
+    job["monitor"]["stopTimeoutSeconds"] = json!(2);
+    let ctx = rig.context(&job, &rig.run());
+    rig.cut_at(&ctx, "stage teardown: begins").await;
+    let result = rig.process(&resumed(&ctx)).await;
+    assert!(result.success, "{}\n{}", result.message, rig.log_text());
+    let found = rig.result();
+    assert_eq!(found["status"], "SUCCEED", "{found}");
+    assert_eq!(found["metrics"]["requests"].as_u64(), Some(rig.read("metrics-chat_completion.log").lines().count() as u64));
+    let output = rig.read(&format!("svc-m-{}.log", rig.port));
+    assert_eq!(rig.service_lines(), output.lines().collect::<Vec<_>>(), "every line once");
+    assert_eq!(rig.survivors(), [] as [String; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_that_was_cut_before_its_result_was_written_writes_it() {
+    let rig = Rig::new(3031);
+    let ctx = rig.context(&rig.job(&[]), &rig.run());
+    let first = rig.process(&ctx).await;
+    // As the store was when the stage was entered: a kill there is too short to be hit.
+    let text: String = rig.store.read(|conn| conn.query_row("SELECT record FROM llm_runs", [], |row| row.get(0))).await.unwrap();
+    let mut record: serde_json::Value = serde_json::from_str(&text).unwrap();
+    record["stage"] = json!("result");
+    record["outcome"] = json!(null);
+    let text = record.to_string();
+    rig.store.write(move |conn| conn.execute("UPDATE llm_runs SET stage = 'result', record = ?1", [text])).await.unwrap();
+    std::fs::write(rig.log_dir().join("result.json"), "{}").unwrap();
+    assert_eq!(rig.process(&resumed(&ctx)).await, first);
+    assert_eq!(rig.result()["status"], "SUCCEED");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

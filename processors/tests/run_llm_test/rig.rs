@@ -21,7 +21,7 @@ pub const HELPER: &str = env!("CARGO_BIN_EXE_testrig-processors-test-helper");
 
 pub struct Rig {
     pub dir: tempfile::TempDir,
-    store: Store,
+    pub store: Store,
     journals: Journals,
     pub processor: Arc<RunLlmTest>,
     pub instance: i64,
@@ -183,10 +183,6 @@ impl Rig {
             .filter(|pid| own(pid))
             .map(|pid| format!("{} {}", pid.display(), std::fs::read_to_string(pid.join("cmdline")).unwrap_or_default().replace('\0', " ")))
             .collect()
-    }
-
-    pub fn store(&self) -> &Store {
-        &self.store
     }
 }
 

@@ -108,8 +108,12 @@ pub(super) fn plan(params: &mut Params, env: &Environment, who: &Identity, healt
 
 fn image(params: &mut Params, env: &Environment, who: &Identity) -> Option<String> {
     let name = params.first(&["image", "docker.baseImage"]);
+    if params.problem_with("image") || params.problem_with("docker.baseImage") {
+        return None;
+    }
     let Some(image) = name.and_then(|name| params.str(name)).map(str::trim).filter(|image| !image.is_empty()) else {
-        params.refuse("image", "is missing; accepted: an image here or in docker.baseImage (or trackMode PROCESS with service.command)");
+        let name = name.unwrap_or("image");
+        params.refuse(name, "is missing; accepted: an image here or in docker.baseImage (or trackMode PROCESS with service.command)");
         return None;
     };
     let image = match &who.model_version {

@@ -34,7 +34,7 @@ pub(super) fn settings(params: &mut Params, env: &Environment, seed: u64) -> Opt
         params.refuse("test.driver", text);
     }
     let scenario = params.str("scenario").and_then(|name| name.parse::<Scenario>().ok());
-    if scenario.is_none() && !params.given("scenario") {
+    if params.is_missing("scenario") {
         let names = Scenario::NAMES.join(", ");
         params.refuse("scenario", format!("is missing; accepted by the built-in load generator: one of {names}"));
     }

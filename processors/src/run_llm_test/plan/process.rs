@@ -31,6 +31,9 @@ pub(super) fn plan(params: &mut Params, env: &Environment) -> Option<ProcessPlan
         }
     }
     let Some(program) = command.first().filter(|program| !program.is_empty()) else {
+        if params.problem_with("service.command") {
+            return None;
+        }
         params.refuse("service.command", "is missing or empty; accepted: the command of the host process as a list (trackMode is PROCESS)");
         return None;
     };

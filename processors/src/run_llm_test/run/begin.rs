@@ -16,7 +16,7 @@ use super::{
         interrupt::Interrupts,
         plan::{self, Plan, Target, TrackMode},
         service::{ContainerService, ProcessService, ReusedService, Say, Service},
-        state::{OutcomeRecord, RunRecord, Stage},
+        state::{OutcomeRecord, RunRecord, Stage, StageRecord},
         table::TABLE,
     },
     Run, Shared, launch, left_of, now_ms, refuse,
@@ -43,6 +43,10 @@ pub(super) async fn begin(shared: Arc<Shared>, ctx: TaskContext) -> Result<Begun
     let cut = stored.clone().filter(|record| ctx.resumed && record.attempt == ctx.attempt);
     if let Some(outcome) = cut.as_ref().and_then(|record| record.outcome.clone()) {
         return Ok(Begun::Finished(outcome, ctx));
+    }
+    let (began_ms, began) = (now_ms(), Instant::now());
+    if cut.as_ref().is_none_or(|record| record.stage == Stage::Plan) {
+        ctx.log.info("stage plan: begins");
     }
     if let Some(left) = stored.as_ref().filter(|record| cut.is_none() && record.stage != Stage::Done) {
         sweep(&shared.env, &ctx, left).await;
@@ -101,6 +105,8 @@ pub(super) async fn begin(shared: Arc<Shared>, ctx: TaskContext) -> Result<Begun
             }
         }
         ctx.log.info(format!("log directory {}", dir.path.display()));
+        record.stages.push(StageRecord::done(Stage::Plan, began_ms, began.elapsed()));
+        ctx.log.info(format!("stage plan: done in {:.3} s", began.elapsed().as_secs_f64()));
     }
     let (exited, exited_seen) = watch::channel(None);
     let (unhealthy, unhealthy_seen) = watch::channel(None);

@@ -170,6 +170,7 @@ impl Run {
     }
 
     pub(super) async fn create(&mut self) -> Result<(), FailureRecord> {
+        self.record.service.create_asked = true;
         let (service, say) = (Arc::clone(&self.service), Arc::clone(&self.say));
         let setup = self.script("setup", self.plan.setup_script.clone(), self.dir.setup_log.clone());
         let (script, runner) = (setup, begin::runner(&self.shared.env));

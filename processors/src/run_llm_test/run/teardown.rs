@@ -61,6 +61,9 @@ impl Run {
     }
 
     async fn stop_service(&mut self) -> Result<(), Fault> {
+        if !self.record.service.create_asked {
+            return Ok(());
+        }
         let monitor = self.plan.monitor.clone();
         let stopped = tokio::time::timeout(
             monitor.grace + STOP_LIMIT,
@@ -85,6 +88,9 @@ impl Run {
     }
 
     async fn clean_up(&mut self) {
+        if !self.record.service.create_asked {
+            return;
+        }
         let keep = match self.plan.monitor.cleanup {
             Cleanup::Always => false,
             Cleanup::OnSuccess => self.record.failure.is_some(),
