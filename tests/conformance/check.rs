@@ -26,9 +26,7 @@ pub(crate) fn same<A: PartialEq<B> + std::fmt::Debug, B: std::fmt::Debug>(
     if actual == expected {
         Ok(())
     } else {
-        Err(Failure(format!(
-            "{what}\n  is       {actual:?}\n  expected {expected:?}"
-        )))
+        Err(Failure(format!("{what}\n  is       {actual:?}\n  expected {expected:?}")))
     }
 }
 
@@ -39,11 +37,7 @@ pub(crate) fn same_json(what: &str, actual: &Value, expected: &Value) -> Outcome
 
 /// Fails unless a condition holds.
 pub(crate) fn holds(what: impl std::fmt::Display, condition: bool) -> Outcome {
-    if condition {
-        Ok(())
-    } else {
-        Err(Failure(what.to_string()))
-    }
+    if condition { Ok(()) } else { Err(Failure(what.to_string())) }
 }
 
 /// Polls until there is something, at most for `limit`.
@@ -71,11 +65,7 @@ pub(crate) fn mask_times(text: &str) -> String {
     let fits = |at: usize, masked: &[char]| {
         shape.chars().enumerate().all(|(offset, wanted)| {
             masked.get(at + offset).is_some_and(|found| {
-                if wanted == '0' {
-                    found.is_ascii_digit()
-                } else {
-                    *found == wanted || wanted == ' ' && *found == 'T'
-                }
+                if wanted == '0' { found.is_ascii_digit() } else { *found == wanted || wanted == ' ' && *found == 'T' }
             })
         })
     };
@@ -112,9 +102,7 @@ pub(crate) fn mask_fields(value: &Value, names: &[&str]) -> Value {
                 })
                 .collect(),
         ),
-        Value::Array(list) => {
-            Value::Array(list.iter().map(|value| mask_fields(value, names)).collect())
-        }
+        Value::Array(list) => Value::Array(list.iter().map(|value| mask_fields(value, names)).collect()),
         other => other.clone(),
     }
 }

@@ -14,24 +14,14 @@ const SOON: Duration = Duration::from_secs(10);
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
-        Case::new(
-            "a_running_instance_is_shown_as_its_worker_describes_it",
-            asked,
-        ),
+        Case::new("a_running_instance_is_shown_as_its_worker_describes_it", asked),
         Case::new("without_a_good_answer_of_the_worker_the_row_is_shown", row),
     ]
 }
 
 async fn detail(cx: &Context, instance: i64) -> Result<String, Failure> {
-    let answer = cx
-        .get(
-            "/instance/detail",
-            &[
-                ("appId", &cx.app_id.to_string()),
-                ("instanceId", &instance.to_string()),
-            ],
-        )
-        .await?;
+    let answer =
+        cx.get("/instance/detail", &[("appId", &cx.app_id.to_string()), ("instanceId", &instance.to_string())]).await?;
     Ok(mask_times(&answer.body))
 }
 
@@ -40,8 +30,7 @@ async fn asked(cx: Context) -> Outcome {
     let job = cx.save(cx.job("detail").with("jobParams", "jp")).await?;
     let instance = cx.run(job, Some("ip")).await?;
     worker.dispatched(instance).await?;
-    cx.until(instance, InstanceStatus::WaitingWorkerReceive, SOON)
-        .await?;
+    cx.until(instance, InstanceStatus::WaitingWorkerReceive, SOON).await?;
     worker.report(instance, 3).await?;
     let own = json!({
         "actualTriggerTime": 1_700_000_000_000_i64, "status": 3, "taskTrackerAddress": worker.address,
@@ -58,14 +47,8 @@ async fn asked(cx: Context) -> Outcome {
         "queriedTaskDetailInfoList": [], "subInstanceDetails": null, "runningTimes": 1,
     }, "message": null});
     same("detail", &shown, &expected.to_string())?;
-    let question = worker
-        .nth("/worker/queryInstanceStatus", instance, 1, SOON)
-        .await?;
-    same(
-        "the question names the instance",
-        &question.body["instanceId"],
-        &json!(instance),
-    )
+    let question = worker.nth("/worker/queryInstanceStatus", instance, 1, SOON).await?;
+    same("the question names the instance", &question.body["instanceId"], &json!(instance))
 }
 
 async fn row(cx: Context) -> Outcome {
@@ -73,14 +56,9 @@ async fn row(cx: Context) -> Outcome {
     let job = cx.save(cx.job("detail").with("jobParams", "jp")).await?;
     let instance = cx.run(job, Some("ip")).await?;
     worker.dispatched(instance).await?;
-    cx.until(instance, InstanceStatus::WaitingWorkerReceive, SOON)
-        .await?;
+    cx.until(instance, InstanceStatus::WaitingWorkerReceive, SOON).await?;
     worker.report(instance, 3).await?;
-    worker.answer(
-        "/worker/queryInstanceStatus",
-        200,
-        r#"{"success":false,"message":"can't find TaskTracker"}"#,
-    );
+    worker.answer("/worker/queryInstanceStatus", 200, r#"{"success":false,"message":"can't find TaskTracker"}"#);
     let expected = |status: i32, result: Value, finished: &str| {
         json!({"success": true, "data": {
             "expectedTriggerTime": "0000-00-00 00:00:00", "actualTriggerTime": "0000-00-00 00:00:00", "finishedTime": finished,
@@ -88,32 +66,15 @@ async fn row(cx: Context) -> Outcome {
             "taskDetail": null, "queriedTaskDetailInfoList": [], "subInstanceDetails": null, "runningTimes": 1,
         }, "message": null})
     };
-    same(
-        "running",
-        &detail(&cx, instance).await?,
-        &expected(3, Value::Null, "N/A").to_string(),
-    )?;
+    same("running", &detail(&cx, instance).await?, &expected(3, Value::Null, "N/A").to_string())?;
     worker.report(instance, 5).await?;
     same(
         "finished",
         &detail(&cx, instance).await?,
         &expected(5, json!("result 5"), "0000-00-00 00:00:00").to_string(),
     )?;
-    same(
-        "a finished one is not asked about",
-        &worker.received("/worker/queryInstanceStatus").len(),
-        &1,
-    )?;
-    let unknown = cx
-        .get(
-            "/instance/detail",
-            &[("appId", &cx.app_id.to_string()), ("instanceId", "5")],
-        )
-        .await?;
+    same("a finished one is not asked about", &worker.received("/worker/queryInstanceStatus").len(), &1)?;
+    let unknown = cx.get("/instance/detail", &[("appId", &cx.app_id.to_string()), ("instanceId", "5")]).await?;
     let text = "IllegalArgumentException: invalid instanceId: 5";
-    same_json(
-        "unknown",
-        &unknown.json()?,
-        &json!({"success": false, "data": null, "message": text}),
-    )
+    same_json("unknown", &unknown.json()?, &json!({"success": false, "data": null, "message": text}))
 }

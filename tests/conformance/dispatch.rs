@@ -15,36 +15,23 @@ pub(crate) fn cases() -> Vec<Case> {
         Case::new("a_cron_job_is_dispatched_with_its_expression", cron),
         Case::new("a_dispatch_carries_exactly_the_documented_fields", full),
         Case::new("a_dispatch_leaves_out_what_has_no_value", minimal),
-        Case::new(
-            "all_workers_that_fit_are_named_and_the_best_one_is_told",
-            candidates,
-        ),
+        Case::new("all_workers_that_fit_are_named_and_the_best_one_is_told", candidates),
         Case::new("no_worker_is_a_final_failure_at_once", no_worker),
         Case::new("filters_by_tag_address_and_resources", filters),
         Case::new("too_many_instances_fail_at_once", too_many),
-        Case::new(
-            "an_unknown_protocol_makes_the_run_fail_inside_the_server",
-            unknown_protocol,
-        ),
+        Case::new("an_unknown_protocol_makes_the_run_fail_inside_the_server", unknown_protocol),
         Case::new("a_delayed_run_waits_its_time", delayed),
-        Case::new(
-            "what_a_worker_answers_to_a_dispatch_plays_no_part",
-            answer_ignored,
-        ),
+        Case::new("what_a_worker_answers_to_a_dispatch_plays_no_part", answer_ignored),
         Case::new("specify_chooses_by_tag_and_falls_back_to_any", specify),
     ]
 }
 
 async fn cron(cx: Context) -> Outcome {
     let worker = cx.worker().await?;
-    let job =
-        JobSpec::cron(cx.app_id, "every second", "echo", "* * * * * ?").with("jobParams", "p");
+    let job = JobSpec::cron(cx.app_id, "every second", "echo", "* * * * * ?").with("jobParams", "p");
     let job = cx.save(job).await?;
     let first = eventually("a dispatch", Duration::from_secs(60), async || {
-        Ok(worker
-            .received("/worker/runJob")
-            .into_iter()
-            .find(|request| request.body["jobId"] == json!(job)))
+        Ok(worker.received("/worker/runJob").into_iter().find(|request| request.body["jobId"] == json!(job)))
     })
     .await?;
     cx.api.disable_job(cx.app_id, job).await?;
@@ -67,15 +54,9 @@ async fn full(cx: Context) -> Outcome {
         .with("maxInstanceNum", 7)
         .with("designatedWorkers", "gpu")
         .with("maxWorkerCount", 4)
-        .with(
-            "logConfig",
-            json!({"type": 1, "level": 2, "loggerName": null}),
-        )
+        .with("logConfig", json!({"type": 1, "level": 2, "loggerName": null}))
         .with("advancedRuntimeConfig", json!({"taskTrackerBehavior": 1}))
-        .with(
-            "alarmConfig",
-            json!({"alertThreshold": 1, "statisticWindowLen": 2, "silenceWindowLen": 3}),
-        );
+        .with("alarmConfig", json!({"alertThreshold": 1, "statisticWindowLen": 2, "silenceWindowLen": 3}));
     let job = cx.save(job).await?;
     let instance = cx.run(job, Some("{\"b\":\"ä\"}")).await?;
     let request = worker.dispatched(instance).await?;
@@ -87,18 +68,8 @@ async fn full(cx: Context) -> Outcome {
         "advancedRuntimeConfig": "{\"taskTrackerBehavior\":1}",
     });
     same_json("dispatch", &request.body, &expected)?;
-    let header = |name: &str| {
-        request
-            .headers
-            .get(name)
-            .and_then(|value| value.to_str().ok())
-            .map(str::to_owned)
-    };
-    same(
-        "content type",
-        &header("content-type").as_deref(),
-        &Some("application/json"),
-    )?;
+    let header = |name: &str| request.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    same("content type", &header("content-type").as_deref(), &Some("application/json"))?;
     same("host", &header("host"), &Some(worker.address.clone()))?;
     holds("instance ids are beyond 2^53", instance > 1 << 53)
 }
@@ -113,22 +84,14 @@ async fn minimal(cx: Context) -> Outcome {
             "executeType": "STANDALONE", "processorType": "BUILT_IN", "processorInfo": "echo", "instanceTimeoutMS": 0,
             "threadConcurrency": 5, "taskRetryNum": 0, "timeExpressionType": "API", "maxInstanceNum": 0,
         });
-        same_json(
-            "dispatch",
-            &worker.dispatched(instance).await?.body,
-            &expected,
-        )?;
+        same_json("dispatch", &worker.dispatched(instance).await?.body, &expected)?;
     }
     Ok(())
 }
 
 async fn candidates(cx: Context) -> Outcome {
-    let low = cx
-        .worker_with(|beat| beat["systemMetrics"]["score"] = json!(3))
-        .await?;
-    let high = cx
-        .worker_with(|beat| beat["systemMetrics"]["score"] = json!(30))
-        .await?;
+    let low = cx.worker_with(|beat| beat["systemMetrics"]["score"] = json!(3)).await?;
+    let high = cx.worker_with(|beat| beat["systemMetrics"]["score"] = json!(30)).await?;
     let busy = cx
         .worker_with(|beat| {
             beat["systemMetrics"]["score"] = json!(300);
@@ -155,21 +118,10 @@ async fn no_worker(cx: Context) -> Outcome {
     let job = cx.save(cx.job("alone").with("instanceRetryNum", 3)).await?;
     let instance = cx.run(job, Some("x")).await?;
     let info = cx.until(instance, InstanceStatus::Failed, SOON).await?;
-    same(
-        "result",
-        &info.result.as_deref(),
-        &Some("no worker available"),
-    )?;
-    same(
-        "address",
-        &info.task_tracker_address.as_deref(),
-        &Some("N/A"),
-    )?;
+    same("result", &info.result.as_deref(), &Some("no worker available"))?;
+    same("address", &info.task_tracker_address.as_deref(), &Some("N/A"))?;
     same("run count", &info.running_times, &Some(0))?;
-    holds(
-        "times are set",
-        info.actual_trigger_time.is_some() && info.finished_time.is_some(),
-    )
+    holds("times are set", info.actual_trigger_time.is_some() && info.finished_time.is_some())
 }
 
 async fn filters(cx: Context) -> Outcome {
@@ -187,73 +139,35 @@ async fn filters(cx: Context) -> Outcome {
         ("minCpuCores", json!(6.75)),
     ] {
         let info = status(name, value.clone()).await?;
-        same(
-            &format!("{name} {value}"),
-            &info.result.as_deref(),
-            &Some("no worker available"),
-        )?;
+        same(&format!("{name} {value}"), &info.result.as_deref(), &Some("no worker available"))?;
     }
     // The list is split at commas, the tag is not.
     let by_address = format!("x,{}", worker.address);
-    for (name, value) in [
-        ("designatedWorkers", json!(by_address)),
-        ("minMemorySpace", json!(3.4)),
-        ("minCpuCores", json!(6.7)),
-    ] {
+    for (name, value) in
+        [("designatedWorkers", json!(by_address)), ("minMemorySpace", json!(3.4)), ("minCpuCores", json!(6.7))]
+    {
         let info = status(name, value.clone()).await?;
-        same(
-            &format!("{name} {value}"),
-            &info.status(),
-            &Some(InstanceStatus::WaitingWorkerReceive),
-        )?;
+        same(&format!("{name} {value}"), &info.status(), &Some(InstanceStatus::WaitingWorkerReceive))?;
     }
     let info = status("designatedWorkers", json!("a,b")).await?;
-    same(
-        "a tag with a comma is never equal to an entry",
-        &info.result.as_deref(),
-        &Some("no worker available"),
-    )
+    same("a tag with a comma is never equal to an entry", &info.result.as_deref(), &Some("no worker available"))
 }
 
 async fn too_many(cx: Context) -> Outcome {
     let worker = cx.worker().await?;
-    let job = cx
-        .save(
-            cx.job("one at a time")
-                .with("maxInstanceNum", 1)
-                .with("instanceRetryNum", 3),
-        )
-        .await?;
+    let job = cx.save(cx.job("one at a time").with("maxInstanceNum", 1).with("instanceRetryNum", 3)).await?;
     let first = cx.run(job, None).await?;
     worker.dispatched(first).await?;
     let second = cx.run(job, None).await?;
     let info = cx.until(second, InstanceStatus::Failed, SOON).await?;
-    same(
-        "result",
-        &info.result.as_deref(),
-        &Some("too many instances(1>1)"),
-    )?;
-    same(
-        "the first goes on",
-        &cx.info(first).await?.status(),
-        &Some(InstanceStatus::WaitingWorkerReceive),
-    )
+    same("result", &info.result.as_deref(), &Some("too many instances(1>1)"))?;
+    same("the first goes on", &cx.info(first).await?.status(), &Some(InstanceStatus::WaitingWorkerReceive))
 }
 
 async fn unknown_protocol(cx: Context) -> Outcome {
-    let _worker = cx
-        .worker_with(|beat| beat["protocol"] = json!("http"))
-        .await?;
+    let _worker = cx.worker_with(|beat| beat["protocol"] = json!("http")).await?;
     let job = cx.save(cx.job("lost")).await?;
-    let answer = cx
-        .form(
-            "/openApi/runJob",
-            &[
-                ("appId", &cx.app_id.to_string()),
-                ("jobId", &job.to_string()),
-            ],
-        )
-        .await?;
+    let answer = cx.form("/openApi/runJob", &[("appId", &cx.app_id.to_string()), ("jobId", &job.to_string())]).await?;
     same(
         "message",
         &answer.message()?.as_str(),
@@ -264,10 +178,7 @@ async fn unknown_protocol(cx: Context) -> Outcome {
     let row = &rows["data"]["data"][0];
     same("it stays where it was", &row["status"], &json!(1))?;
     // Left alone it would keep a real server's check from every instance behind it, those of other apps included.
-    let instance = row["instanceId"]
-        .as_str()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or_default();
+    let instance = row["instanceId"].as_str().and_then(|text| text.parse().ok()).unwrap_or_default();
     Ok(cx.api.cancel_instance(cx.app_id, instance).await?)
 }
 
@@ -276,11 +187,7 @@ async fn delayed(cx: Context) -> Outcome {
     let job = cx.save(cx.job("later")).await?;
     let asked = std::time::Instant::now();
     let instance = cx.api.run_job(cx.app_id, job, None, 2_000).await?;
-    same(
-        "waits",
-        &cx.info(instance).await?.status(),
-        &Some(InstanceStatus::WaitingDispatch),
-    )?;
+    same("waits", &cx.info(instance).await?.status(), &Some(InstanceStatus::WaitingDispatch))?;
     let request = worker.dispatched(instance).await?;
     let waited = request.at.duration_since(asked);
     holds(
@@ -294,56 +201,26 @@ async fn answer_ignored(cx: Context) -> Outcome {
     worker.answer("/worker/runJob", 500, "no");
     let (_, instance) = cx.run_plain().await?;
     worker.dispatched(instance).await?;
-    let info = cx
-        .until(instance, InstanceStatus::WaitingWorkerReceive, SOON)
-        .await?;
-    same(
-        "address",
-        &info.task_tracker_address,
-        &Some(worker.address.clone()),
-    )
+    let info = cx.until(instance, InstanceStatus::WaitingWorkerReceive, SOON).await?;
+    same("address", &info.task_tracker_address, &Some(worker.address.clone()))
 }
 
 async fn specify(cx: Context) -> Outcome {
-    let tagged = cx
-        .worker_with(|beat| beat["tag"] = json!("alpha-1"))
-        .await?;
-    let better = cx
-        .worker_with(|beat| beat["systemMetrics"]["score"] = json!(1_000))
-        .await?;
-    for (config, to_tagged) in [
-        ("tagIn:alpha", true),
-        ("tagEquals:alpha-1", true),
-        (tagged.address.as_str(), true),
-    ] {
+    let tagged = cx.worker_with(|beat| beat["tag"] = json!("alpha-1")).await?;
+    let better = cx.worker_with(|beat| beat["systemMetrics"]["score"] = json!(1_000)).await?;
+    for (config, to_tagged) in [("tagIn:alpha", true), ("tagEquals:alpha-1", true), (tagged.address.as_str(), true)] {
         let job = cx
-            .save(
-                cx.job("specify")
-                    .with("dispatchStrategy", "SPECIFY")
-                    .with("dispatchStrategyConfig", config),
-            )
+            .save(cx.job("specify").with("dispatchStrategy", "SPECIFY").with("dispatchStrategyConfig", config))
             .await?;
         let instance = cx.run(job, None).await?;
         let address = cx.info(instance).await?.task_tracker_address;
-        same(
-            config,
-            &(address == Some(tagged.address.clone())),
-            &to_tagged,
-        )?;
+        same(config, &(address == Some(tagged.address.clone())), &to_tagged)?;
     }
     let job = cx
-        .save(
-            cx.job("specify")
-                .with("dispatchStrategy", "SPECIFY")
-                .with("dispatchStrategyConfig", "tagEquals:none"),
-        )
+        .save(cx.job("specify").with("dispatchStrategy", "SPECIFY").with("dispatchStrategyConfig", "tagEquals:none"))
         .await?;
     let instance = cx.run(job, None).await?;
-    let address = cx
-        .info(instance)
-        .await?
-        .task_tracker_address
-        .unwrap_or_default();
+    let address = cx.info(instance).await?.task_tracker_address.unwrap_or_default();
     holds(
         format!("nobody matches, so {address} is one of both"),
         [&tagged.address, &better.address].contains(&&address),

@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use powerjob_worker::openapi::{
-    Edge, InstanceStatus, NodeSpec, WfInstanceInfo, WfStatus, WorkflowSpec,
-};
+use powerjob_worker::openapi::{Edge, InstanceStatus, NodeSpec, WfInstanceInfo, WfStatus, WorkflowSpec};
 use serde_json::{Value, json};
 
 use crate::check::{Failure, Outcome, eventually, same};
@@ -21,57 +19,26 @@ pub(crate) struct Flow {
 }
 
 impl Context {
-    pub(crate) async fn flow(
-        &self,
-        nodes: &[NodeSpec],
-        edges: &[(usize, usize)],
-        max: i32,
-    ) -> Result<Flow, Failure> {
-        let job = self
-            .save(self.job("step").with("jobParams", "of the job"))
-            .await?;
-        let specs: Vec<NodeSpec> = nodes
-            .iter()
-            .cloned()
-            .map(|node| NodeSpec {
-                app_id: self.app_id,
-                job_id: job,
-                ..node
-            })
-            .collect();
+    pub(crate) async fn flow(&self, nodes: &[NodeSpec], edges: &[(usize, usize)], max: i32) -> Result<Flow, Failure> {
+        let job = self.save(self.job("step").with("jobParams", "of the job")).await?;
+        let specs: Vec<NodeSpec> =
+            nodes.iter().cloned().map(|node| NodeSpec { app_id: self.app_id, job_id: job, ..node }).collect();
         let ids = self.api.add_workflow_nodes(&specs).await?;
         let mut spec = WorkflowSpec::chain(self.app_id, "flow", &ids);
-        spec.edges = edges
-            .iter()
-            .map(|(from, to)| Edge {
-                from: ids[*from],
-                to: ids[*to],
-            })
-            .collect();
+        spec.edges = edges.iter().map(|(from, to)| Edge { from: ids[*from], to: ids[*to] }).collect();
         spec.max_instances = max;
-        Ok(Flow {
-            workflow: self.api.save_workflow(&spec).await?,
-            nodes: ids,
-            job,
-        })
+        Ok(Flow { workflow: self.api.save_workflow(&spec).await?, nodes: ids, job })
     }
 
     pub(crate) async fn start(&self, flow: &Flow, init: Option<&str>) -> Result<i64, Failure> {
-        Ok(self
-            .api
-            .run_workflow(self.app_id, flow.workflow, init, 0)
-            .await?)
+        Ok(self.api.run_workflow(self.app_id, flow.workflow, init, 0).await?)
     }
 
     pub(crate) async fn wf(&self, run: i64) -> Result<WfInstanceInfo, Failure> {
         Ok(self.api.fetch_wf_instance_info(self.app_id, run).await?)
     }
 
-    pub(crate) async fn until_wf(
-        &self,
-        run: i64,
-        status: WfStatus,
-    ) -> Result<WfInstanceInfo, Failure> {
+    pub(crate) async fn until_wf(&self, run: i64, status: WfStatus) -> Result<WfInstanceInfo, Failure> {
         eventually(&format!("workflow status {status:?}"), SOON, async || {
             let info = self.wf(run).await?;
             Ok((info.status() == Some(status)).then_some(info))
@@ -80,12 +47,7 @@ impl Context {
     }
 
     /// The `n`th dispatch (from 1) of a run, once the server has it written down.
-    pub(crate) async fn step(
-        &self,
-        worker: &RawWorker,
-        run: i64,
-        n: usize,
-    ) -> Result<Received, Failure> {
+    pub(crate) async fn step(&self, worker: &RawWorker, run: i64, n: usize) -> Result<Received, Failure> {
         let request = eventually(&format!("dispatch {n} of the workflow"), SOON, async || {
             let mut of_run = worker
                 .received("/worker/runJob")
@@ -95,8 +57,7 @@ impl Context {
         })
         .await?;
         let id = request.body["instanceId"].as_i64().unwrap_or_default();
-        self.until(id, InstanceStatus::WaitingWorkerReceive, SOON)
-            .await?;
+        self.until(id, InstanceStatus::WaitingWorkerReceive, SOON).await?;
         Ok(request)
     }
 }
@@ -123,9 +84,5 @@ pub(crate) async fn finish(
     report["result"] = json!(result);
     report["appendedWfContext"] = context;
     let answer = worker.send_report(&report).await?;
-    same(
-        "acknowledged",
-        &answer,
-        &(200, r#"{"success":true}"#.to_owned()),
-    )
+    same("acknowledged", &answer, &(200, r#"{"success":true}"#.to_owned()))
 }

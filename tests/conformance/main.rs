@@ -67,9 +67,5 @@ fn main() -> ExitCode {
         }
     }
     let conclusion = libtest_mimic::run(&args, trials);
-    if conclusion.has_failed() {
-        ExitCode::FAILURE
-    } else {
-        ExitCode::SUCCESS
-    }
+    if conclusion.has_failed() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }

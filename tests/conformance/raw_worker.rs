@@ -49,10 +49,7 @@ impl RawWorker {
     pub(crate) async fn start(app: &str, app_id: i64, transport: &str) -> Result<Self, Failure> {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?.to_string();
-        let http = reqwest::Client::builder()
-            .no_proxy()
-            .pool_max_idle_per_host(0)
-            .build()?;
+        let http = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build()?;
         let state = Arc::new(Shared {
             received: Mutex::default(),
             answers: Mutex::default(),
@@ -66,9 +63,7 @@ impl RawWorker {
         let ended = stop.clone();
         tokio::spawn(async move {
             // Serving ends with the case; an error would show as a missing request.
-            let _ = axum::serve(listener, router)
-                .with_graceful_shutdown(ended.cancelled_owned())
-                .await;
+            let _ = axum::serve(listener, router).with_graceful_shutdown(ended.cancelled_owned()).await;
         });
         Ok(Self {
             address,
@@ -89,11 +84,7 @@ impl RawWorker {
     pub(crate) async fn beat(&self) -> Outcome {
         let body = self.state.current_heartbeat();
         let (status, _) = self.post("/server/workerHeartbeat", &body).await?;
-        if status == 200 {
-            Ok(())
-        } else {
-            Err(Failure(format!("a heartbeat was answered {status}")))
-        }
+        if status == 200 { Ok(()) } else { Err(Failure(format!("a heartbeat was answered {status}"))) }
     }
 
     /// Sends a heartbeat now and every few seconds until the case ends.
@@ -118,56 +109,33 @@ impl RawWorker {
 
     /// What this path answers from now on.
     pub(crate) fn answer(&self, path: &str, status: u16, body: impl Into<String>) {
-        self.state
-            .answers
-            .lock()
-            .insert(path.to_owned(), (status, body.into()));
+        self.state.answers.lock().insert(path.to_owned(), (status, body.into()));
     }
 
     /// A report to be sent as soon as a dispatch arrives, before that is answered.
     pub(crate) fn report_at_once(&self, status: i32, result: &str) {
-        let body =
-            json!({"instanceStatus": status, "result": result, "sourceAddress": self.address});
+        let body = json!({"instanceStatus": status, "result": result, "sourceAddress": self.address});
         *self.state.at_once.lock() = Some(body);
     }
 
     /// All requests for a path.
     pub(crate) fn received(&self, path: &str) -> Vec<Received> {
-        self.state
-            .received
-            .lock()
-            .iter()
-            .filter(|request| request.path == path)
-            .cloned()
-            .collect()
+        self.state.received.lock().iter().filter(|request| request.path == path).cloned().collect()
     }
 
     /// The `n`th request (from 1) for a path that concerns an instance.
-    pub(crate) async fn nth(
-        &self,
-        path: &str,
-        instance: i64,
-        n: usize,
-        limit: Duration,
-    ) -> Result<Received, Failure> {
-        eventually(
-            &format!("request {n} for {path} of instance {instance}"),
-            limit,
-            async || {
-                let mut of_instance = self
-                    .received(path)
-                    .into_iter()
-                    .filter(|request| request.body["instanceId"].as_i64() == Some(instance));
-                Ok(of_instance.nth(n - 1))
-            },
-        )
+    pub(crate) async fn nth(&self, path: &str, instance: i64, n: usize, limit: Duration) -> Result<Received, Failure> {
+        eventually(&format!("request {n} for {path} of instance {instance}"), limit, async || {
+            let mut of_instance =
+                self.received(path).into_iter().filter(|request| request.body["instanceId"].as_i64() == Some(instance));
+            Ok(of_instance.nth(n - 1))
+        })
         .await
     }
 
     /// The first dispatch of an instance.
     pub(crate) async fn dispatched(&self, instance: i64) -> Result<Received, Failure> {
-        self.nth("/worker/runJob", instance, 1, Duration::from_secs(10))
-            .await
+        self.nth("/worker/runJob", instance, 1, Duration::from_secs(10)).await
     }
 
     /// A report as it should be; a case may change any of it.
@@ -176,11 +144,7 @@ impl RawWorker {
             .received("/worker/runJob")
             .into_iter()
             .rfind(|request| request.body["instanceId"].as_i64() == Some(instance));
-        let of = |name: &str| {
-            dispatch
-                .as_ref()
-                .map_or(Value::Null, |request| request.body[name].clone())
-        };
+        let of = |name: &str| dispatch.as_ref().map_or(Value::Null, |request| request.body[name].clone());
         let mut body = json!({
             "appId": self.state.heartbeat.lock()["appId"], "jobId": of("jobId"), "instanceId": instance, "instanceStatus": status,
             "totalTaskNum": 1, "succeedTaskNum": i32::from(status == 5), "failedTaskNum": i32::from(status == 4),
@@ -197,13 +161,8 @@ impl RawWorker {
     }
 
     /// Sends a report at the time of now.
-    pub(crate) async fn report(
-        &self,
-        instance: i64,
-        status: i32,
-    ) -> Result<(u16, String), Failure> {
-        self.send_report(&self.report_body(instance, status, now()))
-            .await
+    pub(crate) async fn report(&self, instance: i64, status: i32) -> Result<(u16, String), Failure> {
+        self.send_report(&self.report_body(instance, status, now())).await
     }
 
     pub(crate) async fn send_report(&self, body: &Value) -> Result<(u16, String), Failure> {
@@ -221,19 +180,12 @@ impl RawWorker {
         if status == 200 && answer.is_empty() {
             Ok(())
         } else {
-            Err(Failure(format!(
-                "log lines were answered {status} {answer}"
-            )))
+            Err(Failure(format!("log lines were answered {status} {answer}")))
         }
     }
 
     pub(crate) async fn post(&self, path: &str, body: &Value) -> Result<(u16, String), Failure> {
-        let response = self
-            .http
-            .post(format!("http://{}{path}", self.transport))
-            .json(body)
-            .send()
-            .await?;
+        let response = self.http.post(format!("http://{}{path}", self.transport)).json(body).send().await?;
         Ok((response.status().as_u16(), response.text().await?))
     }
 }
@@ -262,23 +214,11 @@ fn heartbeat(address: &str, app: &str, app_id: i64) -> Value {
     })
 }
 
-async fn record(
-    State(state): State<Arc<Shared>>,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
+async fn record(State(state): State<Arc<Shared>>, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
     let path = uri.path().to_owned();
     let body: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
-    let at_once = (path == "/worker/runJob")
-        .then(|| state.at_once.lock().clone())
-        .flatten();
-    state.received.lock().push(Received {
-        path: path.clone(),
-        headers,
-        body: body.clone(),
-        at: Instant::now(),
-    });
+    let at_once = (path == "/worker/runJob").then(|| state.at_once.lock().clone()).flatten();
+    state.received.lock().push(Received { path: path.clone(), headers, body: body.clone(), at: Instant::now() });
     if let Some(mut report) = at_once {
         for name in ["jobId", "instanceId", "wfInstanceId"] {
             report[name] = body[name].clone();
@@ -289,10 +229,7 @@ async fn record(
         // The case looks at what becomes of it.
         let _ = state
             .http
-            .post(format!(
-                "http://{}/server/reportInstanceStatus",
-                state.transport
-            ))
+            .post(format!("http://{}/server/reportInstanceStatus", state.transport))
             .json(&report)
             .send()
             .await;

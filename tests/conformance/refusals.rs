@@ -18,62 +18,31 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 fn refused(what: &str, answer: &Raw, message: &str) -> Outcome {
-    same(
-        what,
-        &(answer.status, answer.content_type.as_deref()),
-        &(200, Some("application/json")),
-    )?;
-    same_json(
-        what,
-        &answer.json()?,
-        &json!({"success": false, "data": null, "message": message}),
-    )
+    same(what, &(answer.status, answer.content_type.as_deref()), &(200, Some("application/json")))?;
+    same_json(what, &answer.json()?, &json!({"success": false, "data": null, "message": message}))
 }
 
 async fn jobs(cx: Context) -> Outcome {
     let job = cx.save(cx.job("own")).await?;
-    let (job, own, other) = (
-        job.to_string(),
-        cx.app_id.to_string(),
-        (cx.app_id + 1).to_string(),
-    );
-    for path in [
-        "/openApi/fetchJob",
-        "/openApi/runJob",
-        "/openApi/disableJob",
-        "/openApi/enableJob",
-        "/openApi/deleteJob",
-    ] {
-        let unknown = cx
-            .form(path, &[("jobId", "99999999"), ("appId", &own)])
-            .await?;
-        refused(
-            path,
-            &unknown,
-            "IllegalArgumentException: can't find job by jobId: 99999999",
-        )?;
+    let (job, own, other) = (job.to_string(), cx.app_id.to_string(), (cx.app_id + 1).to_string());
+    for path in
+        ["/openApi/fetchJob", "/openApi/runJob", "/openApi/disableJob", "/openApi/enableJob", "/openApi/deleteJob"]
+    {
+        let unknown = cx.form(path, &[("jobId", "99999999"), ("appId", &own)]).await?;
+        refused(path, &unknown, "IllegalArgumentException: can't find job by jobId: 99999999")?;
         let foreign = cx.form(path, &[("jobId", &job), ("appId", &other)]).await?;
         refused(
             path,
             &foreign,
-            &format!(
-                "IllegalArgumentException: this job is not belong to the app whose appId is {other}"
-            ),
+            &format!("IllegalArgumentException: this job is not belong to the app whose appId is {other}"),
         )?;
         let missing = cx.form(path, &[("appId", &own)]).await?;
-        refused(
-            path,
-            &missing,
-            "IllegalArgumentException: can't find job by jobId: null",
-        )?;
+        refused(path, &missing, "IllegalArgumentException: can't find job by jobId: null")?;
     }
-    let text = cx
-        .form("/openApi/runJob", &[("jobId", &job), ("appId", "abc")])
-        .await?;
+    let text = cx.form("/openApi/runJob", &[("jobId", &job), ("appId", "abc")]).await?;
     holds(
         text.message()?,
-        text.message()?
-            .starts_with("MethodArgumentTypeMismatchException: Failed to convert value of type"),
+        text.message()?.starts_with("MethodArgumentTypeMismatchException: Failed to convert value of type"),
     )
 }
 
@@ -94,66 +63,26 @@ async fn save_job(cx: Context) -> Outcome {
         body[name] = value;
         body
     };
-    for name in [
-        "jobName",
-        "appId",
-        "processorInfo",
-        "executeType",
-        "processorType",
-        "timeExpressionType",
-    ] {
+    for name in ["jobName", "appId", "processorInfo", "executeType", "processorType", "timeExpressionType"] {
         let answer = cx.json("/openApi/saveJob", &without(name)).await?;
-        refused(
-            name,
-            &answer,
-            &format!("PowerJobException: {name} can't be empty"),
-        )?;
+        refused(name, &answer, &format!("PowerJobException: {name} can't be empty"))?;
     }
-    let unknown = cx
-        .json("/openApi/saveJob", &with("id", json!(99_999_999)))
-        .await?;
-    refused(
-        "unknown id",
-        &unknown,
-        "IllegalArgumentException: can't find job by jobId: 99999999",
-    )?;
-    let over = cx
-        .json(
-            "/openApi/saveJob",
-            &with("lifeCycle", json!({"start": null, "end": 5})),
-        )
-        .await?;
-    refused(
-        "a life that is over",
-        &over,
-        "PowerJobException: lifecycle is out of date!",
-    )?;
+    let unknown = cx.json("/openApi/saveJob", &with("id", json!(99_999_999))).await?;
+    refused("unknown id", &unknown, "IllegalArgumentException: can't find job by jobId: 99999999")?;
+    let over = cx.json("/openApi/saveJob", &with("lifeCycle", json!({"start": null, "end": 5}))).await?;
+    refused("a life that is over", &over, "PowerJobException: lifecycle is out of date!")?;
     let cron = |expression: Value| {
         let mut body = with("timeExpressionType", json!("CRON"));
         body["timeExpression"] = expression;
         body
     };
     let missing = cx.json("/openApi/saveJob", &cron(Value::Null)).await?;
-    refused(
-        "no expression",
-        &missing,
-        "NullPointerException: Expression must not be null",
-    )?;
-    let wrong = cx
-        .json("/openApi/saveJob", &cron(json!("nonsense")))
-        .await?;
-    let text =
-        "IllegalArgumentException: Cron expression contains 1 parts but we expect one of [6, 7]";
+    refused("no expression", &missing, "NullPointerException: Expression must not be null")?;
+    let wrong = cx.json("/openApi/saveJob", &cron(json!("nonsense"))).await?;
+    let text = "IllegalArgumentException: Cron expression contains 1 parts but we expect one of [6, 7]";
     refused("no such expression", &wrong, text)?;
-    let wrong = cx
-        .json("/openApi/saveJob", &cron(json!("0 0 99 * * ?")))
-        .await?;
-    holds(
-        wrong.message()?,
-        wrong
-            .message()?
-            .starts_with("IllegalArgumentException: Failed to parse"),
-    )
+    let wrong = cx.json("/openApi/saveJob", &cron(json!("0 0 99 * * ?"))).await?;
+    holds(wrong.message()?, wrong.message()?.starts_with("IllegalArgumentException: Failed to parse"))
 }
 
 async fn enums(cx: Context) -> Outcome {
@@ -162,17 +91,10 @@ async fn enums(cx: Context) -> Outcome {
             "processorInfo": "e"})
     };
     let first = cx.json("/openApi/saveJob", &body(json!(0))).await?.json()?;
-    let job = cx
-        .api
-        .fetch_job(cx.app_id, first["data"].as_i64().unwrap_or_default())
-        .await?;
+    let job = cx.api.fetch_job(cx.app_id, first["data"].as_i64().unwrap_or_default()).await?;
     same("position 0 is API", &job.time_expression_type, &Some(1))?;
     let second = cx.json("/openApi/saveJob", &body(json!(1))).await?;
-    refused(
-        "position 1 is CRON",
-        &second,
-        "NullPointerException: Expression must not be null",
-    )?;
+    refused("position 1 is CRON", &second, "NullPointerException: Expression must not be null")?;
     let unknown = cx.json("/openApi/saveJob", &body(json!("NOPE"))).await?;
     let text = unknown.message()?;
     holds(&text, text.starts_with("HttpMessageNotReadableException: JSON parse error: Cannot deserialize value of type `tech.powerjob.common.enums.TimeExpressionType`"))
@@ -180,11 +102,7 @@ async fn enums(cx: Context) -> Outcome {
 
 async fn bodies(cx: Context) -> Outcome {
     let text = cx.text("/openApi/saveJob", "no json").await?;
-    holds(
-        text.message()?,
-        text.message()?
-            .starts_with("HttpMessageNotReadableException: JSON parse error: "),
-    )?;
+    holds(text.message()?, text.message()?.starts_with("HttpMessageNotReadableException: JSON parse error: "))?;
     let form = cx.form("/openApi/saveJob", &[("a", "b")]).await?;
     let message = "HttpMediaTypeNotSupportedException: Content type 'application/x-www-form-urlencoded;charset=UTF-8' not supported";
     refused("a form", &form, message)?;
@@ -194,12 +112,7 @@ async fn bodies(cx: Context) -> Outcome {
 
 async fn query(cx: Context) -> Outcome {
     let job = cx.save(cx.job("query")).await?;
-    let answer = cx
-        .form(
-            &format!("/openApi/fetchJob?jobId={job}&appId={}", cx.app_id),
-            &[],
-        )
-        .await?;
+    let answer = cx.form(&format!("/openApi/fetchJob?jobId={job}&appId={}", cx.app_id), &[]).await?;
     same("found", &answer.json()?["data"]["id"], &json!(job))
 }
 
@@ -213,34 +126,12 @@ async fn graphs(cx: Context) -> Outcome {
         json!([node])
     };
     let none = cx.json("/openApi/addWorkflowNode", &json!([])).await?;
-    same_json(
-        "no nodes",
-        &none.json()?,
-        &json!({"success": true, "data": [], "message": null}),
-    )?;
-    let gone = cx
-        .json(
-            "/openApi/addWorkflowNode",
-            &node(json!({"jobId": 99_999_999})),
-        )
-        .await?;
-    refused(
-        "no such job",
-        &gone,
-        "PowerJobException: Illegal job node,specified job is not exist,node name : A",
-    )?;
-    let untyped = cx
-        .json("/openApi/addWorkflowNode", &node(json!({"type": null})))
-        .await?;
-    refused(
-        "no type",
-        &untyped,
-        "PowerJobException: type can't be empty",
-    )?;
-    let saved = cx
-        .json("/openApi/addWorkflowNode", &node(json!({})))
-        .await?
-        .json()?;
+    same_json("no nodes", &none.json()?, &json!({"success": true, "data": [], "message": null}))?;
+    let gone = cx.json("/openApi/addWorkflowNode", &node(json!({"jobId": 99_999_999}))).await?;
+    refused("no such job", &gone, "PowerJobException: Illegal job node,specified job is not exist,node name : A")?;
+    let untyped = cx.json("/openApi/addWorkflowNode", &node(json!({"type": null}))).await?;
+    refused("no type", &untyped, "PowerJobException: type can't be empty")?;
+    let saved = cx.json("/openApi/addWorkflowNode", &node(json!({}))).await?.json()?;
     let id = saved["data"][0]["id"].clone();
     let expected = json!({
         "id": "*", "appId": cx.app_id, "workflowId": null, "type": 1, "jobId": job, "nodeName": "A", "nodeParams": null, "enable": true,
@@ -255,69 +146,29 @@ async fn graphs(cx: Context) -> Outcome {
     for (what, dag) in [
         ("no graph", Value::Null),
         ("no nodes", json!({"nodes": [], "edges": []})),
-        (
-            "a node with itself",
-            json!({"nodes": [{"nodeId": id}], "edges": [{"from": id, "to": id}]}),
-        ),
-        (
-            "twice the same",
-            json!({"nodes": [{"nodeId": id}, {"nodeId": id}], "edges": []}),
-        ),
+        ("a node with itself", json!({"nodes": [{"nodeId": id}], "edges": [{"from": id, "to": id}]})),
+        ("twice the same", json!({"nodes": [{"nodeId": id}, {"nodeId": id}], "edges": []})),
     ] {
-        refused(
-            what,
-            &cx.json("/openApi/saveWorkflow", &workflow(dag)).await?,
-            "PowerJobException: illegal DAG",
-        )?;
+        refused(what, &cx.json("/openApi/saveWorkflow", &workflow(dag)).await?, "PowerJobException: illegal DAG")?;
     }
     let dag = json!({"nodes": [{"nodeId": 99_999_999}], "edges": []});
     let unknown = cx.json("/openApi/saveWorkflow", &workflow(dag)).await?;
-    refused(
-        "an unknown node",
-        &unknown,
-        "PowerJobException: can't find node info by id :99999999",
-    )
+    refused("an unknown node", &unknown, "PowerJobException: can't find node info by id :99999999")
 }
 
 async fn instances(cx: Context) -> Outcome {
     let own = cx.app_id.to_string();
     for path in ["/openApi/fetchInstanceStatus", "/openApi/fetchInstanceInfo"] {
-        let unknown = cx
-            .form(path, &[("instanceId", "5"), ("appId", &own)])
-            .await?;
-        refused(
-            path,
-            &unknown,
-            "IllegalArgumentException: invalid instanceId: 5",
-        )?;
+        let unknown = cx.form(path, &[("instanceId", "5"), ("appId", &own)]).await?;
+        refused(path, &unknown, "IllegalArgumentException: invalid instanceId: 5")?;
     }
-    for path in [
-        "/openApi/fetchWfInstanceInfo",
-        "/openApi/stopWfInstance",
-        "/openApi/retryWfInstance",
-    ] {
-        let unknown = cx
-            .form(path, &[("wfInstanceId", "9"), ("appId", &own)])
-            .await?;
-        refused(
-            path,
-            &unknown,
-            "IllegalArgumentException: can't find workflow instance by wfInstanceId: 9",
-        )?;
+    for path in ["/openApi/fetchWfInstanceInfo", "/openApi/stopWfInstance", "/openApi/retryWfInstance"] {
+        let unknown = cx.form(path, &[("wfInstanceId", "9"), ("appId", &own)]).await?;
+        refused(path, &unknown, "IllegalArgumentException: can't find workflow instance by wfInstanceId: 9")?;
     }
-    for path in [
-        "/openApi/runWorkflow",
-        "/openApi/fetchWorkflow",
-        "/openApi/disableWorkflow",
-    ] {
-        let unknown = cx
-            .form(path, &[("workflowId", "99999999"), ("appId", &own)])
-            .await?;
-        refused(
-            path,
-            &unknown,
-            "IllegalArgumentException: can't find workflow by id: 99999999",
-        )?;
+    for path in ["/openApi/runWorkflow", "/openApi/fetchWorkflow", "/openApi/disableWorkflow"] {
+        let unknown = cx.form(path, &[("workflowId", "99999999"), ("appId", &own)]).await?;
+        refused(path, &unknown, "IllegalArgumentException: can't find workflow by id: 99999999")?;
     }
     Ok(())
 }

@@ -27,35 +27,16 @@ pub(crate) struct Target {
 
 impl Target {
     pub(crate) fn embedded(runtime: &Runtime) -> Self {
-        let config = DevServerConfig {
-            timers: Timers::scaled(SCALE),
-            ..DevServerConfig::default()
-        };
-        let server = runtime
-            .block_on(DevServer::start(config))
-            .expect("the stand-in starts on free ports");
+        let config = DevServerConfig { timers: Timers::scaled(SCALE), ..DevServerConfig::default() };
+        let server = runtime.block_on(DevServer::start(config)).expect("the stand-in starts on free ports");
         let url = server.url();
-        Self {
-            name: "stand-in",
-            api: api(&url),
-            url,
-            scale: SCALE,
-            _embedded: Some(Arc::new(server)),
-        }
+        Self { name: "stand-in", api: api(&url), url, scale: SCALE, _embedded: Some(Arc::new(server)) }
     }
 
     /// The server in `POWERJOB_URL`, if there is one.
     pub(crate) fn real() -> Option<Self> {
-        let url = std::env::var("POWERJOB_URL")
-            .ok()
-            .filter(|url| !url.is_empty())?;
-        Some(Self {
-            name: "real",
-            api: api(&url),
-            url,
-            scale: 1.0,
-            _embedded: None,
-        })
+        let url = std::env::var("POWERJOB_URL").ok().filter(|url| !url.is_empty())?;
+        Some(Self { name: "real", api: api(&url), url, scale: 1.0, _embedded: None })
     }
 }
 
@@ -64,10 +45,7 @@ pub(crate) fn skip_real(case: &str, tell: bool) -> Trial {
     let name = format!("real::{case}");
     if tell && let Ok(path) = std::env::var("TESTRIG_SKIPS_FILE") {
         let line = serde_json::json!({"name": format!("conformance {name}"), "reason": NOT_SET});
-        let file = std::fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&path);
+        let file = std::fs::OpenOptions::new().create(true).append(true).open(&path);
         let written = file.and_then(|mut file| writeln!(file, "{line}"));
         if let Err(error) = written {
             eprintln!("the skip of {name} could not be written to {path}: {error}");

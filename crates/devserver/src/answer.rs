@@ -26,10 +26,7 @@ pub(crate) struct Params(Vec<(String, String)>);
 
 impl Params {
     pub(crate) fn text(&self, name: &str) -> Option<String> {
-        self.0
-            .iter()
-            .find(|(known, _)| known == name)
-            .map(|(_, value)| value.clone())
+        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone())
     }
 
     /// A whole number; an empty field is none.
@@ -53,9 +50,7 @@ impl<S: Send + Sync> FromRequest<S> for Params {
     async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
         let mut fields = decoded(request.uri().query().unwrap_or_default().as_bytes());
         if content_type(&request).starts_with("application/x-www-form-urlencoded") {
-            let body = Bytes::from_request(request, state)
-                .await
-                .map_err(IntoResponse::into_response)?;
+            let body = Bytes::from_request(request, state).await.map_err(IntoResponse::into_response)?;
             fields.extend(decoded(&body));
         }
         Ok(Self(fields))
@@ -71,57 +66,36 @@ impl<S: Send + Sync> FromRequest<S> for JsonBody {
     async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
         let kind = content_type(&request);
         if !kind.starts_with("application/json") {
-            let shown = if kind == "application/x-www-form-urlencoded" {
-                format!("{kind};charset=UTF-8")
-            } else {
-                kind
-            };
-            let text =
-                format!("HttpMediaTypeNotSupportedException: Content type '{shown}' not supported");
+            let shown =
+                if kind == "application/x-www-form-urlencoded" { format!("{kind};charset=UTF-8") } else { kind };
+            let text = format!("HttpMediaTypeNotSupportedException: Content type '{shown}' not supported");
             return Err(envelope(Err(Thrown(text))));
         }
-        let body = Bytes::from_request(request, state)
-            .await
-            .map_err(IntoResponse::into_response)?;
-        serde_json::from_slice(&body)
-            .map(Self)
-            .map_err(|error| envelope(Err(Thrown::unreadable(error))))
+        let body = Bytes::from_request(request, state).await.map_err(IntoResponse::into_response)?;
+        serde_json::from_slice(&body).map(Self).map_err(|error| envelope(Err(Thrown::unreadable(error))))
     }
 }
 
 /// Spring's page for a path that does not exist.
 pub(crate) async fn not_found(request: Request) -> Response {
-    let body = json!({"timestamp": java::iso(java::now()), "status": 404, "error": "Not Found", "path": request.uri().path()});
+    let body =
+        json!({"timestamp": java::iso(java::now()), "status": 404, "error": "Not Found", "path": request.uri().path()});
     json_response(StatusCode::NOT_FOUND, &body)
 }
 
 pub(crate) async fn wrong_method(request: Request) -> Response {
     let method = request.method();
-    envelope(Err(Thrown(format!(
-        "HttpRequestMethodNotSupportedException: Request method '{method}' not supported"
-    ))))
+    envelope(Err(Thrown(format!("HttpRequestMethodNotSupportedException: Request method '{method}' not supported"))))
 }
 
 fn json_response(status: StatusCode, body: &Value) -> Response {
-    (
-        status,
-        [(header::CONTENT_TYPE, "application/json")],
-        body.to_string(),
-    )
-        .into_response()
+    (status, [(header::CONTENT_TYPE, "application/json")], body.to_string()).into_response()
 }
 
 fn content_type(request: &Request) -> String {
-    request
-        .headers()
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default()
-        .to_owned()
+    request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
 }
 
 fn decoded(text: &[u8]) -> Vec<(String, String)> {
-    url::form_urlencoded::parse(text)
-        .map(|(name, value)| (name.into_owned(), value.into_owned()))
-        .collect()
+    url::form_urlencoded::parse(text).map(|(name, value)| (name.into_owned(), value.into_owned())).collect()
 }

@@ -15,20 +15,16 @@ impl World {
     }
 
     fn check_dispatch(&mut self, before: i64) {
-        for instance_id in self.overdue(|instance| {
-            instance.status == status::WAITING_DISPATCH && instance.expected < before
-        }) {
-            self.effects.push(Effect::Dispatch {
-                instance_id,
-                as_node: false,
-            });
+        for instance_id in
+            self.overdue(|instance| instance.status == status::WAITING_DISPATCH && instance.expected < before)
+        {
+            self.effects.push(Effect::Dispatch { instance_id, as_node: false });
         }
     }
 
     fn check_receive(&mut self, before: i64, now: i64) {
         let overdue = self.overdue(|instance| {
-            instance.status == status::WAITING_WORKER_RECEIVE
-                && instance.actual.is_some_and(|actual| actual < before)
+            instance.status == status::WAITING_WORKER_RECEIVE && instance.actual.is_some_and(|actual| actual < before)
         });
         for id in overdue {
             self.wait_again(id, now);
@@ -36,16 +32,12 @@ impl World {
     }
 
     fn check_running(&mut self, before: i64, now: i64) {
-        for id in self
-            .overdue(|instance| instance.status == status::RUNNING && instance.modified < before)
-        {
+        for id in self.overdue(|instance| instance.status == status::RUNNING && instance.modified < before) {
             let Some(instance) = self.instances.get(&id) else {
                 continue;
             };
             let again = self.jobs.get(&instance.job_id).is_some_and(|job| {
-                job.status == 1
-                    && !job.is_frequent()
-                    && instance.running_times < job.instance_retry_num
+                job.status == 1 && !job.is_frequent() && instance.running_times < job.instance_retry_num
             });
             if again {
                 self.wait_again(id, now);
@@ -77,12 +69,8 @@ impl World {
     }
 
     fn overdue(&self, wanted: impl Fn(&crate::model::Instance) -> bool) -> Vec<i64> {
-        let mut ids: Vec<i64> = self
-            .instances
-            .values()
-            .filter(|instance| wanted(instance))
-            .map(|instance| instance.id)
-            .collect();
+        let mut ids: Vec<i64> =
+            self.instances.values().filter(|instance| wanted(instance)).map(|instance| instance.id).collect();
         ids.sort_unstable();
         ids
     }

@@ -32,13 +32,7 @@ pub struct DevServerConfig {
 impl Default for DevServerConfig {
     fn default() -> Self {
         let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        Self {
-            web: free,
-            transport: free,
-            apps: Vec::new(),
-            timers: Timers::real(),
-            zone: TimeZone::system(),
-        }
+        Self { web: free, transport: free, apps: Vec::new(), timers: Timers::real(), zone: TimeZone::system() }
     }
 }
 
@@ -46,10 +40,7 @@ impl DevServerConfig {
     /// Adds an app.
     #[must_use]
     pub fn app(mut self, name: &str, password: &str) -> Self {
-        self.apps.push(AppSeed {
-            name: name.to_owned(),
-            password: password.to_owned(),
-        });
+        self.apps.push(AppSeed { name: name.to_owned(), password: password.to_owned() });
         self
     }
 }
@@ -101,11 +92,7 @@ impl Timers {
     #[must_use]
     pub fn scaled(factor: f64) -> Self {
         let real = Self::real();
-        let scale = |duration: Duration| {
-            duration
-                .mul_f64(factor.clamp(0.000_1, 1_000.0))
-                .max(Duration::from_millis(1))
-        };
+        let scale = |duration: Duration| duration.mul_f64(factor.clamp(0.000_1, 1_000.0)).max(Duration::from_millis(1));
         Self {
             check_interval: scale(real.check_interval),
             dispatch_overdue: scale(real.dispatch_overdue),

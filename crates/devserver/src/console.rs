@@ -25,14 +25,8 @@ pub(crate) fn routes(router: Router<Server>) -> Router<Server> {
         .route("/instance/list", post(list_instances))
         .route("/instance/log", get(log))
         .route("/instance/detail", get(detail))
-        .route(
-            "/instance/stop",
-            get(|state, params| order(state, params, "instanceId", World::stop_instance)),
-        )
-        .route(
-            "/instance/retry",
-            get(|state, params| order(state, params, "instanceId", World::retry_instance)),
-        )
+        .route("/instance/stop", get(|state, params| order(state, params, "instanceId", World::stop_instance)))
+        .route("/instance/retry", get(|state, params| order(state, params, "instanceId", World::retry_instance)))
         .route("/job/run", get(run_job))
         .route("/system/listWorker", get(list_workers))
         .route("/system/overview", get(overview))
@@ -41,21 +35,14 @@ pub(crate) fn routes(router: Router<Server>) -> Router<Server> {
 
 pub(crate) async fn save_app(State(server): State<Server>, JsonBody(body): JsonBody) -> Response {
     let text = |name: &str| java::text(body.get(name)).unwrap_or_default();
-    envelope(
-        server
-            .change(|world, _| world.save_app(&text("appName"), &text("password")))
-            .map(|_| Value::Null),
-    )
+    envelope(server.change(|world, _| world.save_app(&text("appName"), &text("password"))).map(|_| Value::Null))
 }
 
 async fn list_apps(State(server): State<Server>, params: Params) -> Response {
     let part = params.text("condition").unwrap_or_default();
     envelope(Ok(server.change(|world, _| {
         let apps = world.apps.iter().filter(|app| app.name.contains(&part));
-        Value::from(
-            apps.map(|app| json!({"id": app.id, "appName": app.name}))
-                .collect::<Vec<_>>(),
-        )
+        Value::from(apps.map(|app| json!({"id": app.id, "appName": app.name})).collect::<Vec<_>>())
     })))
 }
 
@@ -72,11 +59,7 @@ async fn list_instances(State(server): State<Server>, JsonBody(body): JsonBody) 
             }
         };
         let id = |name: &str| java::long(body.get(name));
-        let status = INSTANCE_STATUS.read(
-            "status",
-            body.get("status")
-                .filter(|value| value.as_str() != Some("")),
-        )?;
+        let status = INSTANCE_STATUS.read("status", body.get("status").filter(|value| value.as_str() != Some("")))?;
         let wanted = |instance: &&Instance| {
             id("appId").is_none_or(|id| instance.app_id == id)
                 && instance.wf_instance_id.is_some() == in_workflow
@@ -85,15 +68,14 @@ async fn list_instances(State(server): State<Server>, JsonBody(body): JsonBody) 
                 && id("wfInstanceId").is_none_or(|id| instance.wf_instance_id == Some(id))
                 && status.is_none_or(|status| instance.status == status)
         };
-        let size = usize::try_from(id("pageSize").unwrap_or(10))
-            .unwrap_or(10)
-            .max(1);
+        let size = usize::try_from(id("pageSize").unwrap_or(10)).unwrap_or(10).max(1);
         let index = usize::try_from(id("index").unwrap_or(0)).unwrap_or(0);
         Ok(server.change(|world, _| {
             let mut found: Vec<&Instance> = world.instances.values().filter(wanted).collect();
             found.sort_by_key(|instance| std::cmp::Reverse((instance.modified, instance.id)));
             let (total, pages) = (found.len(), found.len().div_ceil(size));
-            let rows: Vec<Value> = found.into_iter().skip(index * size).take(size).map(|row| world.instance_row(row)).collect();
+            let rows: Vec<Value> =
+                found.into_iter().skip(index * size).take(size).map(|row| world.instance_row(row)).collect();
             json!({"index": index, "pageSize": size, "totalPages": pages, "totalItems": total, "data": rows})
         }))
     };
@@ -131,29 +113,18 @@ async fn detail(State(server): State<Server>, params: Params) -> Response {
 
 /// For a RUNNING instance of a known worker the worker is asked; otherwise, or when it gives no good answer, the row is shown.
 async fn show_detail(server: &Server, params: &Params) -> Answer {
-    let row = with_instance(server, params, |world, instance| {
-        world.instance_detail(instance)
-    })?;
+    let row = with_instance(server, params, |world, instance| world.instance_detail(instance))?;
     let id = params.long("instanceId")?.unwrap_or_default();
     let running = server.change(|world, _| {
-        let instance = world
-            .instances
-            .get(&id)
-            .filter(|instance| instance.status == status::RUNNING)?;
+        let instance = world.instances.get(&id).filter(|instance| instance.status == status::RUNNING)?;
         let address = instance.address.as_ref()?;
-        world
-            .workers
-            .get(&instance.app_id)?
-            .get(address)
-            .map(|worker| (instance.clone(), worker.address.clone()))
+        world.workers.get(&instance.app_id)?.get(address).map(|worker| (instance.clone(), worker.address.clone()))
     });
     let Some((instance, address)) = running else {
         return Ok(row);
     };
     let request = json!({"instanceId": id, "customQuery": "status in (5, 6) order by last_modified_time desc"});
-    let answer = server
-        .ask(&address, "/worker/queryInstanceStatus", &request)
-        .await;
+    let answer = server.ask(&address, "/worker/queryInstanceStatus", &request).await;
     Ok(match answer.as_ref().and_then(worker_data) {
         Some(data) => server.change(|world, _| world.worker_detail(&data, &instance)),
         None => row,
@@ -161,23 +132,15 @@ async fn show_detail(server: &Server, params: &Params) -> Answer {
 }
 
 fn worker_data(answer: &Value) -> Option<Value> {
-    let text = answer
-        .get("data")
-        .and_then(Value::as_str)
-        .filter(|_| java::boolean(answer.get("success")))?;
-    let bytes = URL_SAFE_NO_PAD
-        .decode(text)
-        .or_else(|_| URL_SAFE.decode(text))
-        .ok()?;
+    let text = answer.get("data").and_then(Value::as_str).filter(|_| java::boolean(answer.get("success")))?;
+    let bytes = URL_SAFE_NO_PAD.decode(text).or_else(|_| URL_SAFE.decode(text)).ok()?;
     serde_json::from_slice(&bytes).ok()
 }
 
 async fn list_workers(State(server): State<Server>, params: Params) -> Response {
     let answer = params.long("appId").and_then(|app_id| match app_id {
         Some(app_id) => Ok(server.change(|world, now| Value::from(world.worker_rows(app_id, now)))),
-        None => Err(Thrown(
-            "NumberFormatException: For input string: \"null\"".to_owned(),
-        )),
+        None => Err(Thrown("NumberFormatException: For input string: \"null\"".to_owned())),
     });
     envelope(answer)
 }

@@ -23,21 +23,11 @@ pub(crate) const TIME_TYPE: JavaEnum = JavaEnum {
 };
 pub(crate) const EXECUTE_TYPE: JavaEnum = JavaEnum {
     class: "tech.powerjob.common.enums.ExecuteType",
-    values: &[
-        ("STANDALONE", 1),
-        ("BROADCAST", 2),
-        ("MAP_REDUCE", 3),
-        ("MAP", 4),
-    ],
+    values: &[("STANDALONE", 1), ("BROADCAST", 2), ("MAP_REDUCE", 3), ("MAP", 4)],
 };
 pub(crate) const PROCESSOR_TYPE: JavaEnum = JavaEnum {
     class: "tech.powerjob.common.enums.ProcessorType",
-    values: &[
-        ("BUILT_IN", 1),
-        ("SHELL", 2),
-        ("PYTHON", 3),
-        ("EXTERNAL", 4),
-    ],
+    values: &[("BUILT_IN", 1), ("SHELL", 2), ("PYTHON", 3), ("EXTERNAL", 4)],
 };
 pub(crate) const DISPATCH_STRATEGY: JavaEnum = JavaEnum {
     class: "tech.powerjob.common.enums.DispatchStrategy",
@@ -61,15 +51,10 @@ impl JavaEnum {
     pub(crate) fn read(&self, field: &str, value: Option<&Value>) -> Result<Option<i32>, Thrown> {
         let found = match value {
             None | Some(Value::Null) => return Ok(None),
-            Some(Value::String(name)) => self
-                .values
-                .iter()
-                .find(|(known, _)| known == name)
-                .map(|(_, code)| *code),
-            Some(Value::Number(position)) => position
-                .as_u64()
-                .and_then(|at| self.values.get(usize::try_from(at).ok()?))
-                .map(|(_, code)| *code),
+            Some(Value::String(name)) => self.values.iter().find(|(known, _)| known == name).map(|(_, code)| *code),
+            Some(Value::Number(position)) => {
+                position.as_u64().and_then(|at| self.values.get(usize::try_from(at).ok()?)).map(|(_, code)| *code)
+            }
             Some(_) => None,
         };
         found.map(Some).ok_or_else(|| {
@@ -85,16 +70,11 @@ impl JavaEnum {
 
     /// The name of a code; codes in the world come from [`JavaEnum::read`] only.
     pub(crate) fn name(&self, code: i32) -> &'static str {
-        self.values
-            .iter()
-            .find(|(_, known)| *known == code)
-            .map_or("UNKNOWN", |(name, _)| name)
+        self.values.iter().find(|(_, known)| *known == code).map_or("UNKNOWN", |(name, _)| name)
     }
 
     pub(crate) fn has(&self, code: i64) -> bool {
-        self.values
-            .iter()
-            .any(|(_, known)| i64::from(*known) == code)
+        self.values.iter().any(|(_, known)| i64::from(*known) == code)
     }
 }
 

@@ -51,18 +51,10 @@ impl Faults {
     }
 }
 
-pub(crate) async fn middleware(
-    State(faults): State<Faults>,
-    request: Request,
-    next: Next,
-) -> Response {
+pub(crate) async fn middleware(State(faults): State<Faults>, request: Request, next: Next) -> Response {
     match faults.take(request.uri().path()) {
         None => next.run(request).await,
-        Some(Fault::Refuse) => (
-            StatusCode::INTERNAL_SERVER_ERROR,
-            Body::from("Internal Server Error"),
-        )
-            .into_response(),
+        Some(Fault::Refuse) => (StatusCode::INTERNAL_SERVER_ERROR, Body::from("Internal Server Error")).into_response(),
         Some(Fault::LoseAnswer) => {
             next.run(request).await;
             // A body that fails before its first byte, with a length that is never sent, ends the connection.

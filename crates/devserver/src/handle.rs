@@ -73,13 +73,7 @@ impl DevServer {
     pub async fn start(config: DevServerConfig) -> Result<Self, StartError> {
         let (web, transport) = (config.web, config.transport);
         let world = Arc::new(Mutex::new(World::new(config, java::now())));
-        let mut server = Self {
-            world,
-            faults: Faults::default(),
-            web,
-            transport,
-            running: None,
-        };
+        let mut server = Self { world, faults: Faults::default(), web, transport, running: None };
         server.launch().await?;
         Ok(server)
     }
@@ -158,28 +152,15 @@ impl DevServer {
 
     /// The log lines that have arrived for an instance and are not archived yet, as (log time in ms, text), in log order.
     pub fn log_lines(&self, instance_id: i64) -> Vec<(i64, String)> {
-        self.world
-            .lock()
-            .logs
-            .lines(instance_id)
-            .into_iter()
-            .map(|line| (line.time, line.text))
-            .collect()
+        self.world.lock().logs.lines(instance_id).into_iter().map(|line| (line.time, line.text)).collect()
     }
 
     /// Addresses of the workers that are online now.
     pub fn online_workers(&self, app_id: i64) -> Vec<String> {
         let world = self.world.lock();
         let now = java::now();
-        let workers = world
-            .workers
-            .get(&app_id)
-            .into_iter()
-            .flat_map(|workers| workers.values());
-        workers
-            .filter(|worker| world.is_online(worker, now))
-            .map(|worker| worker.address.clone())
-            .collect()
+        let workers = world.workers.get(&app_id).into_iter().flat_map(|workers| workers.values());
+        workers.filter(|worker| world.is_online(worker, now)).map(|worker| worker.address.clone()).collect()
     }
 
     /// Forgets every worker, as a server does that has just taken an app over.
@@ -192,40 +173,23 @@ impl DevServer {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let web_listener = bind("web", self.web).await?;
         let transport_listener = bind("transport", self.transport).await?;
-        self.web = web_listener
-            .local_addr()
-            .map_err(|source| StartError::Listen {
-                role: "web",
-                address: self.web,
-                source,
-            })?;
+        self.web = web_listener.local_addr().map_err(|source| StartError::Listen {
+            role: "web",
+            address: self.web,
+            source,
+        })?;
         let address = self.transport;
-        self.transport = transport_listener
-            .local_addr()
-            .map_err(|source| StartError::Listen {
-                role: "transport",
-                address,
-                source,
-            })?;
+        self.transport = transport_listener.local_addr().map_err(|source| StartError::Listen {
+            role: "transport",
+            address,
+            source,
+        })?;
         let stop = CancellationToken::new();
-        let server = Server::new(
-            self.world.clone(),
-            self.faults.clone(),
-            self.transport.to_string(),
-            stop.clone(),
-        )?;
+        let server = Server::new(self.world.clone(), self.faults.clone(), self.transport.to_string(), stop.clone())?;
         server.spawn_loops();
         let listeners = vec![
-            tokio::spawn(listen::serve(
-                web_listener,
-                web::router(server.clone()),
-                stop.clone(),
-            )),
-            tokio::spawn(listen::serve(
-                transport_listener,
-                transport::router(server),
-                stop.clone(),
-            )),
+            tokio::spawn(listen::serve(web_listener, web::router(server.clone()), stop.clone())),
+            tokio::spawn(listen::serve(transport_listener, transport::router(server), stop.clone())),
         ];
         self.running = Some(Running { stop, listeners });
         Ok(())
@@ -241,11 +205,5 @@ impl Drop for DevServer {
 }
 
 async fn bind(role: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|source| StartError::Listen {
-            role,
-            address,
-            source,
-        })
+    TcpListener::bind(address).await.map_err(|source| StartError::Listen { role, address, source })
 }

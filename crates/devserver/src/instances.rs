@@ -56,22 +56,12 @@ impl World {
         let job = self.job_of(job_id, app_id)?;
         let (job_id, app_id, job_params) = (job.id, job.app_id, job.params.clone());
         let expected = now + delay.max(0);
-        let new = NewInstance {
-            job_id,
-            app_id,
-            wf_instance_id: None,
-            job_params,
-            instance_params: params,
-            expected,
-        };
+        let new = NewInstance { job_id, app_id, wf_instance_id: None, job_params, instance_params: params, expected };
         let instance_id = self.create_instance(new, now);
         if delay > 0 {
             self.wait_for(instance_id, expected);
         } else {
-            self.effects.push(Effect::Dispatch {
-                instance_id,
-                as_node: false,
-            });
+            self.effects.push(Effect::Dispatch { instance_id, as_node: false });
         }
         Ok(instance_id)
     }
@@ -95,24 +85,11 @@ impl World {
             return Err(Thrown::illegal("can't stop finished instance!"));
         }
         let (id, app_id, address) = (instance.id, instance.app_id, instance.address.clone());
-        self.end_instance(
-            id,
-            status::STOPPED,
-            Some("stopped by user".to_owned()),
-            now,
-            now,
-        );
-        let worker = address.filter(|address| {
-            self.workers
-                .get(&app_id)
-                .is_some_and(|workers| workers.contains_key(address))
-        });
+        self.end_instance(id, status::STOPPED, Some("stopped by user".to_owned()), now, now);
+        let worker =
+            address.filter(|address| self.workers.get(&app_id).is_some_and(|workers| workers.contains_key(address)));
         if let Some(address) = worker {
-            self.effects.push(Effect::Tell {
-                address,
-                path: "/worker/stopInstance",
-                body: json!({"instanceId": id}),
-            });
+            self.effects.push(Effect::Tell { address, path: "/worker/stopInstance", body: json!({"instanceId": id}) });
         }
         Ok(())
     }
@@ -145,9 +122,7 @@ impl World {
             return Err(Thrown::powerjob("Only stopped instance can be retry!"));
         }
         if instance.wf_instance_id.is_some() {
-            return Err(Thrown::powerjob(
-                "Workflow's instance do not support retry!",
-            ));
+            return Err(Thrown::powerjob("Workflow's instance do not support retry!"));
         }
         instance.status = status::WAITING_DISPATCH;
         instance.expected = now;
@@ -157,22 +132,12 @@ impl World {
         instance.result = None;
         instance.modified = now;
         let instance_id = instance.id;
-        self.effects.push(Effect::Dispatch {
-            instance_id,
-            as_node: false,
-        });
+        self.effects.push(Effect::Dispatch { instance_id, as_node: false });
         Ok(())
     }
 
     /// Writes a final state and what follows from it: the workflow moves on, the log is archived later.
-    pub(crate) fn end_instance(
-        &mut self,
-        id: i64,
-        to: i32,
-        result: Option<String>,
-        finished: i64,
-        now: i64,
-    ) {
+    pub(crate) fn end_instance(&mut self, id: i64, to: i32, result: Option<String>, finished: i64, now: i64) {
         let Some(instance) = self.instances.get_mut(&id) else {
             return;
         };
@@ -198,34 +163,18 @@ impl World {
 
     /// The time type that a dispatch names: that of the job, but WORKFLOW for a node's first one.
     pub(crate) fn dispatched_time_type(job_type: i32, as_node: bool) -> i32 {
-        if as_node {
-            time_type::WORKFLOW
-        } else {
-            job_type
-        }
+        if as_node { time_type::WORKFLOW } else { job_type }
     }
 
-    fn instance_of(
-        &mut self,
-        app_id: Option<i64>,
-        instance_id: Option<i64>,
-    ) -> Result<&mut Instance, Thrown> {
+    fn instance_of(&mut self, app_id: Option<i64>, instance_id: Option<i64>) -> Result<&mut Instance, Thrown> {
         let shown = |id: Option<i64>| id.map_or_else(|| "null".to_owned(), |id| id.to_string());
         let instance = instance_id
             .and_then(|id| self.instances.get_mut(&id))
-            .ok_or_else(|| {
-                Thrown::illegal(format!(
-                    "can't find instance by instanceId: {}",
-                    shown(instance_id)
-                ))
-            })?;
+            .ok_or_else(|| Thrown::illegal(format!("can't find instance by instanceId: {}", shown(instance_id))))?;
         if Some(instance.app_id) == app_id {
             Ok(instance)
         } else {
-            Err(Thrown::illegal(format!(
-                "instance is not belong to the app whose appId is {}",
-                shown(app_id)
-            )))
+            Err(Thrown::illegal(format!("instance is not belong to the app whose appId is {}", shown(app_id))))
         }
     }
 }

@@ -55,17 +55,12 @@ pub(crate) fn now() -> i64 {
 
 /// `2026-11-21T09:00:32.067+00:00`.
 pub(crate) fn iso(ms: i64) -> String {
-    zoned(ms, &TimeZone::UTC)
-        .strftime("%Y-%m-%dT%H:%M:%S.%3f+00:00")
-        .to_string()
+    zoned(ms, &TimeZone::UTC).strftime("%Y-%m-%dT%H:%M:%S.%3f+00:00").to_string()
 }
 
 /// `yyyy-MM-dd HH:mm:ss` or `N/A`.
 pub(crate) fn shown(ms: Option<i64>, zone: &TimeZone) -> String {
-    ms.map_or_else(
-        || "N/A".to_owned(),
-        |ms| zoned(ms, zone).strftime("%Y-%m-%d %H:%M:%S").to_string(),
-    )
+    ms.map_or_else(|| "N/A".to_owned(), |ms| zoned(ms, zone).strftime("%Y-%m-%d %H:%M:%S").to_string())
 }
 
 /// At most one decimal, as `#.#` writes it.
@@ -75,15 +70,10 @@ pub(crate) fn decimal(value: f64) -> String {
 }
 
 fn zoned(ms: i64, zone: &TimeZone) -> jiff::Zoned {
-    Timestamp::from_millisecond(ms)
-        .unwrap_or(Timestamp::UNIX_EPOCH)
-        .to_zoned(zone.clone())
+    Timestamp::from_millisecond(ms).unwrap_or(Timestamp::UNIX_EPOCH).to_zoned(zone.clone())
 }
 
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "Jackson truncates a fraction too"
-)]
+#[expect(clippy::cast_possible_truncation, reason = "Jackson truncates a fraction too")]
 fn truncated(value: f64) -> i64 {
     value as i64
 }

@@ -18,34 +18,26 @@ impl World {
         let kind = TIME_TYPE.read("timeExpressionType", request.get("timeExpressionType"))?;
         let execute_type = EXECUTE_TYPE.read("executeType", request.get("executeType"))?;
         let processor_type = PROCESSOR_TYPE.read("processorType", request.get("processorType"))?;
-        let strategy =
-            DISPATCH_STRATEGY.read("dispatchStrategy", request.get("dispatchStrategy"))?;
-        let name = text("jobName")
-            .filter(|name| !name.is_empty())
-            .ok_or_else(|| required("jobName"))?;
+        let strategy = DISPATCH_STRATEGY.read("dispatchStrategy", request.get("dispatchStrategy"))?;
+        let name = text("jobName").filter(|name| !name.is_empty()).ok_or_else(|| required("jobName"))?;
         let app_id = java::long(request.get("appId")).ok_or_else(|| required("appId"))?;
-        let processor_info = text("processorInfo")
-            .filter(|info| !info.is_empty())
-            .ok_or_else(|| required("processorInfo"))?;
+        let processor_info =
+            text("processorInfo").filter(|info| !info.is_empty()).ok_or_else(|| required("processorInfo"))?;
         let execute_type = execute_type.ok_or_else(|| required("executeType"))?;
         let processor_type = processor_type.ok_or_else(|| required("processorType"))?;
         let kind = kind.ok_or_else(|| required("timeExpressionType"))?;
         let known = match java::long(request.get("id")) {
             None => None,
             Some(id) => Some(
-                self.jobs
-                    .get(&id)
-                    .cloned()
-                    .ok_or_else(|| Thrown::illegal(format!("can't find job by jobId: {id}")))?,
+                self.jobs.get(&id).cloned().ok_or_else(|| Thrown::illegal(format!("can't find job by jobId: {id}")))?,
             ),
         };
         let time_expression = text("timeExpression");
         refuse_what_is_not_served(kind, execute_type)?;
         let next_trigger_time = match kind {
             time_type::CRON => {
-                let text = time_expression
-                    .as_deref()
-                    .ok_or_else(|| Thrown::null_pointer("Expression must not be null"))?;
+                let text =
+                    time_expression.as_deref().ok_or_else(|| Thrown::null_pointer("Expression must not be null"))?;
                 next_time(text, now, &self.config.zone)?
             }
             time_type::FIXED_RATE | time_type::FIXED_DELAY => {
@@ -54,11 +46,8 @@ impl World {
             }
             _ => None,
         };
-        let lifecycle = config_text(request.get("lifeCycle"), &["end", "start"])
-            .unwrap_or_else(|| "{}".to_owned());
-        if java::long(request.get("lifeCycle").and_then(|cycle| cycle.get("end")))
-            .is_some_and(|end| end < now)
-        {
+        let lifecycle = config_text(request.get("lifeCycle"), &["end", "start"]).unwrap_or_else(|| "{}".to_owned());
+        if java::long(request.get("lifeCycle").and_then(|cycle| cycle.get("end"))).is_some_and(|end| end < now) {
             return Err(Thrown::powerjob("lifecycle is out of date!"));
         }
         // These survive being left out of an update; everything else is reset.
@@ -85,37 +74,23 @@ impl World {
             min_cpu_cores: java::double(request.get("minCpuCores")),
             min_memory_space: java::double(request.get("minMemorySpace")),
             min_disk_space: java::double(request.get("minDiskSpace")),
-            status: if request
-                .get("enable")
-                .is_none_or(|value| java::boolean(Some(value)))
-            {
-                1
-            } else {
-                2
-            },
+            status: if request.get("enable").is_none_or(|value| java::boolean(Some(value))) { 1 } else { 2 },
             next_trigger_time,
             designated_workers: text("designatedWorkers"),
             max_worker_count: long("maxWorkerCount", 0),
-            notify_user_ids: user_ids(request.get("notifyUserIds"))
-                .or_else(|| known.as_ref()?.notify_user_ids.clone()),
+            notify_user_ids: user_ids(request.get("notifyUserIds")).or_else(|| known.as_ref()?.notify_user_ids.clone()),
             extra: text("extra"),
             dispatch_strategy: strategy.unwrap_or(1),
             dispatch_strategy_config: text("dispatchStrategyConfig"),
             lifecycle,
-            alarm_config: kept(
-                "alarmConfig",
-                &["alertThreshold", "silenceWindowLen", "statisticWindowLen"],
-                |job| job.alarm_config.clone(),
-            ),
-            tag: text("tag"),
-            log_config: kept("logConfig", &["level", "loggerName", "type"], |job| {
-                job.log_config.clone()
+            alarm_config: kept("alarmConfig", &["alertThreshold", "silenceWindowLen", "statisticWindowLen"], |job| {
+                job.alarm_config.clone()
             }),
-            advanced_runtime_config: kept(
-                "advancedRuntimeConfig",
-                &["taskTrackerBehavior"],
-                |job| job.advanced_runtime_config.clone(),
-            ),
+            tag: text("tag"),
+            log_config: kept("logConfig", &["level", "loggerName", "type"], |job| job.log_config.clone()),
+            advanced_runtime_config: kept("advancedRuntimeConfig", &["taskTrackerBehavior"], |job| {
+                job.advanced_runtime_config.clone()
+            }),
             created: known.as_ref().map_or(now, |job| job.created),
             modified: now,
         };
@@ -126,8 +101,7 @@ impl World {
     pub(crate) fn copy_job(&mut self, job_id: Option<i64>, now: i64) -> Result<i64, Thrown> {
         let shown = job_id.map_or_else(|| "null".to_owned(), |id| id.to_string());
         let job = job_id.and_then(|id| self.jobs.get(&id)).cloned();
-        let mut job =
-            job.ok_or_else(|| Thrown::illegal(format!("can't find job by jobId: {shown}")))?;
+        let mut job = job.ok_or_else(|| Thrown::illegal(format!("can't find job by jobId: {shown}")))?;
         job.id = 0;
         job.name.push_str("_COPY");
         (job.created, job.modified) = (now, now);
@@ -150,11 +124,7 @@ impl World {
         job.status = to;
         job.modified = now;
         if to == 1 && job.time_type == time_type::CRON {
-            job.next_trigger_time = next_time(
-                job.time_expression.as_deref().unwrap_or_default(),
-                now,
-                &zone,
-            )?;
+            job.next_trigger_time = next_time(job.time_expression.as_deref().unwrap_or_default(), now, &zone)?;
         }
         let stop_all = to != 1 && job.is_frequent();
         if stop_all {
@@ -162,9 +132,7 @@ impl World {
             let running: Vec<i64> = self
                 .instances
                 .values()
-                .filter(|instance| {
-                    instance.job_id == id && crate::enums::status::is_open(instance.status)
-                })
+                .filter(|instance| instance.job_id == id && crate::enums::status::is_open(instance.status))
                 .map(|instance| instance.id)
                 .collect();
             for instance_id in running {
@@ -190,16 +158,12 @@ fn refuse_what_is_not_served(kind: i32, execute_type: i32) -> Result<(), Thrown>
         return Err(Thrown::not_served("jobs of time type DAILY_TIME_INTERVAL"));
     }
     if matches!(kind, time_type::FIXED_RATE | time_type::FIXED_DELAY) {
-        return Err(Thrown::not_served(
-            "jobs of time type FIXED_RATE and FIXED_DELAY (their reports)",
-        ));
+        return Err(Thrown::not_served("jobs of time type FIXED_RATE and FIXED_DELAY (their reports)"));
     }
     if execute_type == 1 {
         Ok(())
     } else {
-        Err(Thrown::not_served(
-            "jobs of another execute type than STANDALONE (their reports)",
-        ))
+        Err(Thrown::not_served("jobs of another execute type than STANDALONE (their reports)"))
     }
 }
 
@@ -216,10 +180,6 @@ fn config_text(value: Option<&Value>, keys: &[&str]) -> Option<String> {
 }
 
 fn user_ids(value: Option<&Value>) -> Option<String> {
-    let ids: Vec<String> = value?
-        .as_array()?
-        .iter()
-        .filter_map(|id| java::text(Some(id)))
-        .collect();
+    let ids: Vec<String> = value?.as_array()?.iter().filter_map(|id| java::text(Some(id))).collect();
     (!ids.is_empty()).then(|| ids.join(","))
 }

@@ -28,10 +28,8 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, stop: Cancellat
         let _ = stream.set_nodelay(true);
         let service = TowerToHyperService::new(router.clone());
         connections.spawn(async move {
-            let served = Builder::new(TokioExecutor::new())
-                .http1_only()
-                .serve_connection(TokioIo::new(stream), service)
-                .await;
+            let served =
+                Builder::new(TokioExecutor::new()).http1_only().serve_connection(TokioIo::new(stream), service).await;
             if let Err(error) = served {
                 debug!(%error, "a connection ended early");
             }

@@ -43,11 +43,7 @@ pub(crate) struct Page {
 impl Page {
     /// A text of trouble in the shape of a page.
     pub(crate) fn trouble(text: String) -> Self {
-        Self {
-            index: 0,
-            total: 1,
-            text,
-        }
+        Self { index: 0, total: 1, text }
     }
 }
 
@@ -57,27 +53,11 @@ impl LogStore {
     }
 
     /// One page at `now`; `cache_ms` = how old a built page file may be.
-    pub(crate) fn page(
-        &mut self,
-        instance_id: i64,
-        index: i64,
-        now: i64,
-        cache_ms: i64,
-        zone: &TimeZone,
-    ) -> Page {
+    pub(crate) fn page(&mut self, instance_id: i64, index: i64, now: i64, cache_ms: i64, zone: &TimeZone) -> Page {
         let Some(live) = self.live.get_mut(&instance_id) else {
-            return cut(
-                self.stable
-                    .entry(instance_id)
-                    .or_insert_with(|| STUB.to_owned()),
-                index,
-            );
+            return cut(self.stable.entry(instance_id).or_insert_with(|| STUB.to_owned()), index);
         };
-        if live
-            .file
-            .as_ref()
-            .is_none_or(|(built, _)| now - built >= cache_ms)
-        {
+        if live.file.as_ref().is_none_or(|(built, _)| now - built >= cache_ms) {
             live.file = Some((now, render(&live.lines, zone)));
         }
         cut(live.file.as_ref().map_or("", |(_, text)| text), index)
@@ -86,9 +66,9 @@ impl LogStore {
     /// Archives: an existing stable file stays as it is, the lines are gone either way.
     pub(crate) fn sync(&mut self, instance_id: i64, zone: &TimeZone) {
         let live = self.live.remove(&instance_id);
-        self.stable.entry(instance_id).or_insert_with(|| {
-            live.map_or_else(|| STUB.to_owned(), |live| render(&live.lines, zone))
-        });
+        self.stable
+            .entry(instance_id)
+            .or_insert_with(|| live.map_or_else(|| STUB.to_owned(), |live| render(&live.lines, zone)));
     }
 
     /// The private database of a server does not survive its restart.
@@ -98,11 +78,7 @@ impl LogStore {
 
     /// All lines that have arrived for an instance and are not archived yet, in the order of the log.
     pub(crate) fn lines(&self, instance_id: i64) -> Vec<LogLine> {
-        let mut lines = self
-            .live
-            .get(&instance_id)
-            .map(|live| live.lines.clone())
-            .unwrap_or_default();
+        let mut lines = self.live.get(&instance_id).map(|live| live.lines.clone()).unwrap_or_default();
         lines.sort_by_key(|line| line.time);
         lines
     }
@@ -112,9 +88,7 @@ fn render(lines: &[LogLine], zone: &TimeZone) -> String {
     let mut order: Vec<&LogLine> = lines.iter().collect();
     order.sort_by_key(|line| line.time);
     order.into_iter().fold(String::new(), |mut text, line| {
-        let time = Timestamp::from_millisecond(line.time)
-            .unwrap_or(Timestamp::UNIX_EPOCH)
-            .to_zoned(zone.clone());
+        let time = Timestamp::from_millisecond(line.time).unwrap_or(Timestamp::UNIX_EPOCH).to_zoned(zone.clone());
         let level = match line.level {
             1 => "DEBUG",
             2 => "INFO",
@@ -141,11 +115,7 @@ fn cut(file: &str, index: i64) -> Page {
         match rest.find(['\n', '\r']) {
             Some(end) => {
                 lines.push(&rest[..end]);
-                let breaks = if rest[end..].starts_with("\r\n") {
-                    2
-                } else {
-                    1
-                };
+                let breaks = if rest[end..].starts_with("\r\n") { 2 } else { 1 };
                 rest = &rest[end + breaks..];
             }
             None => {
@@ -156,20 +126,12 @@ fn cut(file: &str, index: i64) -> Page {
     }
     let total = lines.len().div_ceil(PAGE);
     let first = usize::try_from(index).map_or(usize::MAX, |index| index.saturating_mul(PAGE));
-    let text = lines
-        .iter()
-        .skip(first)
-        .take(PAGE)
-        .fold(String::new(), |mut text, line| {
-            text.push_str(line);
-            text.push('\n');
-            text
-        });
-    Page {
-        index,
-        total: i64::try_from(total).unwrap_or(i64::MAX),
-        text,
-    }
+    let text = lines.iter().skip(first).take(PAGE).fold(String::new(), |mut text, line| {
+        text.push_str(line);
+        text.push('\n');
+        text
+    });
+    Page { index, total: i64::try_from(total).unwrap_or(i64::MAX), text }
 }
 
 #[cfg(test)]
@@ -177,12 +139,7 @@ mod tests {
     use super::*;
 
     fn line(time: i64, text: &str) -> LogLine {
-        LogLine {
-            time,
-            level: 2,
-            address: "w".into(),
-            text: text.into(),
-        }
+        LogLine { time, level: 2, address: "w".into(), text: text.into() }
     }
 
     #[test]
@@ -194,15 +151,9 @@ mod tests {
         logs.submit(1, line(150, "two\nparts\rthree"));
         let page = logs.page(1, 0, 0, 10, &TimeZone::UTC);
         assert_eq!(page.total, 2);
-        assert!(
-            page.text
-                .starts_with("1970-01-01 00:00:00.000 [w] INFO line 0\n")
-        );
+        assert!(page.text.starts_with("1970-01-01 00:00:00.000 [w] INFO line 0\n"));
         assert_eq!(page.text.lines().count(), 100);
-        assert_eq!(
-            logs.page(1, 1, 0, 10, &TimeZone::UTC).text.lines().count(),
-            53
-        );
+        assert_eq!(logs.page(1, 1, 0, 10, &TimeZone::UTC).text.lines().count(), 53);
         assert_eq!(logs.page(1, 9, 0, 10, &TimeZone::UTC).text, "");
     }
 
@@ -210,19 +161,10 @@ mod tests {
     fn a_page_is_rebuilt_only_when_the_last_one_is_old_enough() {
         let mut logs = LogStore::default();
         logs.submit(1, line(1, "a"));
-        assert_eq!(
-            logs.page(1, 0, 0, 10, &TimeZone::UTC).text.lines().count(),
-            1
-        );
+        assert_eq!(logs.page(1, 0, 0, 10, &TimeZone::UTC).text.lines().count(), 1);
         logs.submit(1, line(2, "b"));
-        assert_eq!(
-            logs.page(1, 0, 9, 10, &TimeZone::UTC).text.lines().count(),
-            1
-        );
-        assert_eq!(
-            logs.page(1, 0, 10, 10, &TimeZone::UTC).text.lines().count(),
-            2
-        );
+        assert_eq!(logs.page(1, 0, 9, 10, &TimeZone::UTC).text.lines().count(), 1);
+        assert_eq!(logs.page(1, 0, 10, 10, &TimeZone::UTC).text.lines().count(), 2);
     }
 
     #[test]
@@ -230,11 +172,7 @@ mod tests {
         let mut logs = LogStore::default();
         assert_eq!(logs.page(1, 0, 0, 10, &TimeZone::UTC).text, STUB);
         logs.submit(1, line(1, "real"));
-        assert!(
-            logs.page(1, 0, 0, 10, &TimeZone::UTC)
-                .text
-                .ends_with("real\n")
-        );
+        assert!(logs.page(1, 0, 0, 10, &TimeZone::UTC).text.ends_with("real\n"));
         logs.sync(1, &TimeZone::UTC);
         assert_eq!(logs.page(1, 0, 0, 10, &TimeZone::UTC).text, STUB);
     }
@@ -244,11 +182,7 @@ mod tests {
         let mut logs = LogStore::default();
         logs.submit(1, line(1, "early"));
         logs.sync(1, &TimeZone::UTC);
-        assert!(
-            logs.page(1, 0, 0, 10, &TimeZone::UTC)
-                .text
-                .ends_with("early\n")
-        );
+        assert!(logs.page(1, 0, 0, 10, &TimeZone::UTC).text.ends_with("early\n"));
         logs.submit(1, line(2, "late"));
         let text = logs.page(1, 0, 0, 10, &TimeZone::UTC).text;
         assert!(text.ends_with("late\n") && !text.contains("early"));

@@ -23,23 +23,11 @@ pub(crate) fn routes(router: Router<Server>) -> Router<Server> {
         .route("/openApi/copyJob", post(copy_job))
         .route("/openApi/fetchJob", post(fetch_job))
         .route("/openApi/fetchAllJob", post(fetch_all_job))
-        .route(
-            "/openApi/disableJob",
-            post(|state, params| switch_job(state, params, DISABLED)),
-        )
-        .route(
-            "/openApi/enableJob",
-            post(|state, params| switch_job(state, params, ENABLED)),
-        )
-        .route(
-            "/openApi/deleteJob",
-            post(|state, params| switch_job(state, params, DELETED)),
-        )
+        .route("/openApi/disableJob", post(|state, params| switch_job(state, params, DISABLED)))
+        .route("/openApi/enableJob", post(|state, params| switch_job(state, params, ENABLED)))
+        .route("/openApi/deleteJob", post(|state, params| switch_job(state, params, DELETED)))
         .route("/openApi/runJob", post(run_job))
-        .route(
-            "/openApi/stopInstance",
-            post(|state, params| order(state, params, "instanceId", World::stop_instance)),
-        )
+        .route("/openApi/stopInstance", post(|state, params| order(state, params, "instanceId", World::stop_instance)))
         .route(
             "/openApi/cancelInstance",
             post(|state, params| order(state, params, "instanceId", World::cancel_instance)),
@@ -53,18 +41,9 @@ pub(crate) fn routes(router: Router<Server>) -> Router<Server> {
         .route("/openApi/addWorkflowNode", post(add_nodes))
         .route("/openApi/saveWorkflow", post(save_workflow))
         .route("/openApi/fetchWorkflow", post(fetch_workflow))
-        .route(
-            "/openApi/disableWorkflow",
-            post(|state, params| switch_workflow(state, params, DISABLED)),
-        )
-        .route(
-            "/openApi/enableWorkflow",
-            post(|state, params| switch_workflow(state, params, ENABLED)),
-        )
-        .route(
-            "/openApi/deleteWorkflow",
-            post(|state, params| switch_workflow(state, params, DELETED)),
-        )
+        .route("/openApi/disableWorkflow", post(|state, params| switch_workflow(state, params, DISABLED)))
+        .route("/openApi/enableWorkflow", post(|state, params| switch_workflow(state, params, ENABLED)))
+        .route("/openApi/deleteWorkflow", post(|state, params| switch_workflow(state, params, DELETED)))
         .route("/openApi/runWorkflow", post(run_workflow))
         .route(
             "/openApi/stopWfInstance",
@@ -82,26 +61,18 @@ async fn assert(State(server): State<Server>, params: Params) -> Response {
     let name = params.text("appName").unwrap_or_else(|| "null".to_owned());
     let password = params.text("password");
     envelope(server.change(|world, _| match world.app_by_name(&name) {
-        None => Err(Thrown::powerjob(format!(
-            "can't find appInfo by appName: {name}"
-        ))),
+        None => Err(Thrown::powerjob(format!("can't find appInfo by appName: {name}"))),
         Some(app) if Some(&app.password) == password.as_ref() => Ok(Value::from(app.id)),
         Some(_) => Err(Thrown::powerjob("password error!")),
     }))
 }
 
 async fn save_job(State(server): State<Server>, JsonBody(body): JsonBody) -> Response {
-    envelope(
-        server
-            .change(|world, now| world.save_job(&body, now))
-            .map(Value::from),
-    )
+    envelope(server.change(|world, now| world.save_job(&body, now)).map(Value::from))
 }
 
 async fn copy_job(State(server): State<Server>, params: Params) -> Response {
-    let answer = params
-        .long("jobId")
-        .and_then(|id| server.change(|world, now| world.copy_job(id, now)));
+    let answer = params.long("jobId").and_then(|id| server.change(|world, now| world.copy_job(id, now)));
     envelope(answer.map(Value::from))
 }
 
@@ -116,12 +87,8 @@ async fn fetch_job(State(server): State<Server>, params: Params) -> Response {
 async fn fetch_all_job(State(server): State<Server>, params: Params) -> Response {
     let answer = params.long("appId").map(|app_id| {
         server.change(|world, _| {
-            let jobs: Vec<Value> = world
-                .jobs
-                .values()
-                .filter(|job| Some(job.app_id) == app_id)
-                .map(render::job)
-                .collect();
+            let jobs: Vec<Value> =
+                world.jobs.values().filter(|job| Some(job.app_id) == app_id).map(render::job).collect();
             Value::from(jobs)
         })
     });
@@ -140,17 +107,11 @@ async fn switch_job(State(server): State<Server>, params: Params, to: i32) -> Re
 /// Dispatches inside the call, so that its outcome is the answer.
 pub(crate) async fn run_job(State(server): State<Server>, params: Params) -> Response {
     let run = async || -> Answer {
-        let (app_id, job_id, delay) = (
-            params.long("appId")?,
-            params.long("jobId")?,
-            params.long("delay")?.unwrap_or(0),
-        );
+        let (app_id, job_id, delay) =
+            (params.long("appId")?, params.long("jobId")?, params.long("delay")?.unwrap_or(0));
         let instance_params = params.text("instanceParams");
-        let id = server
-            .change_and_wait(|world, now| {
-                world.run_job(app_id, job_id, instance_params, delay, now)
-            })
-            .await?;
+        let id =
+            server.change_and_wait(|world, now| world.run_job(app_id, job_id, instance_params, delay, now)).await?;
         Ok(Value::from(id))
     };
     envelope(run().await)
@@ -167,24 +128,18 @@ pub(crate) async fn order(
 ) -> Response {
     let run = async || -> Answer {
         let (app_id, id) = (params.long("appId")?, params.long(id_field)?);
-        server
-            .change_and_wait(|world, now| order(world, app_id, id, now))
-            .await?;
+        server.change_and_wait(|world, now| order(world, app_id, id, now)).await?;
         Ok(Value::Null)
     };
     envelope(run().await)
 }
 
 async fn fetch_status(State(server): State<Server>, params: Params) -> Response {
-    envelope(with_instance(&server, &params, |_, instance| {
-        json!(instance.status)
-    }))
+    envelope(with_instance(&server, &params, |_, instance| json!(instance.status)))
 }
 
 async fn fetch_info(State(server): State<Server>, params: Params) -> Response {
-    envelope(with_instance(&server, &params, |_, instance| {
-        render::instance(instance)
-    }))
+    envelope(with_instance(&server, &params, |_, instance| render::instance(instance)))
 }
 
 /// Reading an instance asks for no app.
@@ -211,31 +166,18 @@ async fn add_nodes(State(server): State<Server>, JsonBody(body): JsonBody) -> Re
     };
     envelope(server.change(|world, now| {
         let ids = world.save_nodes(&requests, now)?;
-        Ok(Value::from(
-            ids.iter()
-                .filter_map(|id| world.nodes.get(id))
-                .map(render::node)
-                .collect::<Vec<_>>(),
-        ))
+        Ok(Value::from(ids.iter().filter_map(|id| world.nodes.get(id)).map(render::node).collect::<Vec<_>>()))
     }))
 }
 
 async fn save_workflow(State(server): State<Server>, JsonBody(body): JsonBody) -> Response {
-    envelope(
-        server
-            .change(|world, now| world.save_workflow(&body, now))
-            .map(Value::from),
-    )
+    envelope(server.change(|world, now| world.save_workflow(&body, now)).map(Value::from))
 }
 
 async fn fetch_workflow(State(server): State<Server>, params: Params) -> Response {
     let fetch = || -> Answer {
         let (id, app_id) = (params.long("workflowId")?, params.long("appId")?);
-        server.change(|world, _| {
-            world
-                .workflow_of(id, app_id)
-                .map(|workflow| world.workflow(workflow))
-        })
+        server.change(|world, _| world.workflow_of(id, app_id).map(|workflow| world.workflow(workflow)))
     };
     envelope(fetch())
 }
@@ -251,15 +193,10 @@ async fn switch_workflow(State(server): State<Server>, params: Params, to: i32) 
 
 async fn run_workflow(State(server): State<Server>, params: Params) -> Response {
     let run = async || -> Answer {
-        let (app_id, id, delay) = (
-            params.long("appId")?,
-            params.long("workflowId")?,
-            params.long("delay")?.unwrap_or(0),
-        );
+        let (app_id, id, delay) =
+            (params.long("appId")?, params.long("workflowId")?, params.long("delay")?.unwrap_or(0));
         let init = params.text("initParams");
-        let id = server
-            .change_and_wait(|world, now| world.run_workflow(app_id, id, init, delay, now))
-            .await?;
+        let id = server.change_and_wait(|world, now| world.run_workflow(app_id, id, init, delay, now)).await?;
         Ok(Value::from(id))
     };
     envelope(run().await)
@@ -267,11 +204,7 @@ async fn run_workflow(State(server): State<Server>, params: Params) -> Response 
 
 async fn mark_node(State(server): State<Server>, params: Params) -> Response {
     let mark = || -> Answer {
-        let (app_id, id, node_id) = (
-            params.long("appId")?,
-            params.long("wfInstanceId")?,
-            params.long("nodeId")?,
-        );
+        let (app_id, id, node_id) = (params.long("appId")?, params.long("wfInstanceId")?, params.long("nodeId")?);
         server.change(|world, now| world.mark_node(app_id, id, node_id, now))?;
         Ok(Value::Null)
     };

@@ -33,19 +33,8 @@ fn page(world: &World, transport: &str, now: i64) -> String {
          OpenAPI and console paths are on this port. Not for production.</p>",
         escape(transport)
     );
-    table(
-        &mut html,
-        "Apps",
-        &["id", "name"],
-        world
-            .apps
-            .iter()
-            .map(|app| vec![app.id.to_string(), app.name.clone()]),
-    );
-    let workers = world
-        .workers
-        .iter()
-        .flat_map(|(app, workers)| workers.values().map(move |worker| (app, worker)));
+    table(&mut html, "Apps", &["id", "name"], world.apps.iter().map(|app| vec![app.id.to_string(), app.name.clone()]));
+    let workers = world.workers.iter().flat_map(|(app, workers)| workers.values().map(move |worker| (app, worker)));
     table(
         &mut html,
         "Workers",
@@ -74,11 +63,7 @@ fn page(world: &World, transport: &str, now: i64) -> String {
         "Newest instances",
         &["id", "job", "status", "worker", "started", "result", "log"],
         instances.into_iter().map(|instance| {
-            let job = world
-                .jobs
-                .get(&instance.job_id)
-                .map(|job| job.name.clone())
-                .unwrap_or_default();
+            let job = world.jobs.get(&instance.job_id).map(|job| job.name.clone()).unwrap_or_default();
             let lines = world.logs.lines(instance.id).len();
             vec![
                 instance.id.to_string(),
@@ -86,13 +71,7 @@ fn page(world: &World, transport: &str, now: i64) -> String {
                 INSTANCE_STATUS.name(instance.status).to_owned(),
                 address(instance).to_owned(),
                 java::shown(instance.actual, &world.config.zone),
-                instance
-                    .result
-                    .clone()
-                    .unwrap_or_default()
-                    .chars()
-                    .take(300)
-                    .collect(),
+                instance.result.clone().unwrap_or_default().chars().take(300).collect(),
                 format!("{lines} lines"),
             ]
         }),
@@ -118,8 +97,5 @@ fn table(html: &mut String, title: &str, head: &[&str], rows: impl Iterator<Item
 }
 
 fn escape(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
-        .replace('"', "&quot;")
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

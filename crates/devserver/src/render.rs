@@ -31,25 +31,13 @@ fn config(text: Option<&str>, fields: &[&str]) -> Value {
         return Value::Null;
     };
     Value::Object(
-        fields
-            .iter()
-            .map(|field| {
-                (
-                    (*field).to_owned(),
-                    kept.get(*field).cloned().unwrap_or(Value::Null),
-                )
-            })
-            .collect(),
+        fields.iter().map(|field| ((*field).to_owned(), kept.get(*field).cloned().unwrap_or(Value::Null))).collect(),
     )
 }
 
 /// `/openApi/fetchInstanceInfo`.
 pub(crate) fn instance(instance: &Instance) -> Value {
-    let kind = if instance.wf_instance_id.is_some() {
-        2
-    } else {
-        1
-    };
+    let kind = if instance.wf_instance_id.is_some() { 2 } else { 1 };
     json!({
         "jobId": instance.job_id, "appId": instance.app_id, "instanceId": instance.id, "wfInstanceId": instance.wf_instance_id,
         "jobParams": instance.job_params, "instanceParams": instance.instance_params, "status": instance.status, "type": kind,
@@ -71,9 +59,7 @@ impl World {
     /// An item of `/instance/list`.
     pub(crate) fn instance_row(&self, instance: &Instance) -> Value {
         let zone = &self.config.zone;
-        let wf = instance
-            .wf_instance_id
-            .map_or_else(|| "N/A".to_owned(), |id| id.to_string());
+        let wf = instance.wf_instance_id.map_or_else(|| "N/A".to_owned(), |id| id.to_string());
         json!({
             "jobId": instance.job_id.to_string(), "jobName": self.jobs.get(&instance.job_id).map(|job| &job.name),
             "instanceId": instance.id.to_string(), "wfInstanceId": wf, "result": instance.result,
@@ -96,12 +82,7 @@ impl World {
     /// `/instance/detail` out of a worker's answer; what the worker left out stays empty.
     pub(crate) fn worker_detail(&self, answer: &Value, instance: &Instance) -> Value {
         let zone = &self.config.zone;
-        let ms = |name: &str| {
-            answer
-                .get(name)
-                .and_then(Value::as_i64)
-                .filter(|ms| *ms != 0)
-        };
+        let ms = |name: &str| answer.get(name).and_then(Value::as_i64).filter(|ms| *ms != 0);
         let task = answer.get("taskDetail").filter(|detail| detail.is_object()).map(|detail| {
             let field = |name: &str| detail.get(name).cloned().unwrap_or(Value::Null);
             json!({
@@ -126,18 +107,9 @@ impl World {
         let metric = |name: &str| double(worker.metrics.get(name));
         let (load, cores) = (metric("cpuLoad"), metric("cpuProcessors"));
         let share = |usage: &str, used: &str, total: &str| {
-            format!(
-                "{}%（{} / {} GB）",
-                decimal(metric(usage) * 100.0),
-                decimal(metric(used)),
-                decimal(metric(total))
-            )
+            format!("{}%（{} / {} GB）", decimal(metric(usage) * 100.0), decimal(metric(used)), decimal(metric(total)))
         };
-        let high = [
-            load > cores * 0.8,
-            metric("jvmMemoryUsage") > 0.8,
-            metric("diskUsage") > 0.8,
-        ];
+        let high = [load > cores * 0.8, metric("jvmMemoryUsage") > 0.8, metric("diskUsage") > 0.8];
         let status = if !self.is_online(worker, now) {
             9999
         } else if worker.overloading {
@@ -158,17 +130,10 @@ impl World {
 
     /// All rows of `/system/listWorker`, best score first.
     pub(crate) fn worker_rows(&self, app_id: i64, now: i64) -> Vec<Value> {
-        let mut workers: Vec<&WorkerRecord> = self
-            .workers
-            .get(&app_id)
-            .into_iter()
-            .flat_map(|all| all.values())
-            .collect();
+        let mut workers: Vec<&WorkerRecord> =
+            self.workers.get(&app_id).into_iter().flat_map(|all| all.values()).collect();
         workers.sort_by_key(|worker| std::cmp::Reverse(score(&worker.metrics)));
-        workers
-            .into_iter()
-            .map(|worker| self.worker_row(worker, now))
-            .collect()
+        workers.into_iter().map(|worker| self.worker_row(worker, now)).collect()
     }
 
     /// A worker in `/server/hello?debug=true`.
@@ -207,11 +172,7 @@ impl World {
     /// `/openApi/fetchWfInstanceInfo`: the graph is a text of JSON, keys in alphabetical order, nulls left out.
     pub(crate) fn wf_instance(&self, run: &WfInstance) -> Value {
         let nodes: Vec<Value> = run.nodes.iter().map(|node| self.dag_node(node)).collect();
-        let edges: Vec<Value> = run
-            .edges
-            .iter()
-            .map(|(from, to)| json!({"from": from, "to": to}))
-            .collect();
+        let edges: Vec<Value> = run.edges.iter().map(|(from, to)| json!({"from": from, "to": to})).collect();
         json!({
             "id": run.row, "appId": run.app_id, "wfInstanceId": run.id, "workflowId": run.workflow_id, "status": run.status,
             "wfInitParams": run.init_params, "wfContext": run.context_json(),
@@ -254,21 +215,14 @@ impl World {
             "result": node.result, "skipWhenFailed": node.skip_when_failed, "status": node.status,
         });
         match all {
-            Value::Object(map) => Value::Object(
-                map.into_iter()
-                    .filter(|(_, value)| !value.is_null())
-                    .collect(),
-            ),
+            Value::Object(map) => Value::Object(map.into_iter().filter(|(_, value)| !value.is_null()).collect()),
             other => other,
         }
     }
 }
 
 fn edges_plain(edges: &[(i64, i64)]) -> Vec<Value> {
-    edges
-        .iter()
-        .map(|(from, to)| json!({"from": from, "to": to, "property": null, "enable": null}))
-        .collect()
+    edges.iter().map(|(from, to)| json!({"from": from, "to": to, "property": null, "enable": null})).collect()
 }
 
 /// The address that a row shows, `N/A` never dispatched.

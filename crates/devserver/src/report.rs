@@ -41,10 +41,7 @@ impl Report {
             return None;
         }
         let appended = match body.get("appendedWfContext") {
-            Some(Value::Object(map)) => map
-                .iter()
-                .map(|(key, value)| (key.clone(), value.clone()))
-                .collect(),
+            Some(Value::Object(map)) => map.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
             Some(Value::Null) | None => BTreeMap::new(),
             Some(_) => return None,
         };
@@ -69,17 +66,12 @@ impl Report {
 impl World {
     /// True while the row has no worker: the caller then waits a moment before [`World::take_report`].
     pub(crate) fn has_no_address(&self, instance_id: i64) -> bool {
-        self.instances
-            .get(&instance_id)
-            .is_some_and(|instance| instance.address.as_deref().is_none_or(str::is_empty))
+        self.instances.get(&instance_id).is_some_and(|instance| instance.address.as_deref().is_none_or(str::is_empty))
     }
 
     /// Context first, even if the report itself is dropped afterwards.
     pub(crate) fn merge_context_of(&mut self, report: &Report, now: i64) {
-        if let Some(wf_instance_id) = report
-            .wf_instance_id
-            .filter(|_| !report.appended.is_empty())
-        {
+        if let Some(wf_instance_id) = report.wf_instance_id.filter(|_| !report.appended.is_empty()) {
             self.merge_context(wf_instance_id, &report.appended, now);
         }
     }
@@ -107,10 +99,7 @@ impl World {
         if instance.address.as_ref() != Some(source) {
             return Ok(Verdict::Dropped);
         }
-        let retries = self
-            .jobs
-            .get(&instance.job_id)
-            .map_or(0, |job| job.instance_retry_num);
+        let retries = self.jobs.get(&instance.job_id).map_or(0, |job| job.instance_retry_num);
         instance.last_report = report.report_time;
         instance.modified = now;
         if instance.status == status::WAITING_WORKER_RECEIVE {
@@ -122,13 +111,7 @@ impl World {
                 instance.status = status::WAITING_DISPATCH;
             }
             status::SUCCEED | status::FAILED => {
-                self.end_instance(
-                    report.instance_id,
-                    report.status,
-                    report.result.clone(),
-                    finished,
-                    now,
-                );
+                self.end_instance(report.instance_id, report.status, report.result.clone(), finished, now);
             }
             other => instance.status = other,
         }

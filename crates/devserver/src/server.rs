@@ -35,13 +35,7 @@ impl Server {
             .pool_idle_timeout(Duration::from_secs(75))
             .no_proxy()
             .build()?;
-        Ok(Self {
-            world,
-            faults,
-            transport,
-            http,
-            stop,
-        })
+        Ok(Self { world, faults, transport, http, stop })
     }
 
     /// Changes the world and carries out in the background what that asks for.
@@ -90,16 +84,8 @@ impl Server {
 
     /// Asks a worker and waits at most 5 s for its answer.
     pub(crate) async fn ask(&self, address: &str, path: &str, body: &Value) -> Option<Value> {
-        let request = self
-            .http
-            .post(format!("http://{address}{path}"))
-            .timeout(Duration::from_secs(5))
-            .json(body);
-        let response = request
-            .send()
-            .await
-            .ok()
-            .filter(|response| response.status().as_u16() == 200)?;
+        let request = self.http.post(format!("http://{address}{path}")).timeout(Duration::from_secs(5)).json(body);
+        let response = request.send().await.ok().filter(|response| response.status().as_u16() == 200)?;
         response.json().await.ok()
     }
 
@@ -113,23 +99,14 @@ impl Server {
         let mut outcome = Ok(());
         for effect in effects {
             match effect {
-                Effect::Dispatch {
-                    instance_id,
-                    as_node,
-                } => {
+                Effect::Dispatch { instance_id, as_node } => {
                     let dispatched = self.dispatch(instance_id, as_node).await;
                     outcome = outcome.and(dispatched);
                 }
                 Effect::DispatchAt { instance_id, at } => self.later(at, move |world, _| {
-                    let waits = world
-                        .instances
-                        .get(&instance_id)
-                        .is_some_and(|instance| instance.in_timer);
+                    let waits = world.instances.get(&instance_id).is_some_and(|instance| instance.in_timer);
                     if waits {
-                        world.effects.push(Effect::Dispatch {
-                            instance_id,
-                            as_node: false,
-                        });
+                        world.effects.push(Effect::Dispatch { instance_id, as_node: false });
                     }
                 }),
                 Effect::StartWorkflowAt { wf_instance_id, at } => {
@@ -144,11 +121,7 @@ impl Server {
                         world.logs.sync(instance_id, &zone);
                     });
                 }
-                Effect::Tell {
-                    address,
-                    path,
-                    body,
-                } => self.tell(address, path, body),
+                Effect::Tell { address, path, body } => self.tell(address, path, body),
             }
         }
         outcome
@@ -157,8 +130,7 @@ impl Server {
     /// Sends, then writes down. Effects of a failed dispatch (its workflow moves on) run in the background.
     async fn dispatch(&self, instance_id: i64, as_node: bool) -> Result<(), Thrown> {
         let at = java::now();
-        let sending =
-            self.change(|world, now| world.prepare_dispatch(instance_id, as_node, now))?;
+        let sending = self.change(|world, now| world.prepare_dispatch(instance_id, as_node, now))?;
         let Some(sending) = sending else {
             return Ok(());
         };
@@ -181,20 +153,13 @@ impl Server {
     fn tell(&self, address: String, path: &'static str, body: Value) {
         let http = self.http.clone();
         self.spawn(async move {
-            let sent = http
-                .post(format!("http://{address}{path}"))
-                .timeout(Duration::from_secs(10))
-                .json(&body)
-                .send()
-                .await;
+            let sent =
+                http.post(format!("http://{address}{path}")).timeout(Duration::from_secs(10)).json(&body).send().await;
             match sent {
                 Ok(response) if response.status().as_u16() == 200 => {}
-                Ok(response) => warn!(
-                    address,
-                    path,
-                    status = response.status().as_u16(),
-                    "a worker did not take what it was told"
-                ),
+                Ok(response) => {
+                    warn!(address, path, status = response.status().as_u16(), "a worker did not take what it was told")
+                }
                 Err(error) => warn!(address, path, %error, "a worker was not reached"),
             }
         });

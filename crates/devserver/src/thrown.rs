@@ -18,9 +18,7 @@ impl Thrown {
     }
 
     pub(crate) fn unreadable(text: impl std::fmt::Display) -> Self {
-        Self(format!(
-            "HttpMessageNotReadableException: JSON parse error: {text}"
-        ))
+        Self(format!("HttpMessageNotReadableException: JSON parse error: {text}"))
     }
 
     /// What a real server would serve and this one does not.

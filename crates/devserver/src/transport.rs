@@ -27,10 +27,7 @@ pub(crate) fn router(server: Server) -> Router {
         .fallback(not_found)
         .with_state(server)
         .layer(DefaultBodyLimit::disable())
-        .layer(axum::middleware::from_fn_with_state(
-            faults,
-            crate::faults::middleware,
-        ))
+        .layer(axum::middleware::from_fn_with_state(faults, crate::faults::middleware))
 }
 
 async fn heartbeat(State(server): State<Server>, body: Bytes) -> Response {
@@ -64,17 +61,8 @@ async fn report(State(server): State<Server>, body: Bytes) -> Response {
     match server.change(|world, now| world.take_report(&report, now)) {
         Err(message) => answer(&json!({"success": false, "message": message})),
         Ok(verdict) => {
-            tracing::debug!(
-                instance = report.instance_id,
-                status = report.status,
-                ?verdict,
-                "status report"
-            );
-            if report.wants_answer() {
-                answer(&json!({"success": true}))
-            } else {
-                empty()
-            }
+            tracing::debug!(instance = report.instance_id, status = report.status, ?verdict, "status report");
+            if report.wants_answer() { answer(&json!({"success": true})) } else { empty() }
         }
     }
 }
@@ -108,10 +96,7 @@ async fn cluster(State(server): State<Server>, body: Bytes) -> Response {
     let Some(request) = object(&body) else {
         return broken();
     };
-    let (app_id, job_id) = (
-        java::long(request.get("appId")),
-        java::long(request.get("jobId")),
-    );
+    let (app_id, job_id) = (java::long(request.get("appId")), java::long(request.get("jobId")));
     server.change(|world, now| match job_id.and_then(|id| world.jobs.get(&id)) {
         None => {
             let shown = job_id.map_or_else(|| "null".to_owned(), |id| id.to_string());
@@ -119,7 +104,8 @@ async fn cluster(State(server): State<Server>, body: Bytes) -> Response {
         }
         Some(job) if Some(job.app_id) != app_id => answer(&json!({"success": false, "message": "Permission Denied!"})),
         Some(job) => {
-            let addresses: Vec<&str> = world.candidates(job, now).into_iter().map(|worker| worker.address.as_str()).collect();
+            let addresses: Vec<&str> =
+                world.candidates(job, now).into_iter().map(|worker| worker.address.as_str()).collect();
             answer(&json!({"success": true, "data": URL_SAFE_NO_PAD.encode(json!(addresses).to_string())}))
         }
     })
@@ -129,34 +115,21 @@ async fn container(body: Bytes) -> Response {
     let Some(request) = object(&body) else {
         return broken();
     };
-    let id = java::long(request.get("containerId"))
-        .map_or_else(|| "null".to_owned(), |id| id.to_string());
+    let id = java::long(request.get("containerId")).map_or_else(|| "null".to_owned(), |id| id.to_string());
     answer(&json!({"success": false, "message": format!("can't find container by id: {id}")}))
 }
 
 async fn not_found() -> Response {
     let page = "<html><body><h1>Resource not found</h1></body></html>";
-    (
-        StatusCode::NOT_FOUND,
-        [(header::CONTENT_TYPE, "text/html; charset=utf-8")],
-        page,
-    )
-        .into_response()
+    (StatusCode::NOT_FOUND, [(header::CONTENT_TYPE, "text/html; charset=utf-8")], page).into_response()
 }
 
 async fn wrong_method() -> Response {
-    (
-        StatusCode::METHOD_NOT_ALLOWED,
-        [(header::ALLOW, "POST")],
-        Body::empty(),
-    )
-        .into_response()
+    (StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, "POST")], Body::empty()).into_response()
 }
 
 fn object(body: &Bytes) -> Option<Value> {
-    serde_json::from_slice::<Value>(body)
-        .ok()
-        .filter(Value::is_object)
+    serde_json::from_slice::<Value>(body).ok().filter(Value::is_object)
 }
 
 fn empty() -> Response {
@@ -164,17 +137,9 @@ fn empty() -> Response {
 }
 
 fn broken() -> Response {
-    (
-        StatusCode::INTERNAL_SERVER_ERROR,
-        Body::from("Internal Server Error"),
-    )
-        .into_response()
+    (StatusCode::INTERNAL_SERVER_ERROR, Body::from("Internal Server Error")).into_response()
 }
 
 fn answer(body: &Value) -> Response {
-    (
-        [(header::CONTENT_TYPE, "application/json")],
-        body.to_string(),
-    )
-        .into_response()
+    ([(header::CONTENT_TYPE, "application/json")], body.to_string()).into_response()
 }

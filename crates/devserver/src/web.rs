@@ -35,10 +35,7 @@ pub(crate) fn router(server: Server) -> Router {
         .fallback(not_found)
         .with_state(server)
         .layer(DefaultBodyLimit::disable())
-        .layer(axum::middleware::from_fn_with_state(
-            faults,
-            crate::faults::middleware,
-        ))
+        .layer(axum::middleware::from_fn_with_state(faults, crate::faults::middleware))
 }
 
 async fn assert(State(server): State<Server>, params: Params) -> Response {
@@ -52,13 +49,9 @@ async fn assert_v2(State(server): State<Server>, params: Params) -> Response {
 fn app_id(server: &Server, params: &Params) -> Result<i64, Thrown> {
     let name = params.text("appName");
     let shown = name.clone().unwrap_or_else(|| "null".to_owned());
-    let found =
-        server.change(|world, _| name.and_then(|name| world.app_by_name(&name).map(|app| app.id)));
-    found.ok_or_else(|| {
-        Thrown(format!(
-            "app({shown}) is not registered! Please register the app in oms-console first."
-        ))
-    })
+    let found = server.change(|world, _| name.and_then(|name| world.app_by_name(&name).map(|app| app.id)));
+    found
+        .ok_or_else(|| Thrown(format!("app({shown}) is not registered! Please register the app in oms-console first.")))
 }
 
 async fn acquire(State(server): State<Server>, params: Params) -> Response {
@@ -79,9 +72,7 @@ async fn elect(server: &Server, params: &Params) -> Answer {
     if params.text("protocol").as_deref() != Some("HTTP") {
         // Ten attempts, half a second apart.
         tokio::time::sleep(Duration::from_secs(5)).await;
-        return Err(Thrown::powerjob(format!(
-            "server elect failed for app {app_id}"
-        )));
+        return Err(Thrown::powerjob(format!("server elect failed for app {app_id}")));
     }
     Ok(Value::from(server.transport.clone()))
 }
@@ -91,20 +82,13 @@ async fn check_connectivity(params: Params) -> Response {
         Ok(port) => port.and_then(|port| u16::try_from(port).ok()),
         Err(thrown) => return envelope(Err(thrown)),
     };
-    let address = params
-        .text("targetIp")
-        .zip(port)
-        .and_then(|(ip, port)| format!("{ip}:{port}").parse::<SocketAddr>().ok());
+    let address =
+        params.text("targetIp").zip(port).and_then(|(ip, port)| format!("{ip}:{port}").parse::<SocketAddr>().ok());
     let pong = match address {
-        Some(address) => tokio::time::timeout(Duration::from_secs(2), ping(address))
-            .await
-            .ok()
-            .and_then(Result::ok),
+        Some(address) => tokio::time::timeout(Duration::from_secs(2), ping(address)).await.ok().and_then(Result::ok),
         None => None,
     };
-    envelope(Ok(Value::from(
-        pong.is_some_and(|line| line.trim().eq_ignore_ascii_case("pong")),
-    )))
+    envelope(Ok(Value::from(pong.is_some_and(|line| line.trim().eq_ignore_ascii_case("pong")))))
 }
 
 async fn ping(address: SocketAddr) -> std::io::Result<String> {
@@ -117,11 +101,7 @@ async fn ping(address: SocketAddr) -> std::io::Result<String> {
 
 async fn health() -> Response {
     use axum::response::IntoResponse;
-    (
-        [(axum::http::header::CONTENT_TYPE, "application/json")],
-        r#"{"status":"UP"}"#,
-    )
-        .into_response()
+    ([(axum::http::header::CONTENT_TYPE, "application/json")], r#"{"status":"UP"}"#).into_response()
 }
 
 async fn hello(State(server): State<Server>, params: Params) -> Response {
@@ -149,10 +129,8 @@ async fn hello(State(server): State<Server>, params: Params) -> Response {
 
 fn clusters(world: &World) -> Value {
     let by_app = world.workers.iter().map(|(app, workers)| {
-        let all: Map<String, Value> = workers
-            .iter()
-            .map(|(address, worker)| (address.clone(), World::worker_debug(worker)))
-            .collect();
+        let all: Map<String, Value> =
+            workers.iter().map(|(address, worker)| (address.clone(), World::worker_debug(worker))).collect();
         (app.to_string(), json!({"allWorkers": all}))
     });
     Value::Object(by_app.collect())

@@ -24,8 +24,7 @@ impl World {
         let at = now + delay.max(0);
         let wf_instance_id = self.create_wf_instance(id, init, at, now);
         if delay > 0 {
-            self.effects
-                .push(Effect::StartWorkflowAt { wf_instance_id, at });
+            self.effects.push(Effect::StartWorkflowAt { wf_instance_id, at });
         } else {
             self.start_workflow(wf_instance_id, now);
         }
@@ -45,16 +44,8 @@ impl World {
         let Some(workflow) = self.workflows.get(&workflow_id).cloned() else {
             return id;
         };
-        let nodes: Vec<WfNode> = workflow
-            .nodes
-            .iter()
-            .filter_map(|node| self.fresh_node(*node))
-            .collect();
-        let complete = nodes.iter().all(|node| {
-            self.jobs
-                .get(&node.job_id)
-                .is_some_and(|job| job.status != 99)
-        });
+        let nodes: Vec<WfNode> = workflow.nodes.iter().filter_map(|node| self.fresh_node(*node)).collect();
+        let complete = nodes.iter().all(|node| self.jobs.get(&node.job_id).is_some_and(|job| job.status != 99));
         let (context, context_text) = first_context(init.as_deref());
         let mut run = WfInstance {
             row,
@@ -92,25 +83,12 @@ impl World {
         if run.status != wf_status::WAITING {
             return;
         }
-        let limit = self
-            .workflows
-            .get(&run.workflow_id)
-            .map_or(1, |workflow| workflow.max_instance_num);
-        let open =
-            |run: &&WfInstance| matches!(run.status, wf_status::WAITING | wf_status::RUNNING);
-        let at_once = self
-            .wf_instances
-            .values()
-            .filter(open)
-            .filter(|other| other.workflow_id == run.workflow_id)
-            .count();
+        let limit = self.workflows.get(&run.workflow_id).map_or(1, |workflow| workflow.max_instance_num);
+        let open = |run: &&WfInstance| matches!(run.status, wf_status::WAITING | wf_status::RUNNING);
+        let at_once =
+            self.wf_instances.values().filter(open).filter(|other| other.workflow_id == run.workflow_id).count();
         if limit > 0 && i64::try_from(at_once).is_ok_and(|at_once| at_once > limit) {
-            self.end_workflow(
-                id,
-                wf_status::FAILED,
-                Some(format!("too many instances({at_once}>{limit})")),
-                now,
-            );
+            self.end_workflow(id, wf_status::FAILED, Some(format!("too many instances({at_once}>{limit})")), now);
             return;
         }
         if let Some(run) = self.wf_instances.get_mut(&id) {
@@ -137,11 +115,7 @@ impl World {
             return;
         }
         let mut skippable = false;
-        if let Some(node) = run
-            .nodes
-            .iter_mut()
-            .find(|node| node.instance_id == Some(instance_id))
-        {
+        if let Some(node) = run.nodes.iter_mut().find(|node| node.instance_id == Some(instance_id)) {
             node.status = to;
             node.result.clone_from(&result);
             node.finished = Some(now);
@@ -153,12 +127,7 @@ impl World {
         }
         match to {
             status::FAILED if !skippable => {
-                self.end_workflow(
-                    wf_instance_id,
-                    wf_status::FAILED,
-                    Some("middle job failed".to_owned()),
-                    now,
-                );
+                self.end_workflow(wf_instance_id, wf_status::FAILED, Some("middle job failed".to_owned()), now);
             }
             status::STOPPED => {
                 self.end_workflow(
@@ -173,29 +142,15 @@ impl World {
     }
 
     /// Merges what a report appended, last writer wins.
-    pub(crate) fn merge_context(
-        &mut self,
-        wf_instance_id: i64,
-        appended: &BTreeMap<String, Value>,
-        now: i64,
-    ) {
+    pub(crate) fn merge_context(&mut self, wf_instance_id: i64, appended: &BTreeMap<String, Value>, now: i64) {
         if let Some(run) = self.wf_instances.get_mut(&wf_instance_id) {
-            run.context.extend(
-                appended
-                    .iter()
-                    .map(|(key, value)| (key.clone(), value.clone())),
-            );
+            run.context.extend(appended.iter().map(|(key, value)| (key.clone(), value.clone())));
             run.context_text = None;
             run.modified = now;
         }
     }
 
-    pub(crate) fn stop_workflow(
-        &mut self,
-        app_id: Option<i64>,
-        id: Option<i64>,
-        now: i64,
-    ) -> Result<(), Thrown> {
+    pub(crate) fn stop_workflow(&mut self, app_id: Option<i64>, id: Option<i64>, now: i64) -> Result<(), Thrown> {
         let run = self.wf_instance_of(app_id, id)?;
         if !matches!(run.status, wf_status::WAITING | wf_status::RUNNING) {
             return Err(Thrown::powerjob("workflow instance already stopped"));
@@ -220,12 +175,7 @@ impl World {
         Ok(())
     }
 
-    pub(crate) fn retry_workflow(
-        &mut self,
-        app_id: Option<i64>,
-        id: Option<i64>,
-        now: i64,
-    ) -> Result<(), Thrown> {
+    pub(crate) fn retry_workflow(&mut self, app_id: Option<i64>, id: Option<i64>, now: i64) -> Result<(), Thrown> {
         let run = self.wf_instance_of(app_id, id)?;
         match run.status {
             wf_status::WAITING | wf_status::RUNNING => {
@@ -266,9 +216,7 @@ impl World {
     ) -> Result<(), Thrown> {
         let run = self.wf_instance_of(app_id, id)?;
         if matches!(run.status, wf_status::WAITING | wf_status::RUNNING) {
-            return Err(Thrown::powerjob(
-                "you can't mark the node in a running workflow!",
-            ));
+            return Err(Thrown::powerjob("you can't mark the node in a running workflow!"));
         }
         let node = run
             .nodes
@@ -276,9 +224,7 @@ impl World {
             .find(|node| Some(node.node_id) == node_id)
             .ok_or_else(|| Thrown::powerjob("can't find the node in current DAG!"))?;
         if node.status != status::FAILED || node.skip_when_failed {
-            return Err(Thrown::powerjob(
-                "you can only mark the node which is failed and not allow to skip!",
-            ));
+            return Err(Thrown::powerjob("you can only mark the node which is failed and not allow to skip!"));
         }
         node.status = status::SUCCEED;
         node.result = Some("mark success".to_owned());
@@ -286,24 +232,12 @@ impl World {
         Ok(())
     }
 
-    pub(crate) fn wf_instance_of(
-        &mut self,
-        app_id: Option<i64>,
-        id: Option<i64>,
-    ) -> Result<&mut WfInstance, Thrown> {
+    pub(crate) fn wf_instance_of(&mut self, app_id: Option<i64>, id: Option<i64>) -> Result<&mut WfInstance, Thrown> {
         let shown = id.map_or_else(|| "null".to_owned(), |id| id.to_string());
         let run = id
             .and_then(|id| self.wf_instances.get_mut(&id))
-            .ok_or_else(|| {
-                Thrown::illegal(format!(
-                    "can't find workflow instance by wfInstanceId: {shown}"
-                ))
-            })?;
-        if Some(run.app_id) == app_id {
-            Ok(run)
-        } else {
-            Err(Thrown::powerjob("Permission Denied!"))
-        }
+            .ok_or_else(|| Thrown::illegal(format!("can't find workflow instance by wfInstanceId: {shown}")))?;
+        if Some(run.app_id) == app_id { Ok(run) } else { Err(Thrown::powerjob("Permission Denied!")) }
     }
 
     /// Skips disabled nodes, starts what is ready, and ends the run when nothing is left; `last` = result of the node that
@@ -313,11 +247,7 @@ impl World {
             return;
         };
         let mut skipped = false;
-        while let Some(node) = run
-            .ready()
-            .into_iter()
-            .find(|index| !run.nodes[*index].enable)
-        {
+        while let Some(node) = run.ready().into_iter().find(|index| !run.nodes[*index].enable) {
             run.nodes[node].status = status::SUCCEED;
             run.nodes[node].result = Some("disable node".to_owned());
             run.nodes[node].finished = Some(now);
@@ -325,11 +255,7 @@ impl World {
         }
         if run.nodes.iter().all(|node| !status::is_open(node.status)) {
             let none_ran = skipped && run.nodes.iter().all(|node| !node.enable);
-            let result = if none_ran {
-                Some("no enabled nodes".to_owned())
-            } else {
-                last
-            };
+            let result = if none_ran { Some("no enabled nodes".to_owned()) } else { last };
             self.end_workflow(id, wf_status::SUCCEED, result, now);
             return;
         }
@@ -340,20 +266,11 @@ impl World {
     }
 
     fn start_node(&mut self, id: i64, index: usize, app_id: i64, context: &str, now: i64) {
-        let Some(node) = self
-            .wf_instances
-            .get(&id)
-            .and_then(|run| run.nodes.get(index))
-            .cloned()
-        else {
+        let Some(node) = self.wf_instances.get(&id).and_then(|run| run.nodes.get(index)).cloned() else {
             return;
         };
         let own = node.params.filter(|params| !params.trim().is_empty());
-        let job_params = own.or_else(|| {
-            self.jobs
-                .get(&node.job_id)
-                .and_then(|job| job.params.clone())
-        });
+        let job_params = own.or_else(|| self.jobs.get(&node.job_id).and_then(|job| job.params.clone()));
         let new = NewInstance {
             job_id: node.job_id,
             app_id,
@@ -363,18 +280,11 @@ impl World {
             expected: now,
         };
         let instance_id = self.create_instance(new, now);
-        if let Some(node) = self
-            .wf_instances
-            .get_mut(&id)
-            .and_then(|run| run.nodes.get_mut(index))
-        {
+        if let Some(node) = self.wf_instances.get_mut(&id).and_then(|run| run.nodes.get_mut(index)) {
             node.instance_id = Some(instance_id);
             node.status = status::RUNNING;
         }
-        self.effects.push(Effect::Dispatch {
-            instance_id,
-            as_node: true,
-        });
+        self.effects.push(Effect::Dispatch { instance_id, as_node: true });
     }
 
     fn end_workflow(&mut self, id: i64, to: i32, result: Option<String>, now: i64) {
@@ -388,19 +298,12 @@ impl World {
 
     fn fresh_node(&self, node_id: i64) -> Option<WfNode> {
         let node = self.nodes.get(&node_id)?;
-        let job_params = self
-            .jobs
-            .get(&node.job_id)
-            .and_then(|job| job.params.clone());
+        let job_params = self.jobs.get(&node.job_id).and_then(|job| job.params.clone());
         Some(WfNode {
             node_id,
             job_id: node.job_id,
             name: node.name.clone(),
-            params: node
-                .params
-                .clone()
-                .filter(|params| !params.trim().is_empty())
-                .or(job_params),
+            params: node.params.clone().filter(|params| !params.trim().is_empty()).or(job_params),
             enable: node.enable,
             skip_when_failed: node.skip_when_failed,
             instance_id: None,
@@ -414,32 +317,18 @@ impl World {
 impl WfInstance {
     /// Nodes that are not started and whose predecessors are all over.
     fn ready(&self) -> Vec<usize> {
-        let over = |id: i64| {
-            self.nodes
-                .iter()
-                .any(|node| node.node_id == id && !status::is_open(node.status))
-        };
+        let over = |id: i64| self.nodes.iter().any(|node| node.node_id == id && !status::is_open(node.status));
         let ready = |node: &WfNode| {
             node.status == status::WAITING_DISPATCH
-                && self
-                    .edges
-                    .iter()
-                    .filter(|(_, to)| *to == node.node_id)
-                    .all(|(from, _)| over(*from))
+                && self.edges.iter().filter(|(_, to)| *to == node.node_id).all(|(from, _)| over(*from))
         };
-        self.nodes
-            .iter()
-            .enumerate()
-            .filter(|(_, node)| ready(node))
-            .map(|(index, _)| index)
-            .collect()
+        self.nodes.iter().enumerate().filter(|(_, node)| ready(node)).map(|(index, _)| index).collect()
     }
 
     /// The context as JSON text.
     pub(crate) fn context_json(&self) -> String {
         self.context_text.clone().unwrap_or_else(|| {
-            serde_json::to_string(&self.context)
-                .expect("a map of JSON values is written without fail")
+            serde_json::to_string(&self.context).expect("a map of JSON values is written without fail")
         })
     }
 }

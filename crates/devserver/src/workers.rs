@@ -12,10 +12,7 @@ impl World {
         let address = java::text(body.get("workerAddress"))?;
         let app_id = java::long(body.get("appId"))?;
         let time = java::long(body.get("heartbeatTime")).unwrap_or(0);
-        let metrics = body
-            .get("systemMetrics")
-            .filter(|metrics| metrics.is_object())?
-            .clone();
+        let metrics = body.get("systemMetrics").filter(|metrics| metrics.is_object())?.clone();
         let overloading = java::boolean(body.get("overload"));
         let record = WorkerRecord {
             address: address.clone(),
@@ -28,35 +25,18 @@ impl World {
             last_overload: 0,
             overloading,
             metrics,
-            containers: body
-                .get("containerInfos")
-                .filter(|list| list.is_array())
-                .cloned()
-                .unwrap_or_else(|| json!([])),
+            containers: body.get("containerInfos").filter(|list| list.is_array()).cloned().unwrap_or_else(|| json!([])),
         };
         let workers = self.workers.entry(app_id).or_default();
         match workers.get_mut(&address) {
             Some(known) if time < known.last_active => {}
             Some(known) => {
-                let last_overload = if overloading {
-                    time
-                } else {
-                    known.last_overload
-                };
-                *known = WorkerRecord {
-                    last_overload,
-                    ..record
-                };
+                let last_overload = if overloading { time } else { known.last_overload };
+                *known = WorkerRecord { last_overload, ..record };
             }
             None => {
                 let last_overload = if overloading { time } else { 0 };
-                workers.insert(
-                    address,
-                    WorkerRecord {
-                        last_overload,
-                        ..record
-                    },
-                );
+                workers.insert(address, WorkerRecord { last_overload, ..record });
             }
         }
         Some(())
@@ -64,14 +44,9 @@ impl World {
 
     /// Workers that pass the filters of a job, overloaded ones included; cut to its maxWorkerCount.
     pub(crate) fn candidates(&self, job: &Job, now: i64) -> Vec<&WorkerRecord> {
-        let all = self
-            .workers
-            .get(&job.app_id)
-            .into_iter()
-            .flat_map(|workers| workers.values());
-        let fit = all.filter(|worker| {
-            self.is_online(worker, now) && is_designated(worker, job) && has_resources(worker, job)
-        });
+        let all = self.workers.get(&job.app_id).into_iter().flat_map(|workers| workers.values());
+        let fit = all
+            .filter(|worker| self.is_online(worker, now) && is_designated(worker, job) && has_resources(worker, job));
         match usize::try_from(job.max_worker_count) {
             Ok(limit) if limit > 0 => fit.take(limit).collect(),
             _ => fit.collect(),
@@ -92,8 +67,7 @@ fn is_designated(worker: &WorkerRecord, job: &Job) -> bool {
 
 /// The comma rule: an entry equals the whole tag or the address.
 pub(crate) fn matches_list(worker: &WorkerRecord, list: &str) -> bool {
-    list.split(',')
-        .any(|entry| entry == worker.address || Some(entry) == worker.tag.as_deref())
+    list.split(',').any(|entry| entry == worker.address || Some(entry) == worker.tag.as_deref())
 }
 
 fn has_resources(worker: &WorkerRecord, job: &Job) -> bool {
@@ -114,10 +88,7 @@ pub(crate) fn score(metrics: &Value) -> i64 {
     let cores = metric("cpuProcessors");
     let cpu = cores - metric("cpuLoad");
     let cpu = if cpu > cores { 1.0 } else { cpu };
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "the server truncates toward zero too"
-    )]
+    #[expect(clippy::cast_possible_truncation, reason = "the server truncates toward zero too")]
     let score = ((metric("jvmMaxMemory") - metric("jvmUsedMemory")) * 2.0 + cpu) as i64;
     score
 }

@@ -24,11 +24,7 @@ pub(crate) enum Effect {
     /// Archive an instance's log once its time has come.
     SyncLog { instance_id: i64 },
     /// Tell a worker something; whether it arrives is nobody's business.
-    Tell {
-        address: String,
-        path: &'static str,
-        body: Value,
-    },
+    Tell { address: String, path: &'static str, body: Value },
 }
 
 /// A dispatch to be sent and then written down.
@@ -121,11 +117,7 @@ impl World {
             )));
         }
         let id = self.apps.last().map_or(1, |app| app.id + 1);
-        self.apps.push(App {
-            id,
-            name: name.to_owned(),
-            password: password.to_owned(),
-        });
+        self.apps.push(App { id, name: name.to_owned(), password: password.to_owned() });
         Ok(id)
     }
 
@@ -136,16 +128,13 @@ impl World {
     /// A job of an app, whatever its switch says.
     pub(crate) fn job_of(&self, job_id: Option<i64>, app_id: Option<i64>) -> Result<&Job, Thrown> {
         let shown = |id: Option<i64>| id.map_or_else(|| "null".to_owned(), |id| id.to_string());
-        let job = job_id.and_then(|id| self.jobs.get(&id)).ok_or_else(|| {
-            Thrown::illegal(format!("can't find job by jobId: {}", shown(job_id)))
-        })?;
+        let job = job_id
+            .and_then(|id| self.jobs.get(&id))
+            .ok_or_else(|| Thrown::illegal(format!("can't find job by jobId: {}", shown(job_id))))?;
         if Some(job.app_id) == app_id {
             Ok(job)
         } else {
-            Err(Thrown::illegal(format!(
-                "this job is not belong to the app whose appId is {}",
-                shown(app_id)
-            )))
+            Err(Thrown::illegal(format!("this job is not belong to the app whose appId is {}", shown(app_id))))
         }
     }
 }

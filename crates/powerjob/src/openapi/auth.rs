@@ -21,10 +21,7 @@ impl std::fmt::Debug for Credentials {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let app = self.app.as_ref().map(|(name, _)| name);
         let login = self.login.as_ref().map(|(name, _)| name);
-        f.debug_struct("Credentials")
-            .field("app", &app)
-            .field("login", &login)
-            .finish_non_exhaustive()
+        f.debug_struct("Credentials").field("app", &app).field("login", &login).finish_non_exhaustive()
     }
 }
 
@@ -56,10 +53,7 @@ impl std::fmt::Debug for Auth {
 
 impl Auth {
     pub(super) fn new(credentials: Credentials) -> Self {
-        Self {
-            credentials,
-            ..Self::default()
-        }
+        Self { credentials, ..Self::default() }
     }
 
     pub(super) fn credentials(&self) -> &Credentials {
@@ -91,11 +85,7 @@ fn is_public(path: &str) -> bool {
 
 impl OpenApi {
     /// The header fields a path needs; `renew` fetches the token anew.
-    pub(super) async fn headers_for(
-        &self,
-        path: &str,
-        renew: bool,
-    ) -> Result<HeaderMap, OpenApiError> {
+    pub(super) async fn headers_for(&self, path: &str, renew: bool) -> Result<HeaderMap, OpenApiError> {
         let mut headers = HeaderMap::new();
         let auth = &self.inner.auth;
         if is_open_api(path)
@@ -117,10 +107,7 @@ impl OpenApi {
     pub(super) fn needs_new_token(&self, path: &str, answer: &RawAnswer) -> bool {
         let auth = &self.inner.auth;
         if is_open_api(path) && matches!(*auth.app.lock(), Token::Held { .. }) {
-            let passed = answer
-                .headers
-                .get("x-powerjob-auth-passed")
-                .and_then(|value| value.to_str().ok());
+            let passed = answer.headers.get("x-powerjob-auth-passed").and_then(|value| value.to_str().ok());
             return passed != Some("true");
         }
         if !is_public(path) && matches!(*auth.login.lock(), Token::Held { .. }) {
@@ -131,26 +118,15 @@ impl OpenApi {
         false
     }
 
-    async fn app_token(
-        &self,
-        app: &str,
-        password: &str,
-        renew: bool,
-    ) -> Result<Token, OpenApiError> {
+    async fn app_token(&self, app: &str, password: &str, renew: bool) -> Result<Token, OpenApiError> {
         let known = self.inner.auth.app.lock().clone();
         if !matches!(known, Token::Unknown) && !renew {
             return Ok(known);
         }
         let encrypted = hex(&Md5::digest(password.as_bytes()));
         let body = json!({"appName": app, "encryptedPassword": encrypted, "encryptType": "md5", "extra": {}});
-        let token = match self
-            .public::<AppToken>(ApiCall::json("/openApi/authApp", body))
-            .await
-        {
-            Ok(token) => Token::Held {
-                app_id: token.app_id,
-                text: token.token,
-            },
+        let token = match self.public::<AppToken>(ApiCall::json("/openApi/authApp", body)).await {
+            Ok(token) => Token::Held { app_id: token.app_id, text: token.token },
             Err(error) if error.is_missing_path() => Token::NotUsed,
             Err(error) => return Err(error),
         };
@@ -158,27 +134,15 @@ impl OpenApi {
         Ok(token)
     }
 
-    async fn login_token(
-        &self,
-        user: &str,
-        password: &str,
-        renew: bool,
-    ) -> Result<Token, OpenApiError> {
+    async fn login_token(&self, user: &str, password: &str, renew: bool) -> Result<Token, OpenApiError> {
         let known = self.inner.auth.login.lock().clone();
         if !matches!(known, Token::Unknown) && !renew {
             return Ok(known);
         }
-        let origin =
-            json!({"username": user, "password": password, "encryption": "none"}).to_string();
+        let origin = json!({"username": user, "password": password, "encryption": "none"}).to_string();
         let body = json!({"loginType": "PWJB", "originParams": origin});
-        let token = match self
-            .public::<LoggedIn>(ApiCall::json("/auth/thirdPartyLoginDirect", body))
-            .await
-        {
-            Ok(login) => Token::Held {
-                app_id: 0,
-                text: login.jwt_token,
-            },
+        let token = match self.public::<LoggedIn>(ApiCall::json("/auth/thirdPartyLoginDirect", body)).await {
+            Ok(login) => Token::Held { app_id: 0, text: login.jwt_token },
             Err(error) if error.is_missing_path() => Token::NotUsed,
             Err(error) => return Err(error),
         };
@@ -186,10 +150,7 @@ impl OpenApi {
         Ok(token)
     }
 
-    async fn public<T: serde::de::DeserializeOwned>(
-        &self,
-        call: ApiCall,
-    ) -> Result<T, OpenApiError> {
+    async fn public<T: serde::de::DeserializeOwned>(&self, call: ApiCall) -> Result<T, OpenApiError> {
         let path = call.path().to_owned();
         let answer = self.send(&call, HeaderMap::new()).await?;
         let data = Self::unwrap(&answer, &path)?;
@@ -212,10 +173,8 @@ mod tests {
 
     #[test]
     fn passwords_never_show_in_debug_output() {
-        let credentials = Credentials {
-            app: Some(("a".into(), "secret1".into())),
-            login: Some(("u".into(), "secret2".into())),
-        };
+        let credentials =
+            Credentials { app: Some(("a".into(), "secret1".into())), login: Some(("u".into(), "secret2".into())) };
         let text = format!("{:?}", Auth::new(credentials));
         assert!(text.contains("\"a\"") && !text.contains("secret"), "{text}");
     }

@@ -12,8 +12,7 @@ use super::OpenApiError;
 use super::auth::{Auth, Credentials};
 
 /// What a server address may look like; for messages of whoever reads addresses from users.
-pub const SERVERS_HINT: &str =
-    "host:port, http://host:port or https://host:port of the server's web port";
+pub const SERVERS_HINT: &str = "host:port, http://host:port or https://host:port of the server's web port";
 
 /// A client. Cheap to clone; clones share the addresses, the last good one and the tokens.
 #[derive(Clone, Debug)]
@@ -69,10 +68,7 @@ impl ApiCall {
     /// A POST with form fields; the content type is exactly `application/x-www-form-urlencoded` (with a charset behind it,
     /// 5.1.1 loses the fields).
     pub fn form<V: ToString>(path: &str, fields: &[(&str, V)]) -> Self {
-        let fields = fields
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), value.to_string()))
-            .collect();
+        let fields = fields.iter().map(|(name, value)| ((*name).to_owned(), value.to_string())).collect();
         Self::new(reqwest::Method::POST, path, Body::Form(fields))
     }
 
@@ -83,6 +79,7 @@ impl ApiCall {
 
     /// Adds a query parameter.
     #[must_use]
+    #[expect(clippy::needless_pass_by_value, reason = "callers give numbers and texts alike")]
     pub fn query(mut self, name: &str, value: impl ToString) -> Self {
         self.query.push((name.to_owned(), value.to_string()));
         self
@@ -110,13 +107,7 @@ impl ApiCall {
     }
 
     fn new(method: reqwest::Method, path: &str, body: Body) -> Self {
-        Self {
-            method,
-            path: path.to_owned(),
-            query: Vec::new(),
-            body,
-            once: false,
-        }
+        Self { method, path: path.to_owned(), query: Vec::new(), body, once: false }
     }
 }
 
@@ -134,11 +125,7 @@ impl OpenApi {
     /// # Errors
     /// [`OpenApiError::Config`] when the HTTP client cannot be built.
     pub fn with_timeout(&self, timeout: Duration) -> Result<Self, OpenApiError> {
-        Self::build(
-            &self.inner.servers,
-            timeout,
-            self.inner.auth.credentials().clone(),
-        )
+        Self::build(&self.inner.servers, timeout, self.inner.auth.credentials().clone())
     }
 
     /// The same client that proves to `/openApi/*` with tokens which app it is (`oms.auth.openapi.enable=true` on 5.x).
@@ -146,10 +133,8 @@ impl OpenApi {
     /// # Errors
     /// [`OpenApiError::Config`] when the HTTP client cannot be built.
     pub fn with_app_token(&self, app: &str, password: &str) -> Result<Self, OpenApiError> {
-        let credentials = Credentials {
-            app: Some((app.to_owned(), password.to_owned())),
-            ..self.inner.auth.credentials().clone()
-        };
+        let credentials =
+            Credentials { app: Some((app.to_owned(), password.to_owned())), ..self.inner.auth.credentials().clone() };
         Self::build(&self.inner.servers, self.inner.timeout, credentials)
     }
 
@@ -196,13 +181,9 @@ impl OpenApi {
     /// # Errors
     /// [`OpenApiError::NoServer`] and [`OpenApiError::Unanswered`]; what authentication itself meets.
     pub async fn exchange(&self, call: &ApiCall) -> Result<RawAnswer, OpenApiError> {
-        let answer = self
-            .send(call, self.headers_for(&call.path, false).await?)
-            .await?;
+        let answer = self.send(call, self.headers_for(&call.path, false).await?).await?;
         if self.needs_new_token(&call.path, &answer) {
-            return self
-                .send(call, self.headers_for(&call.path, true).await?)
-                .await;
+            return self.send(call, self.headers_for(&call.path, true).await?).await;
         }
         Ok(answer)
     }
@@ -218,18 +199,13 @@ impl OpenApi {
         if answer.status != 200 {
             return Err(unexpected(excerpt(&answer.body)));
         }
-        let mut body: Value =
-            serde_json::from_str(&answer.body).map_err(|_| unexpected(excerpt(&answer.body)))?;
+        let mut body: Value = serde_json::from_str(&answer.body).map_err(|_| unexpected(excerpt(&answer.body)))?;
         match body.get("success").and_then(Value::as_bool) {
             Some(true) => Ok(body.get_mut("data").map_or(Value::Null, Value::take)),
             Some(false) => Err(OpenApiError::Refused {
                 server: answer.server.clone(),
                 path: path.to_owned(),
-                message: body
-                    .get("message")
-                    .and_then(Value::as_str)
-                    .unwrap_or("no message given")
-                    .to_owned(),
+                message: body.get("message").and_then(Value::as_str).unwrap_or("no message given").to_owned(),
                 code: body.get("code").and_then(Value::as_str).map(str::to_owned),
             }),
             None => Err(unexpected(excerpt(&answer.body))),
@@ -237,11 +213,7 @@ impl OpenApi {
     }
 
     /// Sends without looking at credentials or the envelope: the last good address first, then the others in order.
-    pub(super) async fn send(
-        &self,
-        call: &ApiCall,
-        headers: HeaderMap,
-    ) -> Result<RawAnswer, OpenApiError> {
+    pub(super) async fn send(&self, call: &ApiCall, headers: HeaderMap) -> Result<RawAnswer, OpenApiError> {
         let inner = &self.inner;
         let first = inner.last_good.load(Ordering::Relaxed);
         let others = (0..inner.servers.len()).filter(|index| *index != first);
@@ -263,23 +235,12 @@ impl OpenApi {
                 Err(error) => tried.push((server.clone(), root_cause(&error))),
             }
         }
-        Err(OpenApiError::NoServer {
-            path: call.path.clone(),
-            tried,
-        })
+        Err(OpenApiError::NoServer { path: call.path.clone(), tried })
     }
 
-    async fn send_to(
-        &self,
-        server: &str,
-        call: &ApiCall,
-        headers: HeaderMap,
-    ) -> reqwest::Result<RawAnswer> {
-        let mut request = self
-            .inner
-            .http
-            .request(call.method.clone(), format!("{server}{}", call.path))
-            .headers(headers);
+    async fn send_to(&self, server: &str, call: &ApiCall, headers: HeaderMap) -> reqwest::Result<RawAnswer> {
+        let mut request =
+            self.inner.http.request(call.method.clone(), format!("{server}{}", call.path)).headers(headers);
         if !call.query.is_empty() {
             request = request.query(&call.query);
         }
@@ -290,23 +251,11 @@ impl OpenApi {
         };
         let response = request.send().await?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        Ok(RawAnswer {
-            server: server.to_owned(),
-            status,
-            headers,
-            body: response.text().await?,
-        })
+        Ok(RawAnswer { server: server.to_owned(), status, headers, body: response.text().await? })
     }
 
-    fn build<S: AsRef<str>>(
-        servers: &[S],
-        timeout: Duration,
-        credentials: Credentials,
-    ) -> Result<Self, OpenApiError> {
-        let servers = servers
-            .iter()
-            .map(|server| base_url(server.as_ref()))
-            .collect::<Result<Vec<_>, _>>()?;
+    fn build<S: AsRef<str>>(servers: &[S], timeout: Duration, credentials: Credentials) -> Result<Self, OpenApiError> {
+        let servers = servers.iter().map(|server| base_url(server.as_ref())).collect::<Result<Vec<_>, _>>()?;
         if servers.is_empty() {
             return Err(OpenApiError::Config(format!(
                 "no PowerJob server given; wanted is at least one {SERVERS_HINT}"
@@ -320,22 +269,9 @@ impl OpenApi {
             .pool_idle_timeout(Duration::from_secs(20))
             .no_proxy()
             .build()
-            .map_err(|error| {
-                OpenApiError::Config(format!(
-                    "cannot build the HTTP client: {}",
-                    root_cause(&error)
-                ))
-            })?;
-        let inner = Inner {
-            http,
-            servers,
-            last_good: AtomicUsize::new(0),
-            timeout,
-            auth: Auth::new(credentials),
-        };
-        Ok(Self {
-            inner: Arc::new(inner),
-        })
+            .map_err(|error| OpenApiError::Config(format!("cannot build the HTTP client: {}", root_cause(&error))))?;
+        let inner = Inner { http, servers, last_good: AtomicUsize::new(0), timeout, auth: Auth::new(credentials) };
+        Ok(Self { inner: Arc::new(inner) })
     }
 }
 
@@ -349,15 +285,9 @@ pub(super) fn set_header(headers: &mut HeaderMap, name: &'static str, value: &st
 fn base_url(text: &str) -> Result<String, OpenApiError> {
     let text = text.trim();
     let wrong = || {
-        OpenApiError::Config(format!(
-            "{text:?} is not the address of a PowerJob server; accepted is {SERVERS_HINT}"
-        ))
+        OpenApiError::Config(format!("{text:?} is not the address of a PowerJob server; accepted is {SERVERS_HINT}"))
     };
-    let url = if text.contains("://") {
-        text.to_owned()
-    } else {
-        format!("http://{text}")
-    };
+    let url = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
     let parsed = reqwest::Url::parse(&url).map_err(|_| wrong())?;
     if !matches!(parsed.scheme(), "http" | "https")
         || parsed.host_str().is_none_or(str::is_empty)
@@ -370,11 +300,7 @@ fn base_url(text: &str) -> Result<String, OpenApiError> {
 
 fn excerpt(body: &str) -> String {
     let short: String = body.trim().chars().take(200).collect();
-    if short.is_empty() {
-        "an empty body".to_owned()
-    } else {
-        short
-    }
+    if short.is_empty() { "an empty body".to_owned() } else { short }
 }
 
 fn root_cause(error: &reqwest::Error) -> String {
@@ -394,14 +320,8 @@ mod tests {
 
     #[test]
     fn addresses_are_taken_with_and_without_a_scheme() {
-        assert_eq!(
-            base_url(" 10.0.0.1:7700/ ").expect("accepted"),
-            "http://10.0.0.1:7700"
-        );
-        assert_eq!(
-            base_url("https://pj.local/prefix/").expect("accepted"),
-            "https://pj.local/prefix"
-        );
+        assert_eq!(base_url(" 10.0.0.1:7700/ ").expect("accepted"), "http://10.0.0.1:7700");
+        assert_eq!(base_url("https://pj.local/prefix/").expect("accepted"), "https://pj.local/prefix");
     }
 
     #[test]
@@ -410,11 +330,6 @@ mod tests {
             let message = base_url(wrong).expect_err("refused").to_string();
             assert!(message.contains("host:port"), "{message}");
         }
-        assert!(
-            OpenApi::new::<&str>(&[])
-                .expect_err("refused")
-                .to_string()
-                .contains("at least one")
-        );
+        assert!(OpenApi::new::<&str>(&[]).expect_err("refused").to_string().contains("at least one"));
     }
 }

@@ -67,17 +67,13 @@ impl OpenApi {
     /// # Errors
     /// Unknown app: [`OpenApiError::Refused`], see [`OpenApiError::app_not_registered`].
     pub async fn app_id(&self, app: &str) -> Result<i64, OpenApiError> {
-        let data: Value = self
-            .call(ApiCall::get("/server/assert").query("appName", app))
-            .await?;
-        data.as_i64()
-            .or_else(|| data.get("appId").and_then(Value::as_i64))
-            .ok_or_else(|| OpenApiError::Unexpected {
-                server: self.last_good().to_owned(),
-                path: "/server/assert".to_owned(),
-                status: 200,
-                detail: format!("{data} is no app id"),
-            })
+        let data: Value = self.call(ApiCall::get("/server/assert").query("appName", app)).await?;
+        data.as_i64().or_else(|| data.get("appId").and_then(Value::as_i64)).ok_or_else(|| OpenApiError::Unexpected {
+            server: self.last_good().to_owned(),
+            path: "/server/assert".to_owned(),
+            status: 200,
+            detail: format!("{data} is no app id"),
+        })
     }
 
     /// Registers an app unless it exists, and gives its id. 5.x needs a login.
@@ -90,9 +86,7 @@ impl OpenApi {
             other => return other,
         }
         let body = json!({"appName": app, "password": password, "namespaceCode": "default_namespace", "title": app, "tags": "", "extra": ""});
-        let saved = self
-            .call::<Value>(ApiCall::json("/appInfo/save", body))
-            .await;
+        let saved = self.call::<Value>(ApiCall::json("/appInfo/save", body)).await;
         match self.app_id(app).await {
             Err(error) if error.app_not_registered() => saved.and(Err(error)),
             other => other,
@@ -104,25 +98,16 @@ impl OpenApi {
     /// # Errors
     /// As [`OpenApi::call`].
     pub async fn list_workers(&self, app_id: i64) -> Result<Vec<WorkerRow>, OpenApiError> {
-        self.call(ApiCall::get("/system/listWorker").query("appId", app_id))
-            .await
+        self.call(ApiCall::get("/system/listWorker").query("appId", app_id)).await
     }
 
     /// One page of an instance's log. Never ask before its first line has reached the server: that freezes an empty log.
     ///
     /// # Errors
     /// As [`OpenApi::call`].
-    pub async fn log_page(
-        &self,
-        app_id: i64,
-        instance_id: i64,
-        index: i64,
-    ) -> Result<LogPage, OpenApiError> {
+    pub async fn log_page(&self, app_id: i64, instance_id: i64, index: i64) -> Result<LogPage, OpenApiError> {
         self.call(
-            ApiCall::get("/instance/log")
-                .query("appId", app_id)
-                .query("instanceId", instance_id)
-                .query("index", index),
+            ApiCall::get("/instance/log").query("appId", app_id).query("instanceId", instance_id).query("index", index),
         )
         .await
     }
@@ -144,17 +129,8 @@ impl OpenApi {
     ///
     /// # Errors
     /// As [`OpenApi::call`].
-    pub async fn instance_detail(
-        &self,
-        app_id: i64,
-        instance_id: i64,
-    ) -> Result<Value, OpenApiError> {
-        self.call(
-            ApiCall::get("/instance/detail")
-                .query("appId", app_id)
-                .query("instanceId", instance_id),
-        )
-        .await
+    pub async fn instance_detail(&self, app_id: i64, instance_id: i64) -> Result<Value, OpenApiError> {
+        self.call(ApiCall::get("/instance/detail").query("appId", app_id).query("instanceId", instance_id)).await
     }
 
     /// Who the server is that answers.

@@ -72,8 +72,7 @@ impl OpenApiError {
 
     /// True when the server does not know the app.
     pub fn app_not_registered(&self) -> bool {
-        self.message()
-            .is_some_and(|m| m.contains("is not registered"))
+        self.message().is_some_and(|m| m.contains("is not registered"))
     }
 
     /// True when the server does not know the instance.
@@ -88,13 +87,7 @@ impl OpenApiError {
 
     /// True when the server has no such path (another version).
     pub fn is_missing_path(&self) -> bool {
-        matches!(
-            self,
-            Self::Unexpected {
-                status: 404 | 405,
-                ..
-            }
-        )
+        matches!(self, Self::Unexpected { status: 404 | 405, .. })
     }
 }
 
@@ -107,36 +100,17 @@ impl fmt::Display for OpenApiError {
                 for (index, (server, why)) in tried.iter().enumerate() {
                     write!(f, "{}{server}: {why}", if index == 0 { " (" } else { "; " })?;
                 }
-                if tried.is_empty() {
-                    Ok(())
-                } else {
-                    f.write_str(")")
-                }
+                if tried.is_empty() { Ok(()) } else { f.write_str(")") }
             }
-            Self::Unanswered {
-                server,
-                path,
-                detail,
-            } => write!(
+            Self::Unanswered { server, path, detail } => write!(
                 f,
                 "{server} did not answer {path} ({detail}); it may have been carried out, so no other server was asked"
             ),
-            Self::Refused {
-                server,
-                path,
-                message,
-                code,
-            } => {
+            Self::Refused { server, path, message, code } => {
                 write!(f, "{server} refused {path}: {message}")?;
-                code.as_ref()
-                    .map_or(Ok(()), |code| write!(f, " (code {code})"))
+                code.as_ref().map_or(Ok(()), |code| write!(f, " (code {code})"))
             }
-            Self::Unexpected {
-                server,
-                path,
-                status,
-                detail,
-            } => write!(
+            Self::Unexpected { server, path, status, detail } => write!(
                 f,
                 "{server} answered {path} with HTTP {status}, which is no answer of a PowerJob server: {detail}; check that the address is \
                  the server's web port (7700 by default)"

@@ -12,11 +12,7 @@ impl OpenApi {
     /// # Errors
     /// Unknown app or wrong password: [`OpenApiError::Refused`].
     pub async fn assert(&self, app: &str, password: &str) -> Result<i64, OpenApiError> {
-        self.call(ApiCall::form(
-            "/openApi/assert",
-            &[("appName", app), ("password", password)],
-        ))
-        .await
+        self.call(ApiCall::form("/openApi/assert", &[("appName", app), ("password", password)])).await
     }
 
     /// Saves a job, new (`id` None) or changed, and gives its id.
@@ -24,12 +20,10 @@ impl OpenApi {
     /// # Errors
     /// As [`OpenApi::call`].
     pub async fn save_job(&self, job: &JobSpec) -> Result<i64, OpenApiError> {
-        let body = serde_json::to_value(job).map_err(|error| {
-            OpenApiError::Config(format!("job cannot be written as JSON: {error}"))
-        })?;
+        let body = serde_json::to_value(job)
+            .map_err(|error| OpenApiError::Config(format!("job cannot be written as JSON: {error}")))?;
         let call = ApiCall::json("/openApi/saveJob", body);
-        self.call(if job.id.is_none() { call.once() } else { call })
-            .await
+        self.call(if job.id.is_none() { call.once() } else { call }).await
     }
 
     /// A job of an app.
@@ -37,11 +31,7 @@ impl OpenApi {
     /// # Errors
     /// As [`OpenApi::call`].
     pub async fn fetch_job(&self, app_id: i64, job_id: i64) -> Result<Job, OpenApiError> {
-        self.call(ApiCall::form(
-            "/openApi/fetchJob",
-            &[("jobId", job_id), ("appId", app_id)],
-        ))
-        .await
+        self.call(ApiCall::form("/openApi/fetchJob", &[("jobId", job_id), ("appId", app_id)])).await
     }
 
     /// All jobs of an app, deleted ones included.
@@ -49,8 +39,7 @@ impl OpenApi {
     /// # Errors
     /// As [`OpenApi::call`].
     pub async fn fetch_all_jobs(&self, app_id: i64) -> Result<Vec<Job>, OpenApiError> {
-        self.call(ApiCall::form("/openApi/fetchAllJob", &[("appId", app_id)]))
-            .await
+        self.call(ApiCall::form("/openApi/fetchAllJob", &[("appId", app_id)])).await
     }
 
     /// Stops a job's schedule. Runs through the API go on working.
@@ -96,8 +85,6 @@ impl OpenApi {
     }
 
     async fn job_switch(&self, path: &str, app_id: i64, job_id: i64) -> Result<(), OpenApiError> {
-        self.call::<Value>(ApiCall::form(path, &[("jobId", job_id), ("appId", app_id)]))
-            .await
-            .map(drop)
+        self.call::<Value>(ApiCall::form(path, &[("jobId", job_id), ("appId", app_id)])).await.map(drop)
     }
 }

@@ -10,6 +10,8 @@ mod console;
 mod error;
 mod instances;
 mod jobs;
+#[cfg(test)]
+mod tests;
 mod types;
 mod workflows;
 
@@ -17,6 +19,5 @@ pub use client::{ApiCall, OpenApi, RawAnswer, SERVERS_HINT};
 pub use console::{LogPage, ServerHello, WorkerRow};
 pub use error::OpenApiError;
 pub use types::{
-    Edge, InstanceInfo, InstanceStatus, Job, JobSpec, NodeSpec, WfInstanceInfo, WfNodeState,
-    WfStatus, WorkflowSpec,
+    Edge, InstanceInfo, InstanceStatus, Job, JobSpec, NodeSpec, WfInstanceInfo, WfNodeState, WfStatus, WorkflowSpec,
 };

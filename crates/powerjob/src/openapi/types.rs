@@ -105,10 +105,7 @@ impl WfStatus {
 /// `/openApi/saveJob`. Fields left `None` are not sent and get the server's defaults; `more` is added as it is.
 #[derive(Clone, Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
-#[expect(
-    missing_docs,
-    reason = "the names and meanings are those of saveJob, powerjob-server section 3.4"
-)]
+#[expect(missing_docs, reason = "the names and meanings are those of saveJob, powerjob-server section 3.4")]
 pub struct JobSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<i64>,
@@ -308,13 +305,7 @@ impl WorkflowSpec {
             time_expression: None,
             max_instances: 0,
             nodes: nodes.to_vec(),
-            edges: nodes
-                .windows(2)
-                .map(|pair| Edge {
-                    from: pair[0],
-                    to: pair[1],
-                })
-                .collect(),
+            edges: nodes.windows(2).map(|pair| Edge { from: pair[0], to: pair[1] }).collect(),
         }
     }
 }
@@ -353,9 +344,7 @@ impl WfInstanceInfo {
         struct Dag {
             nodes: Vec<WfNodeState>,
         }
-        self.dag.as_deref().map_or(Ok(Vec::new()), |text| {
-            serde_json::from_str::<Dag>(text).map(|dag| dag.nodes)
-        })
+        self.dag.as_deref().map_or(Ok(Vec::new()), |text| serde_json::from_str::<Dag>(text).map(|dag| dag.nodes))
     }
 }
 
@@ -382,20 +371,16 @@ fn id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
     optional_id(deserializer)?.ok_or_else(|| serde::de::Error::custom("an id is missing"))
 }
 
-pub(super) fn optional_id<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<i64>, D::Error> {
+pub(super) fn optional_id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
     match Value::deserialize(deserializer)? {
         Value::Null => Ok(None),
-        Value::Number(number) => number
-            .as_i64()
-            .map(Some)
-            .ok_or_else(|| serde::de::Error::custom(format!("{number} is no id"))),
+        Value::Number(number) => {
+            number.as_i64().map(Some).ok_or_else(|| serde::de::Error::custom(format!("{number} is no id")))
+        }
         Value::String(text) if text == "N/A" || text.is_empty() => Ok(None),
-        Value::String(text) => text
-            .parse()
-            .map(Some)
-            .map_err(|_| serde::de::Error::custom(format!("{text:?} is no id"))),
+        Value::String(text) => {
+            text.parse().map(Some).map_err(|_| serde::de::Error::custom(format!("{text:?} is no id")))
+        }
         other => Err(serde::de::Error::custom(format!("{other} is no id"))),
     }
 }
@@ -406,9 +391,7 @@ mod tests {
 
     #[test]
     fn ids_above_two_to_the_53_survive_as_number_and_as_text() {
-        let row = |id: &str| {
-            format!(r#"{{"instanceId":{id},"jobId":1,"appId":1,"wfInstanceId":"N/A","status":5}}"#)
-        };
+        let row = |id: &str| format!(r#"{{"instanceId":{id},"jobId":1,"appId":1,"wfInstanceId":"N/A","status":5}}"#);
         for text in ["886543210123456789", "\"886543210123456789\""] {
             let info: InstanceInfo = serde_json::from_str(&row(text)).expect("read");
             assert_eq!(info.instance_id, 886_543_210_123_456_789);
@@ -419,8 +402,7 @@ mod tests {
 
     #[test]
     fn a_job_is_sent_with_enum_names_and_without_what_was_not_set() {
-        let job =
-            serde_json::to_value(JobSpec::api(1, "j", "echo").with("tag", "t")).expect("written");
+        let job = serde_json::to_value(JobSpec::api(1, "j", "echo").with("tag", "t")).expect("written");
         assert_eq!(job["timeExpressionType"], "API");
         assert_eq!(job["tag"], "t");
         assert!(job.get("timeExpression").is_none() && job.get("id").is_none());
