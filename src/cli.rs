@@ -29,7 +29,7 @@ pub(crate) enum Command {
     /// Show what a running agent is doing, and whether its servers list it.
     Status(StatusArgs),
     /// Send load to an OpenAI-compatible service and measure it.
-    Load(testrig_loadgen::cli::LoadArgs),
+    Load(Box<testrig_loadgen::cli::LoadArgs>),
     /// A stand-in OpenAI-compatible service with set latencies and injected faults.
     LlmStub(testrig_loadgen::cli::StubArgs),
     /// A stand-in PowerJob server, in memory, for trying things out.
@@ -106,7 +106,9 @@ impl AgentArgs {
                  server speaks HTTP beside it (`oms.transporter.active.protocols` must contain HTTP). Give -o HTTP or leave it out"
             ));
         }
-        if let Some(p) = self.persistence.as_deref().filter(|p| !p.eq_ignore_ascii_case("DISK") && !p.eq_ignore_ascii_case("MEMORY")) {
+        if let Some(p) =
+            self.persistence.as_deref().filter(|p| !p.eq_ignore_ascii_case("DISK") && !p.eq_ignore_ascii_case("MEMORY"))
+        {
             return Err(format!("-e {p}: accepted are DISK and MEMORY (both keep the state on disk here)"));
         }
         let mut sources = self.common.sources();

@@ -33,13 +33,17 @@ impl Target {
     }
 
     fn unreachable(&self, cause: &str) -> String {
-        format!("no agent answers at {}: {cause}. Is it running (`systemctl status testrig`)? Another address is given with --admin", self.address)
+        format!(
+            "no agent answers at {}: {cause}. Is it running (`systemctl status testrig`)? Another address is given with --admin",
+            self.address
+        )
     }
 }
 
 /// The token in a file, without the line break that editors add.
 pub(crate) fn read_token(file: &std::path::Path) -> Result<String, String> {
-    let text = std::fs::read_to_string(file).map_err(|e| format!("token file {} cannot be read: {e}", file.display()))?;
+    let text =
+        std::fs::read_to_string(file).map_err(|e| format!("token file {} cannot be read: {e}", file.display()))?;
     let token = text.trim().to_owned();
     if token.is_empty() { Err(format!("token file {} is empty", file.display())) } else { Ok(token) }
 }
@@ -93,7 +97,10 @@ enum Failure {
 
 async fn follow(args: &LogsArgs, target: &Target, next: &mut u64) -> Result<End, Failure> {
     let format = if args.json { "json" } else { "text" };
-    let url = format!("ws://{}/ws/log?instanceId={}&index={next}&format={format}&follow={}", target.address, args.instance, args.follow);
+    let url = format!(
+        "ws://{}/ws/log?instanceId={}&index={next}&format={format}&follow={}",
+        target.address, args.instance, args.follow
+    );
     let mut request = url.into_client_request().map_err(|e| Failure::Connect(e.to_string()))?;
     if let Some(value) = target.token.as_ref().and_then(|t| HeaderValue::from_str(&format!("Bearer {t}")).ok()) {
         request.headers_mut().insert("Authorization", value);
@@ -150,14 +157,16 @@ pub(crate) async fn status(args: &StatusArgs) -> ExitCode {
 }
 
 async fn fetch_status(target: &Target) -> Result<Value, String> {
-    let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(5)).build().map_err(|e| e.to_string())?;
+    let client =
+        reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(5)).build().map_err(|e| e.to_string())?;
     let mut request = client.get(format!("http://{}/api/status", target.address));
     if let Some(token) = &target.token {
         request = request.bearer_auth(token);
     }
     let answer = request.send().await.map_err(|e| target.unreachable(&cause(&e)))?;
     let code = answer.status();
-    let value: Value = answer.json().await.map_err(|_| format!("{} does not answer like a testrig agent", target.address))?;
+    let value: Value =
+        answer.json().await.map_err(|_| format!("{} does not answer like a testrig agent", target.address))?;
     if code.is_success() { Ok(value) } else { Err(value["error"].as_str().unwrap_or("refused").to_owned()) }
 }
 
@@ -174,14 +183,29 @@ fn print_status(value: &Value) {
     println!("testrig {} (pid {}), up {} s", text(&value["version"]), value["pid"], value["uptimeSeconds"]);
     let bold = std::io::stdout().is_terminal();
     for lane in value["lanes"].as_array().into_iter().flatten() {
-        let listed = if lane["listed"] == true { "listed by the server".to_owned() } else { format!("NOT listed: {}", why_not_listed(lane)) };
+        let listed = if lane["listed"] == true {
+            "listed by the server".to_owned()
+        } else {
+            format!("NOT listed: {}", why_not_listed(lane))
+        };
         let name = text(&lane["lane"]);
         let name = if bold { format!("\x1b[1m{name}\x1b[0m") } else { name };
         println!("lane {name} at {}: {listed}", text(&lane["address"]));
         if let Some(owner) = lane["owner"].as_object() {
-            println!("  server {} (transport {}), app {} (id {})", text(&owner["web"]), text(&owner["transport"]), text(&lane["app"]), owner["app_id"]);
+            println!(
+                "  server {} (transport {}), app {} (id {})",
+                text(&owner["web"]),
+                text(&owner["transport"]),
+                text(&lane["app"]),
+                owner["app_id"]
+            );
         }
-        println!("  slots {} of {} in use{}", lane["running"], lane["slots"], if lane["overload"] == true { ", overload told to the server" } else { "" });
+        println!(
+            "  slots {} of {} in use{}",
+            lane["running"],
+            lane["slots"],
+            if lane["overload"] == true { ", overload told to the server" } else { "" }
+        );
         if let Some(error) = lane["store_error"].as_str() {
             println!("  the state store cannot be written: {error}");
         }
@@ -190,7 +214,13 @@ fn print_status(value: &Value) {
             println!("  no open instance");
         }
         for i in instances {
-            println!("  {}  {}  {}  attempt {}", text(&i["instance_id"]), text(&i["processor"]), text(&i["stage"]), i["attempt"]);
+            println!(
+                "  {}  {}  {}  attempt {}",
+                text(&i["instance_id"]),
+                text(&i["processor"]),
+                text(&i["stage"]),
+                i["attempt"]
+            );
         }
     }
 }
@@ -201,7 +231,10 @@ fn why_not_listed(lane: &Value) -> String {
     }
     match (lane["clock_skew_ms"].as_i64(), lane["last_heartbeat_ago_ms"].as_u64()) {
         (Some(skew), _) if skew < -50_000 => {
-            format!("this host's clock is {} s behind the server's, which takes it for dead; set the clock (chrony, ntpd)", -skew / 1000)
+            format!(
+                "this host's clock is {} s behind the server's, which takes it for dead; set the clock (chrony, ntpd)",
+                -skew / 1000
+            )
         }
         (_, None) => "the server has not taken a heartbeat yet".to_owned(),
         (_, Some(ago)) => format!("the server took the last heartbeat {} s ago", ago / 1000),

@@ -17,7 +17,11 @@ pub(crate) async fn command(args: DevServerArgs) -> ExitCode {
         Err(e) => return crate::fail(&e.to_string()),
     };
     println!("listening on http://{} (transport {})", server.web(), server.transport());
-    println!("start an agent with: testrig agent -a {} -s {}", args.apps.first().map_or("APP", String::as_str), server.web());
+    println!(
+        "start an agent with: testrig agent -a {} -s {}",
+        args.apps.first().map_or("APP", String::as_str),
+        server.web()
+    );
     crate::agent::signals::stop_requested().await;
     server.stop().await;
     ExitCode::SUCCESS

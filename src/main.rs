@@ -51,7 +51,7 @@ async fn dispatch(command: Command) -> ExitCode {
         Command::Config(command) => config::commands::command(&command),
         Command::Logs(args) => client::logs(&args).await,
         Command::Status(args) => client::status(&args).await,
-        Command::Load(args) => testrig_loadgen::cli::run_load(args).await,
+        Command::Load(args) => testrig_loadgen::cli::run_load(*args).await,
         Command::LlmStub(args) => testrig_loadgen::cli::run_stub(args).await,
         Command::DevServer(args) => dev_server::command(args).await,
         Command::Demo(args) => demo::command(args).await,

@@ -40,9 +40,22 @@ pub(crate) struct AdminState {
 
 impl AdminState {
     /// State over these journals and workers; `token` is asked of every caller if there is one.
-    pub(crate) fn new(journals: Journals, workers: Arc<Vec<WorkerHandle>>, token: Option<String>, shutdown: CancellationToken) -> Self {
+    pub(crate) fn new(
+        journals: Journals,
+        workers: Arc<Vec<WorkerHandle>>,
+        token: Option<String>,
+        shutdown: CancellationToken,
+    ) -> Self {
         let started = Instant::now();
-        Self { journals, workers, token, shutdown, started, subscribers: AtomicU64::new(0), lines_sent: AtomicU64::new(0) }
+        Self {
+            journals,
+            workers,
+            token,
+            shutdown,
+            started,
+            subscribers: AtomicU64::new(0),
+            lines_sent: AtomicU64::new(0),
+        }
     }
 
     /// Why an app id is none of this agent's, once the agent knows its own.
@@ -81,7 +94,8 @@ pub(crate) async fn bind(address: &str) -> Result<(TcpListener, SocketAddr), Bin
     let error = |e: std::io::Error| {
         let hint = match e.kind() {
             std::io::ErrorKind::AddrInUse => {
-                "; another program has it (`ss -ltnp` shows which): stop that, or choose another with --admin".to_owned()
+                "; another program has it (`ss -ltnp` shows which): stop that, or choose another with --admin"
+                    .to_owned()
             }
             _ => String::new(),
         };
@@ -108,21 +122,33 @@ fn router(state: Arc<AdminState>) -> Router {
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .merge(guarded)
-        .fallback(|| async { problem(StatusCode::NOT_FOUND, "no such page; there are /healthz, /readyz, /metrics, /api/status and /ws/log") })
+        .fallback(|| async {
+            problem(
+                StatusCode::NOT_FOUND,
+                "no such page; there are /healthz, /readyz, /metrics, /api/status and /ws/log",
+            )
+        })
         .with_state(state)
 }
 
 async fn check_token(State(state): State<Arc<AdminState>>, request: Request, next: Next) -> Response {
     let Some(token) = &state.token else { return next.run(request).await };
-    let bearer = request.headers().get(header::AUTHORIZATION).and_then(|v| v.to_str().ok()).and_then(|v| v.strip_prefix("Bearer "));
+    let bearer = request
+        .headers()
+        .get(header::AUTHORIZATION)
+        .and_then(|v| v.to_str().ok())
+        .and_then(|v| v.strip_prefix("Bearer "));
     // A browser's WebSocket cannot set headers.
     let query = request.uri().query().unwrap_or_default();
-    let in_query = url::form_urlencoded::parse(query.as_bytes()).find(|(k, _)| k == "token").map(|(_, v)| v.into_owned());
+    let in_query =
+        url::form_urlencoded::parse(query.as_bytes()).find(|(k, _)| k == "token").map(|(_, v)| v.into_owned());
     let given = bearer.map(str::to_owned).or(in_query);
     match given {
         Some(given) if same(given.as_bytes(), token.as_bytes()) => next.run(request).await,
         Some(_) => problem(StatusCode::UNAUTHORIZED, "the token is not the one in `admin.token_file`"),
-        None => problem(StatusCode::UNAUTHORIZED, "a token is needed: header `Authorization: Bearer ..` or `?token=..`"),
+        None => {
+            problem(StatusCode::UNAUTHORIZED, "a token is needed: header `Authorization: Bearer ..` or `?token=..`")
+        }
     }
 }
 
@@ -134,7 +160,8 @@ fn same(a: &[u8], b: &[u8]) -> bool {
 async fn readyz(State(state): State<Arc<AdminState>>) -> Response {
     let lanes: Vec<_> = state.workers.iter().map(WorkerHandle::status).collect();
     let ready = !lanes.is_empty() && lanes.iter().all(|l| l.listed);
-    let why: Vec<_> = lanes.iter().map(|l| json!({ "lane": l.lane, "listed": l.listed, "reason": l.discovery_error })).collect();
+    let why: Vec<_> =
+        lanes.iter().map(|l| json!({ "lane": l.lane, "listed": l.listed, "reason": l.discovery_error })).collect();
     let code = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (code, Json(json!({ "ready": ready, "lanes": why }))).into_response()
 }

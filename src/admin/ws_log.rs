@@ -56,7 +56,10 @@ pub(super) async fn handler(
     }
     match upgrade {
         Ok(upgrade) => upgrade.on_upgrade(move |socket| serve(state, wish, socket)).into_response(),
-        Err(e) => problem(StatusCode::UPGRADE_REQUIRED, &format!("/ws/log is a WebSocket: connect with ws://, not http:// ({e})")),
+        Err(e) => problem(
+            StatusCode::UPGRADE_REQUIRED,
+            &format!("/ws/log is a WebSocket: connect with ws://, not http:// ({e})"),
+        ),
     }
 }
 
@@ -67,7 +70,8 @@ fn parse(query: &str) -> Result<Wish, String> {
         let number = |accepted: &str| format!("`{key}` is `{value}`; accepted: {accepted}");
         match key.as_ref() {
             "instanceId" => {
-                wish.instance_id = value.parse().map_err(|_| number("the id of an instance, e.g. 1004402621408084032"))?;
+                wish.instance_id =
+                    value.parse().map_err(|_| number("the id of an instance, e.g. 1004402621408084032"))?;
                 seen = true;
             }
             "appId" if value.is_empty() => {}
@@ -82,7 +86,11 @@ fn parse(query: &str) -> Result<Wish, String> {
             }
             "follow" => wish.follow = value.parse().map_err(|_| number("true, false"))?,
             "token" => {}
-            _ => return Err(format!("unknown parameter `{key}`; known: instanceId, appId, index, format, follow, token")),
+            _ => {
+                return Err(format!(
+                    "unknown parameter `{key}`; known: instanceId, appId, index, format, follow, token"
+                ));
+            }
         }
     }
     if seen { Ok(wish) } else { Err("`instanceId` is missing: /ws/log?instanceId=..&index=0".into()) }
@@ -110,7 +118,9 @@ async fn find(state: &AdminState, wish: &Wish, socket: &mut WebSocket) -> Option
         match state.journals.existing(wish.instance_id) {
             Ok(Some(journal)) => return Some(Ok(journal)),
             Ok(None) if tokio::time::Instant::now() < deadline && wish.follow => {}
-            Ok(None) => return Some(Err((CLOSE_NOT_FOUND, format!("no log of instance {} on this host", wish.instance_id)))),
+            Ok(None) => {
+                return Some(Err((CLOSE_NOT_FOUND, format!("no log of instance {} on this host", wish.instance_id))));
+            }
             Err(e) => return Some(Err((CLOSE_ERROR, short(&format!("the log cannot be opened: {e}"))))),
         }
         tokio::select! {
@@ -122,7 +132,12 @@ async fn find(state: &AdminState, wish: &Wish, socket: &mut WebSocket) -> Option
 }
 
 /// Sends until the end; gives the close frame, or `None` when the subscriber left.
-async fn send_lines(state: &AdminState, wish: &Wish, journal: &Arc<Journal>, socket: &mut WebSocket) -> Option<(u16, String)> {
+async fn send_lines(
+    state: &AdminState,
+    wish: &Wish,
+    journal: &Arc<Journal>,
+    socket: &mut WebSocket,
+) -> Option<(u16, String)> {
     let mut changes = journal.subscribe();
     let mut next = wish.index;
     let mut ping = tokio::time::interval_at(tokio::time::Instant::now() + PING_EVERY, PING_EVERY);
@@ -190,7 +205,10 @@ mod tests {
     #[test]
     fn a_query_is_read_and_each_mistake_is_named() {
         let wish = parse("instanceId=1004402621408084032&appId=1&index=7&format=json").expect("good");
-        assert_eq!(wish, Wish { instance_id: 1_004_402_621_408_084_032, app_id: Some(1), index: 7, records: true, follow: true });
+        assert_eq!(
+            wish,
+            Wish { instance_id: 1_004_402_621_408_084_032, app_id: Some(1), index: 7, records: true, follow: true }
+        );
         for (query, text) in [
             ("", "`instanceId` is missing"),
             ("instanceId=x", "`instanceId` is `x`; accepted: the id"),

@@ -26,12 +26,19 @@ pub(crate) fn environment(config: &Config) -> anyhow::Result<Environment> {
         let (access_key, secret_key) = credentials(&store.credentials_file)?;
         object_stores.insert(
             key.clone(),
-            ObjectStore { endpoint: Some(store.endpoint.clone()), region: store.region.clone(), buckets: store.buckets.clone(), access_key, secret_key },
+            ObjectStore {
+                endpoint: Some(store.endpoint.clone()),
+                region: store.region.clone(),
+                buckets: store.buckets.clone(),
+                access_key,
+                secret_key,
+            },
         );
     }
     let mut secrets = BTreeMap::new();
     for (key, file) in &config.secrets {
-        secrets.insert(key.clone(), crate::client::read_token(file).map_err(|e| anyhow::anyhow!("secrets.{key}: {e}"))?);
+        secrets
+            .insert(key.clone(), crate::client::read_token(file).map_err(|e| anyhow::anyhow!("secrets.{key}: {e}"))?);
     }
     // Robots and health checks are asked directly: a proxy of the shell that started the agent is none of their business.
     let http = reqwest::Client::builder()
@@ -69,11 +76,15 @@ struct Credentials {
 }
 
 fn credentials(file: &Path) -> anyhow::Result<(String, String)> {
-    let text = std::fs::read_to_string(file).with_context(|| format!("failed to read credentials file {}", file.display()))?;
+    let text =
+        std::fs::read_to_string(file).with_context(|| format!("failed to read credentials file {}", file.display()))?;
     // The cause may quote the line with the secret in it: only the place is told.
     let found: Credentials = toml::from_str(&text).map_err(|e| {
         let line = e.span().map_or(1, |s| text[..s.start].matches('\n').count() + 1);
-        anyhow::anyhow!("{}:{line}: accepted are the two keys access_key = \"..\" and secret_key = \"..\"", file.display())
+        anyhow::anyhow!(
+            "{}:{line}: accepted are the two keys access_key = \"..\" and secret_key = \"..\"",
+            file.display()
+        )
     })?;
     Ok((found.access_key, found.secret_key))
 }

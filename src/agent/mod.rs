@@ -93,14 +93,22 @@ impl Agent {
     /// Starts everything; an error leaves nothing behind.
     pub(crate) async fn start(config: Config) -> anyhow::Result<Self> {
         let state = StateDir::open(&config)?;
-        let token = config.admin.token_file.as_deref().map(crate::client::read_token).transpose().map_err(anyhow::Error::msg)?;
+        let token = config
+            .admin
+            .token_file
+            .as_deref()
+            .map(crate::client::read_token)
+            .transpose()
+            .map_err(anyhow::Error::msg)?;
         let (listener, admin_address) = admin::bind(&config.admin.listen).await?;
         let environment = Arc::new(environment(&config)?);
         let processors = testrig_processors::registry(&environment, &state.store);
         let mut workers = Vec::new();
         for lane in &config.lane {
             let served = lane.processors.as_ref().unwrap_or(&config.processors.enabled);
-            let mut builder = Worker::builder(worker_config(&config, lane)?).store(state.store.clone()).journals(state.journals.clone());
+            let mut builder = Worker::builder(worker_config(&config, lane)?)
+                .store(state.store.clone())
+                .journals(state.journals.clone());
             for (name, processor) in &processors {
                 if served.iter().any(|s| s == name) {
                     builder = builder.processor(*name, Arc::clone(processor) as Arc<dyn Processor>);
@@ -114,7 +122,12 @@ impl Agent {
         let stopping = CancellationToken::new();
         let admin_state = admin::AdminState::new(state.journals.clone(), Arc::clone(&workers), token, stopping.clone());
         let admin = tokio::spawn(admin::serve(listener, Arc::new(admin_state)));
-        let retention = tokio::spawn(retention::run(state.journals.clone(), Arc::clone(&workers), config.journal.retention_days, stopping.clone()));
+        let retention = tokio::spawn(retention::run(
+            state.journals.clone(),
+            Arc::clone(&workers),
+            config.journal.retention_days,
+            stopping.clone(),
+        ));
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"), state = %config.state.dir.display(), admin = %admin_address,
             "testrig agent is up: ws://{admin_address}/ws/log, http://{admin_address}/metrics"
@@ -151,7 +164,13 @@ impl Agent {
 }
 
 fn worker_config(config: &Config, lane: &crate::config::Lane) -> anyhow::Result<WorkerConfig> {
-    let app_password = config.powerjob.app_password_file.as_deref().map(|f: &Path| crate::client::read_token(f)).transpose().map_err(anyhow::Error::msg)?;
+    let app_password = config
+        .powerjob
+        .app_password_file
+        .as_deref()
+        .map(|f: &Path| crate::client::read_token(f))
+        .transpose()
+        .map_err(anyhow::Error::msg)?;
     Ok(WorkerConfig {
         app_password,
         listen: lane.listen.clone(),

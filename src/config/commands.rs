@@ -17,7 +17,8 @@ pub(crate) fn command(command: &ConfigCommand) -> ExitCode {
         ConfigCommand::Schema { processor: Some(name) } => match testrig_processors::schema(name) {
             Some(schema) => print(&schema),
             None => {
-                let hint = nearest(name, &KNOWN_PROCESSORS).map(|n| format!(" did you mean `{n}`?")).unwrap_or_default();
+                let hint =
+                    nearest(name, &KNOWN_PROCESSORS).map(|n| format!(" did you mean `{n}`?")).unwrap_or_default();
                 crate::usage(&format!("unknown processor `{name}`;{hint} known: {}", KNOWN_PROCESSORS.join(", ")))
             }
         },
@@ -28,7 +29,12 @@ fn check(sources: &Sources) -> ExitCode {
     match load(sources, std::env::vars(), Purpose::Agent) {
         Ok(config) => {
             let lanes: Vec<String> = config.lane.iter().map(|l| format!("{} on {}", l.name, l.listen)).collect();
-            println!("the configuration is good: app {}, servers {}, lanes: {}", config.powerjob.app, config.powerjob.servers.join(", "), lanes.join(", "));
+            println!(
+                "the configuration is good: app {}, servers {}, lanes: {}",
+                config.powerjob.app,
+                config.powerjob.servers.join(", "),
+                lanes.join(", ")
+            );
             ExitCode::SUCCESS
         }
         Err(e) => crate::usage(&e.to_string()),

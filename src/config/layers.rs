@@ -123,12 +123,18 @@ impl Layers {
         let mut rest = above.iter().peekable();
         while let Some(part) = rest.next() {
             let slot = place.entry((*part).to_owned()).or_insert_with(|| {
-                if rest.peek().is_some_and(|p| p.parse::<usize>().is_ok()) { Value::Array(Vec::new()) } else { Value::Object(Map::new()) }
+                if rest.peek().is_some_and(|p| p.parse::<usize>().is_ok()) {
+                    Value::Array(Vec::new())
+                } else {
+                    Value::Object(Map::new())
+                }
             });
             let slot = if let Value::Array(list) = slot {
                 let index = rest.next().and_then(|p| p.parse::<usize>().ok());
                 let Some(index) = index.filter(|i| *i <= list.len()) else {
-                    return Err(format!("`{part}` is a list: `{part}.0`, `{part}.1` .. name its entries, without a gap"));
+                    return Err(format!(
+                        "`{part}` is a list: `{part}.0`, `{part}.1` .. name its entries, without a gap"
+                    ));
                 };
                 if index == list.len() {
                     list.push(Value::Object(Map::new()));
@@ -137,7 +143,9 @@ impl Layers {
             } else {
                 slot
             };
-            let Value::Object(map) = slot else { return Err(format!("`{part}` in `{path}` is a plain value, not a section")) };
+            let Value::Object(map) = slot else {
+                return Err(format!("`{part}` in `{path}` is a plain value, not a section"));
+            };
             place = map;
         }
         place.insert((*last).to_owned(), value);
@@ -188,7 +196,10 @@ mod tests {
         assert_eq!(layers.values["lane"][0]["slots"], 4);
         assert_eq!(layers.values["lane"][1]["name"], "second");
         assert_eq!(layers.origin("lane.0.name"), Some(&Origin::File("a.toml".into(), 4)));
-        assert_eq!(layers.origin("powerjob.app").map(ToString::to_string), Some("environment variable TESTRIG_POWERJOB__APP".into()));
+        assert_eq!(
+            layers.origin("powerjob.app").map(ToString::to_string),
+            Some("environment variable TESTRIG_POWERJOB__APP".into())
+        );
     }
 
     #[test]

@@ -158,8 +158,10 @@ pub(crate) struct Docker {
 
 impl Default for Docker {
     fn default() -> Self {
-        let endpoint =
-            std::env::var("DOCKER_HOST").ok().filter(|v| !v.is_empty()).unwrap_or_else(|| "unix:///var/run/docker.sock".into());
+        let endpoint = std::env::var("DOCKER_HOST")
+            .ok()
+            .filter(|v| !v.is_empty())
+            .unwrap_or_else(|| "unix:///var/run/docker.sock".into());
         Self { endpoint, allowed_images: None, allow_privileged: false }
     }
 }

@@ -5,7 +5,11 @@ use super::*;
 fn load_text(text: &str, sets: &[&str]) -> Result<Config, ConfigErrors> {
     let mut file = tempfile::NamedTempFile::new().expect("temporary file");
     file.write_all(text.as_bytes()).expect("written");
-    let sources = Sources { file: Some(file.path().into()), sets: sets.iter().map(|s| (*s).to_owned()).collect(), ..Sources::default() };
+    let sources = Sources {
+        file: Some(file.path().into()),
+        sets: sets.iter().map(|s| (*s).to_owned()).collect(),
+        ..Sources::default()
+    };
     load(&sources, std::iter::empty(), Purpose::Agent)
 }
 
@@ -25,8 +29,13 @@ fn a_small_file_is_enough() {
 
 #[test]
 fn every_mistake_is_in_one_report_with_its_line_and_the_nearest_key() {
-    let all = mistakes("[powerjob]\nap = \"a\"\nservers = \"x\"\n[lanes]\n[admin]\nlisten = 5\n[shutdown]\non_sigterm = \"stay\"\n", &[]);
-    let has = |line: &str, text: &str| assert!(all.iter().any(|m| m.contains(line) && m.contains(text)), "{line} {text}: {all:#?}");
+    let all = mistakes(
+        "[powerjob]\nap = \"a\"\nservers = \"x\"\n[lanes]\n[admin]\nlisten = 5\n[shutdown]\non_sigterm = \"stay\"\n",
+        &[],
+    );
+    let has = |line: &str, text: &str| {
+        assert!(all.iter().any(|m| m.contains(line) && m.contains(text)), "{line} {text}: {all:#?}")
+    };
     has(":2:", "unknown key `powerjob.ap`; did you mean `app`?");
     has(":3:", "`powerjob.servers` is the text \"x\"; accepted: a list");
     has(":4:", "unknown key `lanes`; did you mean `lane`?");
@@ -41,8 +50,18 @@ fn what_fits_no_schema_is_found_as_well() {
         [databases.r]\nurl = \"mysql://x\"\n[object_stores.m]\nendpoint = \"minio\"\ncredentials_file = \"/nowhere/c.toml\"\n[docker]\nendpoint = \"/run/d.sock\"\n[paths]\nallowed_roots = [\"data\"]\n";
     let all = mistakes(text, &[]);
     for wanted in [
-        "`powerjob.app` is missing", "entry 1: `nope` is not host:port", "asks for TLS", "set `admin.token_file`", "`lane.0.slots` is 0", "IPv6 does not work",
-        "did you mean `RunLLMTest`?", "accepted: sqlite:///absolute/path.db", "accepted: a URL such as", "/nowhere/c.toml cannot be read", "`docker.endpoint`", "not an absolute path",
+        "`powerjob.app` is missing",
+        "entry 1: `nope` is not host:port",
+        "asks for TLS",
+        "set `admin.token_file`",
+        "`lane.0.slots` is 0",
+        "IPv6 does not work",
+        "did you mean `RunLLMTest`?",
+        "accepted: sqlite:///absolute/path.db",
+        "accepted: a URL such as",
+        "/nowhere/c.toml cannot be read",
+        "`docker.endpoint`",
+        "not an absolute path",
     ] {
         assert!(all.iter().any(|m| m.contains(wanted)), "{wanted}: {all:#?}");
     }
@@ -51,10 +70,14 @@ fn what_fits_no_schema_is_found_as_well() {
 
 #[test]
 fn set_is_stronger_than_the_file_and_its_mistakes_name_it() {
-    let config = load_text(GOOD, &["powerjob.app=b", "lane.0.slots=2", "paths.allowed_roots=[\"/data\"]"]).expect("valid");
+    let config =
+        load_text(GOOD, &["powerjob.app=b", "lane.0.slots=2", "paths.allowed_roots=[\"/data\"]"]).expect("valid");
     assert_eq!((config.powerjob.app.as_str(), config.lane[0].slots), ("b", 2));
     let all = mistakes(GOOD, &["lane.0.slots=many", "powerjob"]);
-    assert!(all.iter().any(|m| m.starts_with("--set lane.0.slots=many: `lane.0.slots` is the text \"many\"")), "{all:#?}");
+    assert!(
+        all.iter().any(|m| m.starts_with("--set lane.0.slots=many: `lane.0.slots` is the text \"many\"")),
+        "{all:#?}"
+    );
     assert!(all.iter().any(|m| m.contains("`key=value` is expected")), "{all:#?}");
 }
 

@@ -19,18 +19,34 @@ pub(crate) fn verify(config: &mut Config, layers: &Layers, purpose: Purpose) -> 
     }
     if purpose == Purpose::Agent {
         if config.powerjob.app.trim().is_empty() {
-            say("powerjob.app", "`powerjob.app` is missing: the name of an app that is registered in the PowerJob console (flag -a)".into());
+            say(
+                "powerjob.app",
+                "`powerjob.app` is missing: the name of an app that is registered in the PowerJob console (flag -a)"
+                    .into(),
+            );
         }
         if config.powerjob.servers.is_empty() {
-            say("powerjob.servers", "`powerjob.servers` is missing: web addresses of the servers, e.g. 10.0.0.1:7700 (flag -s)".into());
+            say(
+                "powerjob.servers",
+                "`powerjob.servers` is missing: web addresses of the servers, e.g. 10.0.0.1:7700 (flag -s)".into(),
+            );
         }
     }
     for (i, server) in config.powerjob.servers.iter_mut().enumerate() {
         let bare = server.trim().trim_start_matches("http://").trim_end_matches('/');
         if server.trim().starts_with("https://") {
-            say("powerjob.servers", format!("`powerjob.servers` entry {}: `{server}` asks for TLS, which PowerJob's worker protocol does not have; accepted: host:port", i + 1));
+            say(
+                "powerjob.servers",
+                format!(
+                    "`powerjob.servers` entry {}: `{server}` asks for TLS, which PowerJob's worker protocol does not have; accepted: host:port",
+                    i + 1
+                ),
+            );
         } else if !host_port(bare) {
-            say("powerjob.servers", format!("`powerjob.servers` entry {}: `{server}` is not host:port, e.g. 10.0.0.1:7700", i + 1));
+            say(
+                "powerjob.servers",
+                format!("`powerjob.servers` entry {}: `{server}` is not host:port, e.g. 10.0.0.1:7700", i + 1),
+            );
         }
         *server = bare.to_owned();
     }
@@ -39,22 +55,43 @@ pub(crate) fn verify(config: &mut Config, layers: &Layers, purpose: Purpose) -> 
     }
     for peer in &config.powerjob.peers {
         if !cidr(peer) {
-            say("powerjob.peers", format!("`powerjob.peers`: `{peer}` is not an address or a CIDR block, e.g. 10.0.0.0/24"));
+            say(
+                "powerjob.peers",
+                format!("`powerjob.peers`: `{peer}` is not an address or a CIDR block, e.g. 10.0.0.0/24"),
+            );
         }
     }
     lanes(config, &mut say);
     match config.admin.listen.parse::<SocketAddr>() {
-        Err(_) => say("admin.listen", format!("`admin.listen` is `{}`; accepted: address:port, e.g. 127.0.0.1:8780", config.admin.listen)),
-        Ok(address) if !address.ip().is_loopback() && config.admin.token_file.is_none() && purpose == Purpose::Agent => say(
+        Err(_) => say(
             "admin.listen",
-            format!("`admin.listen` is `{address}`, which others can reach: set `admin.token_file` to a file with a token, or listen on 127.0.0.1"),
+            format!("`admin.listen` is `{}`; accepted: address:port, e.g. 127.0.0.1:8780", config.admin.listen),
         ),
+        Ok(address)
+            if !address.ip().is_loopback() && config.admin.token_file.is_none() && purpose == Purpose::Agent =>
+        {
+            say(
+                "admin.listen",
+                format!(
+                    "`admin.listen` is `{address}`, which others can reach: set `admin.token_file` to a file with a token, or listen on 127.0.0.1"
+                ),
+            );
+        }
         Ok(_) => {}
     }
-    for (key, file) in config.admin.token_file.iter().map(|f| ("admin.token_file".to_owned(), f))
+    for (key, file) in config
+        .admin
+        .token_file
+        .iter()
+        .map(|f| ("admin.token_file".to_owned(), f))
         .chain(config.powerjob.app_password_file.iter().map(|f| ("powerjob.app_password_file".to_owned(), f)))
         .chain(config.secrets.iter().map(|(k, f)| (format!("secrets.{k}"), f)))
-        .chain(config.object_stores.iter().map(|(k, s)| (format!("object_stores.{k}.credentials_file"), &s.credentials_file)))
+        .chain(
+            config
+                .object_stores
+                .iter()
+                .map(|(k, s)| (format!("object_stores.{k}.credentials_file"), &s.credentials_file)),
+        )
     {
         if let Err(e) = std::fs::File::open(file) {
             say(&key, format!("`{key}`: {} cannot be read: {e}", file.display()));
@@ -67,21 +104,42 @@ pub(crate) fn verify(config: &mut Config, layers: &Layers, purpose: Purpose) -> 
     }
     for (key, db) in &config.databases {
         if db.url.strip_prefix("sqlite://").is_none_or(|p| !Path::new(p).is_absolute()) {
-            say(&format!("databases.{key}.url"), format!("`databases.{key}.url` is `{}`; accepted: sqlite:///absolute/path.db", db.url));
+            say(
+                &format!("databases.{key}.url"),
+                format!("`databases.{key}.url` is `{}`; accepted: sqlite:///absolute/path.db", db.url),
+            );
         }
     }
     for (key, store) in &config.object_stores {
         if !url::Url::parse(&store.endpoint).is_ok_and(|u| matches!(u.scheme(), "http" | "https") && u.has_host()) {
-            say(&format!("object_stores.{key}.endpoint"), format!("`object_stores.{key}.endpoint` is `{}`; accepted: a URL such as http://minio:9000", store.endpoint));
+            say(
+                &format!("object_stores.{key}.endpoint"),
+                format!(
+                    "`object_stores.{key}.endpoint` is `{}`; accepted: a URL such as http://minio:9000",
+                    store.endpoint
+                ),
+            );
         }
     }
     for root in config.paths.allowed_roots.iter().flatten() {
         if !Path::new(root.trim_end_matches(":ro").trim_end_matches(":rw")).is_absolute() {
-            say("paths.allowed_roots", format!("`paths.allowed_roots`: `{root}` is not an absolute path (`:ro` may stand behind it)"));
+            say(
+                "paths.allowed_roots",
+                format!("`paths.allowed_roots`: `{root}` is not an absolute path (`:ro` may stand behind it)"),
+            );
         }
     }
-    if !(config.docker.endpoint.starts_with("unix:///") || config.docker.endpoint.starts_with("tcp://") || config.docker.endpoint.starts_with("http://")) {
-        say("docker.endpoint", format!("`docker.endpoint` is `{}`; accepted: unix:///var/run/docker.sock or tcp://host:port", config.docker.endpoint));
+    if !(config.docker.endpoint.starts_with("unix:///")
+        || config.docker.endpoint.starts_with("tcp://")
+        || config.docker.endpoint.starts_with("http://"))
+    {
+        say(
+            "docker.endpoint",
+            format!(
+                "`docker.endpoint` is `{}`; accepted: unix:///var/run/docker.sock or tcp://host:port",
+                config.docker.endpoint
+            ),
+        );
     }
     all
 }
@@ -94,13 +152,24 @@ fn lanes(config: &Config, say: &mut impl FnMut(&str, String)) {
             say(&key("name"), format!("`lane.{i}.name`: another lane is called `{}` as well", lane.name));
         }
         match lane.listen.parse::<SocketAddr>() {
-            Err(_) => say(&key("listen"), format!("`lane.{i}.listen` is `{}`; accepted: address:port, e.g. 0.0.0.0:27777", lane.listen)),
-            Ok(a) if a.is_ipv6() => say(&key("listen"), format!("`lane.{i}.listen` is `{a}`: PowerJob splits addresses at the colon, IPv6 does not work")),
-            Ok(a) if a.port() != 0 && !listens.insert(a.port()) => say(&key("listen"), format!("`lane.{i}.listen`: another lane has port {} as well", a.port())),
+            Err(_) => say(
+                &key("listen"),
+                format!("`lane.{i}.listen` is `{}`; accepted: address:port, e.g. 0.0.0.0:27777", lane.listen),
+            ),
+            Ok(a) if a.is_ipv6() => say(
+                &key("listen"),
+                format!("`lane.{i}.listen` is `{a}`: PowerJob splits addresses at the colon, IPv6 does not work"),
+            ),
+            Ok(a) if a.port() != 0 && !listens.insert(a.port()) => {
+                say(&key("listen"), format!("`lane.{i}.listen`: another lane has port {} as well", a.port()));
+            }
             Ok(_) => {}
         }
         if let Some(advertise) = lane.advertise.as_deref().filter(|a| !host_port(a)) {
-            say(&key("advertise"), format!("`lane.{i}.advertise` is `{advertise}`; accepted: host:port that the servers can reach"));
+            say(
+                &key("advertise"),
+                format!("`lane.{i}.advertise` is `{advertise}`; accepted: host:port that the servers can reach"),
+            );
         }
         if lane.slots == 0 {
             say(&key("slots"), format!("`lane.{i}.slots` is 0; accepted: 1 or more"));
@@ -119,7 +188,8 @@ fn lanes(config: &Config, say: &mut impl FnMut(&str, String)) {
 }
 
 fn unknown_processor(key: &str, name: &str) -> String {
-    let hint = nearest(name, &KNOWN_PROCESSORS).map_or_else(|| format!("known: {}", KNOWN_PROCESSORS.join(", ")), |n| format!("did you mean `{n}`?"));
+    let hint = nearest(name, &KNOWN_PROCESSORS)
+        .map_or_else(|| format!("known: {}", KNOWN_PROCESSORS.join(", ")), |n| format!("did you mean `{n}`?"));
     format!("`{key}`: unknown processor `{name}`; {hint}")
 }
 
@@ -131,5 +201,6 @@ fn host_port(text: &str) -> bool {
 
 fn cidr(text: &str) -> bool {
     let (ip, bits) = text.split_once('/').unwrap_or((text, "0"));
-    ip.parse::<std::net::IpAddr>().is_ok_and(|ip| bits.parse::<u8>().is_ok_and(|b| b <= if ip.is_ipv4() { 32 } else { 128 }))
+    ip.parse::<std::net::IpAddr>()
+        .is_ok_and(|ip| bits.parse::<u8>().is_ok_and(|b| b <= if ip.is_ipv4() { 32 } else { 128 }))
 }

@@ -9,7 +9,8 @@ use super::jobs::DemoJob;
 pub(super) async fn start(api: &OpenApi, app_id: i64, jobs: &[DemoJob], init: &Value) -> Result<i64, OpenApiError> {
     let mut nodes = Vec::new();
     for (i, job) in jobs.iter().enumerate() {
-        let spec = JobSpec { job_params: Some(job.params.to_string()), ..JobSpec::api(app_id, job.name, job.processor) };
+        let spec =
+            JobSpec { job_params: Some(job.params.to_string()), ..JobSpec::api(app_id, job.name, job.processor) };
         let job_id = api.save_job(&spec).await?;
         // Whatever fails, people are told: only the last node may fail the chain.
         nodes.push(NodeSpec { skip_when_failed: i + 1 < jobs.len(), ..NodeSpec::job(app_id, job_id, job.name, None) });

@@ -38,8 +38,9 @@ pub(crate) async fn command(args: DemoArgs) -> ExitCode {
 
 async fn run(args: &DemoArgs) -> anyhow::Result<bool> {
     let dir = directory(args)?;
-    let server =
-        DevServer::start(DevServerConfig::default().app(APP, PASSWORD)).await.context("the stand-in server did not start")?;
+    let server = DevServer::start(DevServerConfig::default().app(APP, PASSWORD))
+        .await
+        .context("the stand-in server did not start")?;
     let agent = Agent::start(config(&dir, &server.web().to_string())).await.context("the agent did not start")?;
     let receiver = Receiver::start().await.context("the webhook did not start")?;
     eprintln!("stand-in PowerJob server  http://{}", server.web());
@@ -92,11 +93,18 @@ fn directory(args: &DemoArgs) -> anyhow::Result<PathBuf> {
             base.join("testrig/demo").join(format!("{now}-{}", std::process::id()))
         }
     };
-    std::fs::create_dir_all(&dir).with_context(|| format!("failed to create {}; another place is given with --dir", dir.display()))?;
+    std::fs::create_dir_all(&dir)
+        .with_context(|| format!("failed to create {}; another place is given with --dir", dir.display()))?;
     dir.canonicalize().with_context(|| format!("failed to resolve {}", dir.display()))
 }
 
-async fn workflow(args: &DemoArgs, dir: &Path, server: &DevServer, agent: &Agent, receiver: &Receiver) -> anyhow::Result<Report> {
+async fn workflow(
+    args: &DemoArgs,
+    dir: &Path,
+    server: &DevServer,
+    agent: &Agent,
+    receiver: &Receiver,
+) -> anyhow::Result<Report> {
     let api = OpenApi::new(&[server.web().to_string()])?;
     let app_id = api.ensure_app(APP, PASSWORD).await?;
     wait_until_listed(&api, app_id, agent).await?;

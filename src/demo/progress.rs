@@ -22,7 +22,13 @@ struct Shown {
 }
 
 /// Returns when the workflow instance has ended.
-pub(super) async fn follow(api: &OpenApi, app_id: i64, run: &i64, jobs: &[DemoJob], agent: &Agent) -> anyhow::Result<WfInstanceInfo> {
+pub(super) async fn follow(
+    api: &OpenApi,
+    app_id: i64,
+    run: &i64,
+    jobs: &[DemoJob],
+    agent: &Agent,
+) -> anyhow::Result<WfInstanceInfo> {
     let mut shown: Vec<Shown> = jobs.iter().map(|_| Shown::default()).collect();
     let began = Instant::now();
     loop {
@@ -63,7 +69,11 @@ fn print_lines(agent: &Agent, instance: i64, next: &mut u64) {
     while let Ok(lines) = journal.read(*next, 500, 1 << 20) {
         let Some(last) = lines.last() else { return };
         *next = last.index + 1;
-        for line in lines.iter().filter(|l| l.source == "agent" || l.level >= Level::Warn) {
+        // The resolved parameters stand in the journal; here they would fill the screen.
+        for line in lines
+            .iter()
+            .filter(|l| (l.source == "agent" || l.level >= Level::Warn) && !l.text.starts_with("parameters: "))
+        {
             eprintln!("      {}", line.text);
         }
     }

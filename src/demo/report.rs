@@ -28,7 +28,12 @@ pub(super) struct Report {
 
 impl Report {
     /// Reads it from the workflow's end and the files it left.
-    pub(super) fn collect(dir: &Path, jobs: &[DemoJob], info: &WfInstanceInfo, receiver: &Receiver) -> anyhow::Result<Self> {
+    pub(super) fn collect(
+        dir: &Path,
+        jobs: &[DemoJob],
+        info: &WfInstanceInfo,
+        receiver: &Receiver,
+    ) -> anyhow::Result<Self> {
         let states = info.nodes()?;
         let nodes = jobs
             .iter()
@@ -36,10 +41,16 @@ impl Report {
                 let state = states.iter().find(|n| n.node_name.as_deref() == Some(job.name));
                 let status = state.and_then(|s| s.status).and_then(|s| InstanceStatus::from_code(i64::from(s)));
                 let status = status.map_or("NOT_STARTED", InstanceStatus::name);
-                Node { name: job.name, processor: job.processor, instance_id: state.and_then(|s| s.instance_id), status }
+                Node {
+                    name: job.name,
+                    processor: job.processor,
+                    instance_id: state.and_then(|s| s.instance_id),
+                    status,
+                }
             })
             .collect();
-        let context: Map<String, Value> = info.wf_context.as_deref().and_then(|c| serde_json::from_str(c).ok()).unwrap_or_default();
+        let context: Map<String, Value> =
+            info.wf_context.as_deref().and_then(|c| serde_json::from_str(c).ok()).unwrap_or_default();
         let text = |key: &str| context.get(key).and_then(Value::as_str).map(str::to_owned);
         let log_dir = text("logDir");
         let metrics = match &log_dir {
@@ -91,12 +102,15 @@ impl Report {
         use std::fmt::Write;
         let mut out = String::from("\n");
         for n in &self.nodes {
-            let _ = writeln!(out, "{:<18}{:<10}{}", n.processor, n.status, n.instance_id.map(|i| i.to_string()).unwrap_or_default());
+            let _ = writeln!(
+                out,
+                "{:<18}{:<10}{}",
+                n.processor,
+                n.status,
+                n.instance_id.map(|i| i.to_string()).unwrap_or_default()
+            );
         }
-        let _ = writeln!(out, "\n{:<28}{:>14}", "metric", "value");
-        for (name, value) in self.metrics.iter().filter(|(_, v)| v.is_number()) {
-            let _ = writeln!(out, "{name:<28}{:>14}", shown(value));
-        }
+        out.push_str(&figures(&self.metrics));
         let none = || "none".to_owned();
         let _ = writeln!(out, "\nlogs      {}", self.log_dir.clone().unwrap_or_else(none));
         let _ = writeln!(out, "archive   {}", self.archive.clone().unwrap_or_else(none));
@@ -105,6 +119,35 @@ impl Report {
         let _ = writeln!(out, "{}", if self.succeeded() { "all four succeeded" } else { "not all four succeeded" });
         out
     }
+}
+
+/// Counts and rates, one a line, and the latencies as a table: all of them are in `result.json`.
+fn figures(metrics: &Map<String, Value>) -> String {
+    use std::fmt::Write;
+    const LATENCIES: [(&str, &str); 4] = [("ttft", "TTFT"), ("tpot", "TPOT"), ("itl", "ITL"), ("e2el", "E2E latency")];
+    const COLUMNS: [&str; 6] = ["avg", "p50", "p90", "p95", "p99", "max"];
+    const SINGLE: [&str; 7] =
+        ["requests", "succeeded", "failed", "error_rate", "qps", "input_token_rate", "output_token_rate"];
+    let mut out = String::from("\n");
+    for name in SINGLE {
+        if let Some(value) = metrics.get(name) {
+            let _ = writeln!(out, "{name:<18}{:>10}", shown(value));
+        }
+    }
+    let _ = write!(out, "\n{:<18}", "ms");
+    for column in COLUMNS {
+        let _ = write!(out, "{column:>10}");
+    }
+    out.push('\n');
+    for (name, title) in LATENCIES {
+        let _ = write!(out, "{title:<18}");
+        for column in COLUMNS {
+            let value = metrics.get(&format!("{name}_{column}")).map_or_else(|| "-".to_owned(), shown);
+            let _ = write!(out, "{value:>10}");
+        }
+        out.push('\n');
+    }
+    out
 }
 
 fn read_metrics(file: &Path) -> anyhow::Result<Map<String, Value>> {

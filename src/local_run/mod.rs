@@ -44,7 +44,8 @@ async fn run(args: &RunArgs) -> anyhow::Result<bool> {
     let mut found = Vec::new();
     for node in &spec.nodes {
         let known: Vec<&str> = processors.iter().map(|(n, _)| *n).collect();
-        let processor = processors.iter().find(|(n, _)| *n == node.processor).map(|(_, p)| Arc::clone(p) as Arc<dyn Processor>);
+        let processor =
+            processors.iter().find(|(n, _)| *n == node.processor).map(|(_, p)| Arc::clone(p) as Arc<dyn Processor>);
         let Some(processor) = processor else {
             let hint = nearest(&node.processor, &known).map(|n| format!("; did you mean `{n}`?")).unwrap_or_default();
             anyhow::bail!("{name}: unknown processor `{}`{hint} known: {}", node.processor, known.join(", "));
@@ -52,7 +53,7 @@ async fn run(args: &RunArgs) -> anyhow::Result<bool> {
         found.push(processor);
     }
     let report = run_nodes(&spec, &found, &state).await?;
-    println!("{:#}", report);
+    println!("{report:#}");
     Ok(report["status"] == "SUCCEED")
 }
 
@@ -74,11 +75,19 @@ async fn run_nodes(spec: &Spec, processors: &[Arc<dyn Processor>], state: &State
         let instance_id = first_id + 1 + i as i64;
         let journal = state.journals.journal(instance_id).context("failed to open a journal")?;
         let workflow = WorkflowContext::new(to_values(&context));
-        let instance_params = if spec.workflow { Some(Value::Object(context.clone()).to_string()) } else { node.instance_params() };
-        let ctx = task(node, instance_id, spec.workflow.then_some(first_id), instance_params, &journal, workflow.clone());
+        let instance_params =
+            if spec.workflow { Some(Value::Object(context.clone()).to_string()) } else { node.instance_params() };
+        let ctx =
+            task(node, instance_id, spec.workflow.then_some(first_id), instance_params, &journal, workflow.clone());
         eprintln!("[{}/{}] {} (instance {instance_id})", i + 1, spec.nodes.len(), node.processor);
         let (result, stopped) = run_one(processor.as_ref(), ctx, &journal).await;
-        let name = if stopped { "STOPPED" } else if result.success { "SUCCEED" } else { "FAILED" };
+        let name = if stopped {
+            "STOPPED"
+        } else if result.success {
+            "SUCCEED"
+        } else {
+            "FAILED"
+        };
         journal.close(name);
         eprintln!("[{}/{}] {name}: {}", i + 1, spec.nodes.len(), result.message);
         done.push(json!({ "processor": node.processor, "instanceId": instance_id.to_string(), "status": name, "result": result.message }));
@@ -93,7 +102,14 @@ async fn run_nodes(spec: &Spec, processors: &[Arc<dyn Processor>], state: &State
     Ok(json!({ "status": status, "nodes": done, "context": context }))
 }
 
-fn task(node: &Node, instance_id: i64, wf: Option<i64>, instance_params: Option<String>, journal: &Arc<Journal>, workflow: WorkflowContext) -> TaskContext {
+fn task(
+    node: &Node,
+    instance_id: i64,
+    wf: Option<i64>,
+    instance_params: Option<String>,
+    journal: &Arc<Journal>,
+    workflow: WorkflowContext,
+) -> TaskContext {
     TaskContext {
         job_id: 0,
         instance_id,
@@ -140,7 +156,9 @@ fn print_lines(journal: &Journal, printed: &mut u64) {
         let Some(last) = lines.last() else { return };
         *printed = last.index + 1;
         for line in &lines {
-            let time = jiff::Timestamp::from_millisecond(line.time_ms).unwrap_or_default().to_zoned(jiff::tz::TimeZone::system());
+            let time = jiff::Timestamp::from_millisecond(line.time_ms)
+                .unwrap_or_default()
+                .to_zoned(jiff::tz::TimeZone::system());
             eprintln!("{} {:5} {}", time.strftime("%H:%M:%S%.3f"), line.level.name(), line.text);
         }
     }

@@ -81,7 +81,9 @@ mod tests {
     fn both_shapes_are_read() {
         let one = parse(r#"{"processor":"RunLLMTest","jobParams":{"a":1},"instanceParams":"{}"}"#).expect("one");
         assert_eq!((one.workflow, one.nodes[0].job_params()), (false, Some(r#"{"a":1}"#.to_owned())));
-        let many = parse(r#"{"nodes":[{"processor":"A"},{"processor":"B","skipWhenFailed":true}],"initParams":{"k":"v"}}"#).expect("many");
+        let many =
+            parse(r#"{"nodes":[{"processor":"A"},{"processor":"B","skipWhenFailed":true}],"initParams":{"k":"v"}}"#)
+                .expect("many");
         assert_eq!((many.workflow, many.nodes.len(), many.init_params.as_deref()), (true, 2, Some(r#"{"k":"v"}"#)));
     }
 

@@ -20,7 +20,11 @@ use crate::{
 };
 
 pub(crate) fn tests() -> Vec<Trial> {
-    vec![trial("archive::three_hundred_mib_are_streamed_to_s3_in_parts_without_a_temporary_file", Needs::S3, large_archive)]
+    vec![trial(
+        "archive::three_hundred_mib_are_streamed_to_s3_in_parts_without_a_temporary_file",
+        Needs::S3,
+        large_archive,
+    )]
 }
 
 const MIB: u64 = 1 << 20;

@@ -20,7 +20,11 @@ pub(crate) fn tests() -> Vec<Trial> {
         trial("bad_input::a_second_agent_on_one_state_directory_is_told_who_holds_it", Needs::Nothing, second_agent),
         trial("bad_input::without_a_server_the_agent_stays_and_says_so", Needs::Nothing, no_server),
         trial("bad_input::an_unregistered_app_is_named_with_what_to_do", Needs::Server, unregistered_app),
-        trial("bad_input::job_parameters_that_are_wrong_end_failed_with_all_mistakes_and_start_nothing", Needs::Server, wrong_parameters),
+        trial(
+            "bad_input::job_parameters_that_are_wrong_end_failed_with_all_mistakes_and_start_nothing",
+            Needs::Server,
+            wrong_parameters,
+        ),
         trial("bad_input::an_unknown_processor_ends_failed_with_the_nearest_name", Needs::Server, unknown_processor),
         trial("bad_input::a_job_kind_that_is_not_served_ends_failed_and_says_so", Needs::Server, unserved_kind),
     ]
@@ -38,7 +42,10 @@ async fn config_errors() -> TestResult {
     std::fs::write(&file, "[powerjob]\napps = \"x\"\nservers = [\"h\"]\n[lane_]\n[admin]\nlisten = \"0.0.0.0:1\"\n")?;
     let (code, text) = testrig(&["config", "check", "--config", &file.display().to_string()])?;
     check!(code == Some(2), "exit code {code:?}: {text}");
-    for wanted in ["c.toml:2: unknown key `powerjob.apps`; did you mean `app`?", "c.toml:4: unknown key `lane_`; did you mean `lane`?"] {
+    for wanted in [
+        "c.toml:2: unknown key `powerjob.apps`; did you mean `app`?",
+        "c.toml:4: unknown key `lane_`; did you mean `lane`?",
+    ] {
         check!(text.contains(wanted), "{wanted} is missing in:\n{text}");
     }
     Ok(())
@@ -53,7 +60,10 @@ async fn flag_errors() -> TestResult {
         (vec!["agent", "-a", "x", "-s", "127.0.0.1:1", "--set", "lane.0.slots=x"], "accepted: a whole number"),
     ] {
         let (code, text) = testrig(&args)?;
-        check!(code == Some(2) && text.contains(wanted), "{args:?}: exit code {code:?}, {wanted:?} is missing in:\n{text}");
+        check!(
+            code == Some(2) && text.contains(wanted),
+            "{args:?}: exit code {code:?}, {wanted:?} is missing in:\n{text}"
+        );
     }
     Ok(())
 }
@@ -67,7 +77,8 @@ async fn busy_port() -> TestResult {
     check!(code == Some(1) && text.contains(&port) && text.contains("--admin"), "admin: exit code {code:?}: {text}");
     let lane = format!("lane.0.listen=\"127.0.0.1:{port}\"");
     let free = format!("127.0.0.1:{}", free_port());
-    let (code, text) = testrig(&["agent", "-a", "x", "-s", "127.0.0.1:1", "--state-dir", &dir, "--admin", &free, "--set", &lane])?;
+    let (code, text) =
+        testrig(&["agent", "-a", "x", "-s", "127.0.0.1:1", "--state-dir", &dir, "--admin", &free, "--set", &lane])?;
     check!(code == Some(1) && text.contains(&port), "lane: exit code {code:?}: {text}");
     Ok(())
 }
@@ -82,7 +93,8 @@ async fn unwritable_directory() -> TestResult {
 }
 
 async fn second_agent() -> TestResult {
-    let mut first = Agent::prepare("second", AgentOptions { servers: vec!["127.0.0.1:1".into()], ..AgentOptions::new("x") })?;
+    let mut first =
+        Agent::prepare("second", AgentOptions { servers: vec!["127.0.0.1:1".into()], ..AgentOptions::new("x") })?;
     first.spawn()?;
     eventually("the first agent is up", || async { first.get("/api/status").await }).await?;
     let pid = first.pid().ok_or("running")?.to_string();
@@ -94,7 +106,8 @@ async fn second_agent() -> TestResult {
 }
 
 async fn no_server() -> TestResult {
-    let mut agent = Agent::prepare("no-server", AgentOptions { servers: vec!["127.0.0.1:1".into()], ..AgentOptions::new("x") })?;
+    let mut agent =
+        Agent::prepare("no-server", AgentOptions { servers: vec!["127.0.0.1:1".into()], ..AgentOptions::new("x") })?;
     agent.spawn()?;
     let text = eventually("the agent says that no server answers", || async {
         let ready = agent.get("/readyz").await?;
@@ -116,7 +129,13 @@ async fn unregistered_app() -> TestResult {
     .await
 }
 
-async fn failed_with(app: &App, processor: &str, params: &Value, more: &[(&str, Value)], wanted: &[&str]) -> TestResult {
+async fn failed_with(
+    app: &App,
+    processor: &str,
+    params: &Value,
+    more: &[(&str, Value)],
+    wanted: &[&str],
+) -> TestResult {
     let job = app.job(processor, params, more).await?;
     let instance = app.run(job, &Value::Null).await?;
     let info = app.ended(instance).await?;
@@ -151,8 +170,22 @@ async fn wrong_parameters() -> TestResult {
     )
     .await?;
     failed_with(&app, "CollectLogs", &json!({ "jobType": "RUN_LLM_TEST" }), &[], &["jobType", "COLLECT_LOGS"]).await?;
-    failed_with(&app, "AggregateMetrics", &json!({ "jobType": "AGGREGATE_METRICS", "metricsSource": "files" }), &[], &["metricsSource", "files"]).await?;
-    failed_with(&app, "NotifyResult", &json!({ "jobType": "NOTIFY_RESULT", "defaultChannels": ["pigeon"] }), &[], &["defaultChannels", "pigeon"]).await?;
+    failed_with(
+        &app,
+        "AggregateMetrics",
+        &json!({ "jobType": "AGGREGATE_METRICS", "metricsSource": "files" }),
+        &[],
+        &["metricsSource", "files"],
+    )
+    .await?;
+    failed_with(
+        &app,
+        "NotifyResult",
+        &json!({ "jobType": "NOTIFY_RESULT", "defaultChannels": ["pigeon"] }),
+        &[],
+        &["defaultChannels", "pigeon"],
+    )
+    .await?;
     let left: Vec<_> = std::fs::read_dir(&logs)?.flatten().map(|e| e.path()).collect();
     check!(left.is_empty(), "something was started or left: {left:?}");
     Ok(())
@@ -168,5 +201,12 @@ async fn unserved_kind() -> TestResult {
     let app = App::new("kinds").await?;
     let _agent = Agent::start("kinds", AgentOptions::new(&app.name)).await?;
     failed_with(&app, "RunLLMTest", &Value::Null, &[("executeType", json!("BROADCAST"))], &["BROADCAST"]).await?;
-    failed_with(&app, "RunLLMTest", &Value::Null, &[("processorType", json!("EXTERNAL")), ("processorInfo", json!("1#x"))], &["EXTERNAL"]).await
+    failed_with(
+        &app,
+        "RunLLMTest",
+        &Value::Null,
+        &[("processorType", json!("EXTERNAL")), ("processorInfo", json!("1#x"))],
+        &["EXTERNAL"],
+    )
+    .await
 }

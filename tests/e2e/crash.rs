@@ -28,14 +28,21 @@ const CONTAINER_STAGES: [&str; 8] = ["plan", "pull", "create", "start", "health"
 pub(crate) fn tests() -> Vec<Trial> {
     let mut all = Vec::new();
     for stage in PROCESS_STAGES {
-        let name = Box::leak(format!("crash::kill_9_in_stage_{}_of_a_process_run", stage.replace('-', "_")).into_boxed_str());
+        let name =
+            Box::leak(format!("crash::kill_9_in_stage_{}_of_a_process_run", stage.replace('-', "_")).into_boxed_str());
         all.push(trial(name, Needs::Server, move || killed_in(stage, false)));
     }
     for stage in CONTAINER_STAGES {
-        let name = Box::leak(format!("crash::kill_9_in_stage_{}_of_a_container_run", stage.replace('-', "_")).into_boxed_str());
+        let name = Box::leak(
+            format!("crash::kill_9_in_stage_{}_of_a_container_run", stage.replace('-', "_")).into_boxed_str(),
+        );
         all.push(trial(name, Needs::Docker, move || killed_in(stage, true)));
     }
-    all.push(trial("crash::a_service_that_ended_while_the_agent_was_dead_is_told_with_code_and_whole_log", Needs::Server, ended_meanwhile));
+    all.push(trial(
+        "crash::a_service_that_ended_while_the_agent_was_dead_is_told_with_code_and_whole_log",
+        Needs::Server,
+        ended_meanwhile,
+    ));
     all
 }
 
@@ -44,7 +51,8 @@ async fn killed_in(stage: &'static str, container: bool) -> TestResult {
     let app = App::new(name).await?;
     let mut agent = Agent::start(name, AgentOptions::new(&app.name)).await?;
     // Every stage must last long enough to be hit: the service is slow to be ready, and slow to go.
-    let run = if container { Run::stub_container(&agent)? } else { Run::process(&agent, &["--ready-after-ms", "1500"]) };
+    let run =
+        if container { Run::stub_container(&agent)? } else { Run::process(&agent, &["--ready-after-ms", "1500"]) };
     let run = run.with("warmupSeconds", json!(2)).with("runSeconds", json!(3));
     let job = app.job("RunLLMTest", &run.params, &[]).await?;
     let instance = app.run(job, &Value::Null).await?;
@@ -63,14 +71,26 @@ async fn killed_in(stage: &'static str, container: bool) -> TestResult {
         }
         Some(InstanceStatus::Failed) => {
             let result = info.result.clone().unwrap_or_default();
-            check!(result.contains("restart"), "an honest failure says what was lost: {result:?}; stages {stages:#?}\n{}", agent.tail());
+            check!(
+                result.contains("restart"),
+                "an honest failure says what was lost: {result:?}; stages {stages:#?}\n{}",
+                agent.tail()
+            );
             // With the service adoptable, there is no excuse for a failure.
-            check!(!matches!(stage, "health" | "warm-up" | "load" | "teardown"), "stage {stage} should have been taken up: {result}\n{}", agent.tail());
+            check!(
+                !matches!(stage, "health" | "warm-up" | "load" | "teardown"),
+                "stage {stage} should have been taken up: {result}\n{}",
+                agent.tail()
+            );
         }
         _ => return Err(format!("{info:?}").into()),
     }
     let at_server = app.server_log(instance, socket.lines.len()).await?;
-    check!(without_doubled_batch(&at_server, &socket.lines), "server and journal differ beyond one doubled batch:\n{at_server:#?}\n{:#?}", socket.lines);
+    check!(
+        without_doubled_batch(&at_server, &socket.lines),
+        "server and journal differ beyond one doubled batch:\n{at_server:#?}\n{:#?}",
+        socket.lines
+    );
     nothing_left(&agent, instance, container).await
 }
 
@@ -117,8 +137,10 @@ async fn nothing_left(agent: &Agent, instance: i64, container: bool) -> TestResu
                 return Err(format!("{left:?}"));
             }
         }
-        let left: Vec<String> =
-            processes_with(&agent.dir.display().to_string()).into_iter().filter(|p| !p.contains(" agent --config ")).collect();
+        let left: Vec<String> = processes_with(&agent.dir.display().to_string())
+            .into_iter()
+            .filter(|p| !p.contains(" agent --config "))
+            .collect();
         if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
     })
     .await
@@ -129,22 +151,32 @@ async fn ended_meanwhile() -> TestResult {
     let app = App::new("meanwhile").await?;
     let mut agent = Agent::start("meanwhile", AgentOptions::new(&app.name)).await?;
     let go = agent.dir.join("go");
-    let script = format!("echo before; while ! [ -e {} ]; do sleep 0.1; done; i=0; while [ $i -lt 500 ]; do echo line $i; i=$((i+1)); done; echo last words >&2; exit 9", go.display());
-    let run = Run::command(&agent, &["/bin/sh".into(), "-c".into(), script]).with("healthCheck.maxRetry", json!(10_000));
+    let script = format!(
+        "echo before; while ! [ -e {} ]; do sleep 0.1; done; i=0; while [ $i -lt 500 ]; do echo line $i; i=$((i+1)); done; echo last words >&2; exit 9",
+        go.display()
+    );
+    let run =
+        Run::command(&agent, &["/bin/sh".into(), "-c".into(), script]).with("healthCheck.maxRetry", json!(10_000));
     let job = app.job("RunLLMTest", &run.params, &[]).await?;
     let instance = app.run(job, &Value::Null).await?;
     wait_for_stage(&agent, instance, "health").await?;
     agent.kill();
     std::fs::write(&go, "")?;
     eventually_within(Duration::from_secs(30), "the service has ended", || async {
-        let left: Vec<String> = processes_with(&go.display().to_string()).into_iter().filter(|p| p.contains("while !") && !p.contains("__shim")).collect();
+        let left: Vec<String> = processes_with(&go.display().to_string())
+            .into_iter()
+            .filter(|p| p.contains("while !") && !p.contains("__shim"))
+            .collect();
         if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
     })
     .await?;
     agent.spawn()?;
     let info = app.ended(instance).await?;
     let result = info.result.clone().unwrap_or_default();
-    check!(info.status() == Some(InstanceStatus::Failed) && result.contains('9') && result.contains("last words"), "{info:?}");
+    check!(
+        info.status() == Some(InstanceStatus::Failed) && result.contains('9') && result.contains("last words"),
+        "{info:?}"
+    );
     let socket = ws::subscribe(&agent.admin, instance, 0, usize::MAX).await?;
     for i in 0..500 {
         let line = format!("line {i}");

@@ -24,7 +24,8 @@ async fn demo() -> TestResult {
         .output()?;
     let err = String::from_utf8_lossy(&out.stderr);
     check!(out.status.success(), "exit {:?}: {err}", out.status);
-    let told: Value = serde_json::from_slice(&out.stdout).map_err(|e| format!("standard output is not one JSON object: {e}"))?;
+    let told: Value =
+        serde_json::from_slice(&out.stdout).map_err(|e| format!("standard output is not one JSON object: {e}"))?;
     check!(told["status"] == "SUCCEED", "{told:#}");
     let instances = told["instances"].as_array().ok_or("instances is a list")?;
     let processors: Vec<&str> = instances.iter().filter_map(|i| i["processor"].as_str()).collect();
@@ -48,19 +49,30 @@ async fn demo() -> TestResult {
     let ok: Vec<&Value> = load.iter().copied().filter(|r| r["ok"] == true).collect();
     let metrics = &told["metrics"];
     let number = |name: &str| metrics[name].as_f64().ok_or(format!("metrics.{name} is missing: {metrics:#}"));
-    let mut ttft: Vec<f64> = ok.iter().filter_map(|r| Some((r["first_token_us"].as_f64()? - r["sent_us"].as_f64()?) / 1e3)).collect();
+    let mut ttft: Vec<f64> =
+        ok.iter().filter_map(|r| Some((r["first_token_us"].as_f64()? - r["sent_us"].as_f64()?) / 1e3)).collect();
     ttft.sort_by(f64::total_cmp);
     check!(!ttft.is_empty(), "no record of a load request");
     let mean = ttft.iter().sum::<f64>() / ttft.len() as f64;
-    check!((number("ttft_avg")? - mean).abs() < 0.01 + mean * 1e-3, "ttft_avg: told {}, recomputed {mean}", number("ttft_avg")?);
+    check!(
+        (number("ttft_avg")? - mean).abs() < 0.01 + mean * 1e-3,
+        "ttft_avg: told {}, recomputed {mean}",
+        number("ttft_avg")?
+    );
     check!(number("ttft_max")? >= ttft[ttft.len() - 1] - 0.01, "ttft_max");
     check!((number("error_rate")? - (load.len() - ok.len()) as f64 / load.len() as f64).abs() < 1e-9, "error_rate");
 
     let truth = lines("truth.jsonl")?;
-    let served: Vec<&Value> = truth.iter().filter(|t| t["path"].as_str().is_none_or(|p| p.contains("completions"))).collect();
-    check!(served.len() >= records.len(), "the service saw {} requests, the records are {}", served.len(), records.len());
+    let served: Vec<&Value> =
+        truth.iter().filter(|t| t["path"].as_str().is_none_or(|p| p.contains("completions"))).collect();
+    check!(
+        served.len() >= records.len(),
+        "the service saw {} requests, the records are {}",
+        served.len(),
+        records.len()
+    );
     let told_tokens: u64 = ok.iter().filter_map(|r| r["completion_tokens"].as_u64()).sum();
-    check!(told_tokens > 0 && told_tokens % 32 == 0, "every answer has 32 tokens: {told_tokens}");
+    check!(told_tokens > 0 && told_tokens.is_multiple_of(32), "every answer has 32 tokens: {told_tokens}");
     // A request cannot look faster from outside than the service was inside.
     check!(ttft[0] >= 29.0, "the service waits 30 ms for the first token, the fastest record says {} ms", ttft[0]);
     Ok(())

@@ -24,12 +24,20 @@ pub(crate) fn tests() -> Vec<Trial> {
         trial("endings::the_time_limit_kills_the_service_and_fails_the_run", Needs::Server, time_limit),
         trial("endings::a_stop_empties_the_boundary_and_stays_stopped", Needs::Server, stop_process),
         trial("endings::a_double_forked_setsid_child_does_not_survive", Needs::Server, daemonised_child),
-        trial("endings::a_container_that_exits_early_is_noticed_with_its_code_and_last_lines", Needs::Docker, container_exits),
+        trial(
+            "endings::a_container_that_exits_early_is_noticed_with_its_code_and_last_lines",
+            Needs::Docker,
+            container_exits,
+        ),
         trial("endings::a_container_killed_for_memory_is_told_as_such", Needs::Docker, container_oom),
         trial("endings::a_stop_removes_the_container_and_stays_stopped", Needs::Docker, stop_container),
         trial("endings::an_image_that_is_missing_is_named", Needs::Docker, image_missing),
         trial("endings::an_absent_engine_is_named_with_what_to_do", Needs::Server, engine_absent),
-        trial("endings::resources_environment_and_volumes_reach_the_container_through_a_workflow", Needs::Docker, container_details),
+        trial(
+            "endings::resources_environment_and_volumes_reach_the_container_through_a_workflow",
+            Needs::Docker,
+            container_details,
+        ),
         trial("endings::cleanup_policy_never_leaves_the_container_stopped", Needs::Docker, cleanup_never),
     ]
 }
@@ -58,7 +66,8 @@ fn failed_with(info: &InstanceInfo, texts: &[&str]) -> TestResult {
 /// No process of the agent's directory but the agent itself.
 async fn nothing_left(agent: &Agent, marker: &str) -> TestResult {
     eventually("nothing of the run is left", || async {
-        let left: Vec<String> = processes_with(marker).into_iter().filter(|p| !p.contains(" agent --config ")).collect();
+        let left: Vec<String> =
+            processes_with(marker).into_iter().filter(|p| !p.contains(" agent --config ")).collect();
         if left.is_empty() { Ok(()) } else { Err(format!("{left:?}; {}", agent.tail())) }
     })
     .await
@@ -71,7 +80,12 @@ async fn process_succeeds() -> TestResult {
     check!(info.status() == Some(InstanceStatus::Succeed), "{info:?}\n{}", agent.tail());
     let result = run_.result(&agent)?;
     check!(result["status"] == "SUCCEED", "{result:#}");
-    let stages: Vec<&str> = result["stages"].as_array().into_iter().flatten().filter_map(|s| s["name"].as_str().or(s["stage"].as_str())).collect();
+    let stages: Vec<&str> = result["stages"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|s| s["name"].as_str().or(s["stage"].as_str()))
+        .collect();
     for stage in ["plan", "start", "health", "load", "teardown"] {
         check!(stages.contains(&stage), "stage {stage} is missing in {stages:?}");
     }
@@ -81,7 +95,8 @@ async fn process_succeeds() -> TestResult {
 
 async fn never_healthy() -> TestResult {
     let (app, agent) = agent("unhealthy").await?;
-    let run_ = Run::process(&agent, &[]).with("healthCheck.path", json!("/nowhere")).with("healthCheck.maxRetry", json!(4));
+    let run_ =
+        Run::process(&agent, &[]).with("healthCheck.path", json!("/nowhere")).with("healthCheck.maxRetry", json!(4));
     let info = run(&app, &run_).await?;
     failed_with(&info, &["health", "404"])?;
     check!(run_.result(&agent)?["status"] == "FAILED", "result.json says otherwise");
@@ -91,7 +106,8 @@ async fn never_healthy() -> TestResult {
 async fn early_exit() -> TestResult {
     let (app, agent) = agent("early").await?;
     let script = "echo loading weights; echo 'cannot find the weights' >&2; exit 3".to_owned();
-    let run_ = Run::command(&agent, &["/bin/sh".into(), "-c".into(), script]).with("healthCheck.intervalMillis", json!(60_000));
+    let run_ = Run::command(&agent, &["/bin/sh".into(), "-c".into(), script])
+        .with("healthCheck.intervalMillis", json!(60_000));
     let info = run(&app, &run_).await?;
     failed_with(&info, &["3", "cannot find the weights"])
 }
@@ -140,7 +156,10 @@ async fn daemonised_child() -> TestResult {
     let (app, agent) = agent("daemon").await?;
     let marker = format!("testrig-daemon-{}", agent.port);
     // The grandchild leaves session and group, ignores SIGTERM and is nobody's child any more.
-    let script = format!("(setsid /bin/sh -c 'trap \"\" TERM HUP INT; : {marker}; while :; do sleep 1; done' >/dev/null 2>&1 &) ; exec {} llm-stub --listen 127.0.0.1:$SERVICE_PORT", Parts::get().testrig.display());
+    let script = format!(
+        "(setsid /bin/sh -c 'trap \"\" TERM HUP INT; : {marker}; while :; do sleep 1; done' >/dev/null 2>&1 &) ; exec {} llm-stub --listen 127.0.0.1:$SERVICE_PORT",
+        Parts::get().testrig.display()
+    );
     let run_ = Run::command(&agent, &["/bin/sh".into(), "-c".into(), script]);
     let info = run(&app, &run_).await?;
     check!(info.status() == Some(InstanceStatus::Succeed), "{info:?}\n{}", agent.tail());
@@ -151,7 +170,9 @@ async fn daemonised_child() -> TestResult {
 
 async fn container_exits() -> TestResult {
     let (app, agent) = agent("cexit").await?;
-    let run_ = Run::llama(&agent)?.with("envVars", json!({ "LLAMA_ARG_MODEL": "/nowhere.gguf" })).with("healthCheck.intervalMillis", json!(60_000));
+    let run_ = Run::llama(&agent)?
+        .with("envVars", json!({ "LLAMA_ARG_MODEL": "/nowhere.gguf" }))
+        .with("healthCheck.intervalMillis", json!(60_000));
     // The entry script is what the image has for other uses: here it only fails.
     let script = agent.dir.join("fail.sh");
     executable(&script, "#!/bin/sh\necho booting\necho 'no such model' >&2\nexit 42\n")?;
@@ -228,11 +249,20 @@ async fn container_details() -> TestResult {
     let (app, agent) = agent("details").await?;
     let mount = agent.dir.join("mounted");
     std::fs::create_dir_all(&mount)?;
-    executable(&mount.join("entry.sh"), "#!/bin/sh\necho \"model key is $MODEL_KEY and $EXTRA\"\ncat /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null || cat /sys/fs/cgroup/memory.max\ntouch /mounted/was-here\nexec /usr/bin/llama-server -m /models/tiny.gguf --host 0.0.0.0 --port 8080 -c 2048 -np 2 -t 1\n")?;
+    executable(
+        &mount.join("entry.sh"),
+        "#!/bin/sh\necho \"model key is $MODEL_KEY and $EXTRA\"\ncat /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null || cat /sys/fs/cgroup/memory.max\ntouch /mounted/was-here\nexec /usr/bin/llama-server -m /models/tiny.gguf --host 0.0.0.0 --port 8080 -c 2048 -np 2 -t 1\n",
+    )?;
     let mut init = serde_json::Map::new();
     init.insert("resources".into(), Value::String(json!({ "cpu": "1", "memory": "256m" }).to_string()));
-    init.insert("envVars".into(), Value::String(json!({ "MODEL_KEY": "from-context", "EXTRA": "ümläut 中文" }).to_string()));
-    init.insert("volumes".into(), Value::String(json!([{ "hostPath": mount, "containerPath": "/mounted", "mode": "rw" }]).to_string()));
+    init.insert(
+        "envVars".into(),
+        Value::String(json!({ "MODEL_KEY": "from-context", "EXTRA": "ümläut 中文" }).to_string()),
+    );
+    init.insert(
+        "volumes".into(),
+        Value::String(json!([{ "hostPath": mount, "containerPath": "/mounted", "mode": "rw" }]).to_string()),
+    );
     init.insert("servicePort".into(), Value::String("8080".into()));
     let node = || -> Result<Value, libtest_mimic::Failed> {
         let mut run_ = Run::llama(&agent)?.with("containerEntryScript", json!("/mounted/entry.sh"));

@@ -1,9 +1,6 @@
 //! The log of a run, as journal, WebSocket, command line and server show it.
 
-use std::{
-    process::Command,
-    time::Duration,
-};
+use std::{process::Command, time::Duration};
 
 use libtest_mimic::{Failed, Trial};
 use powerjob_worker::openapi::InstanceStatus;
@@ -47,7 +44,11 @@ async fn odd_lines() -> TestResult {
     check!(live.closed == Some((1000, "FAILED".into())), "{:?}", live.closed);
     check!(odd::within(&live.lines), "the WebSocket did not bring the service's lines as they are");
     let at_server = app.server_log(instance, live.lines.len()).await?;
-    check!(at_server == live.lines, "server and WebSocket differ at line {:?}", odd::first_difference(&at_server, &live.lines));
+    check!(
+        at_server == live.lines,
+        "server and WebSocket differ at line {:?}",
+        odd::first_difference(&at_server, &live.lines)
+    );
     Ok(())
 }
 
@@ -76,10 +77,16 @@ async fn reconnect() -> TestResult {
 }
 
 async fn command_line() -> TestResult {
-    let (app, agent, instance) = finished_run("cli", |agent| Run::command(agent, &["/bin/sh".into(), "-c".into(), "echo one; echo two; exit 1".into()])).await?;
+    let (app, agent, instance) = finished_run("cli", |agent| {
+        Run::command(agent, &["/bin/sh".into(), "-c".into(), "echo one; echo two; exit 1".into()])
+    })
+    .await?;
     let testrig = |args: &[&str]| -> Result<(bool, String), Failed> {
         let out = Command::new(&Parts::get().testrig).args(args).args(["--admin", &agent.admin]).output()?;
-        Ok((out.status.success(), format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr))))
+        Ok((
+            out.status.success(),
+            format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr)),
+        ))
     };
     let id = instance.to_string();
     let (ok, followed) = testrig(&["logs", &id, "-f"])?;
@@ -107,7 +114,8 @@ async fn token() -> TestResult {
     std::fs::write(&file, "sesame\n")?;
     let mut agent = Agent::prepare("token", AgentOptions::new(&app.name))?;
     let config = agent.dir.join("config.toml");
-    let text = std::fs::read_to_string(&config)?.replace("[admin]\n", &format!("[admin]\ntoken_file = {:?}\n", file.display().to_string()));
+    let text = std::fs::read_to_string(&config)?
+        .replace("[admin]\n", &format!("[admin]\ntoken_file = {:?}\n", file.display().to_string()));
     std::fs::write(&config, text)?;
     agent.spawn()?;
     agent.wait_listed().await?;
@@ -145,22 +153,34 @@ async fn unknown() -> TestResult {
             }
         }
     };
-    for (query, text) in [("index=0", "`instanceId` is missing"), ("instanceId=abc", "`instanceId` is `abc`"), ("instanceId=1&index=x", "`index` is `x`"), ("instanceId=1&appId=999999", "works for app")] {
+    for (query, text) in [
+        ("index=0", "`instanceId` is missing"),
+        ("instanceId=abc", "`instanceId` is `abc`"),
+        ("instanceId=1&index=x", "`index` is `x`"),
+        ("instanceId=1&appId=999999", "works for app"),
+    ] {
         let got = refused(query).await?;
         check!(got.contains(text), "{query}: {got}");
     }
-    let (mut socket, _) = tokio_tungstenite::connect_async(format!("ws://{}/ws/log?instanceId=1&follow=false", agent.admin)).await?;
+    let (mut socket, _) =
+        tokio_tungstenite::connect_async(format!("ws://{}/ws/log?instanceId=1&follow=false", agent.admin)).await?;
     let closed = tokio::time::timeout(Duration::from_secs(10), futures_util::StreamExt::next(&mut socket)).await?;
     check!(format!("{closed:?}").contains("4404"), "{closed:?}");
     Ok(())
 }
 
 async fn metrics() -> TestResult {
-    let (app, agent, instance) = finished_run("metrics", |agent| Run::process(agent, &[]).with("runSeconds", json!(1))).await?;
+    let (app, agent, instance) =
+        finished_run("metrics", |agent| Run::process(agent, &[]).with("runSeconds", json!(1))).await?;
     app.ended(instance).await?;
     let client = reqwest::Client::builder().no_proxy().build()?;
     let text = client.get(format!("http://{}/metrics", agent.admin)).send().await?.text().await?;
-    for wanted in ["# TYPE testrig_listed gauge", "testrig_listed{lane=\"main\"} 1", "testrig_dispatches_total{lane=\"main\"} 1", "testrig_build_info{version="] {
+    for wanted in [
+        "# TYPE testrig_listed gauge",
+        "testrig_listed{lane=\"main\"} 1",
+        "testrig_dispatches_total{lane=\"main\"} 1",
+        "testrig_build_info{version=",
+    ] {
         check!(text.contains(wanted), "{wanted} is missing in {text}");
     }
     let mut typed = std::collections::HashSet::new();

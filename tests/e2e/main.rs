@@ -22,7 +22,20 @@ use libtest_mimic::{Arguments, Trial};
 fn main() -> ExitCode {
     powerjob_worker::install_tls();
     let mut args = Arguments::from_args();
-    let together: Vec<Trial> = [workflow::tests(), bad_input::tests(), worker::tests(), endings::tests(), crash::tests(), demo::tests(), outage::tests(), archive::tests(), logs::tests()].into_iter().flatten().collect();
+    let together: Vec<Trial> = [
+        workflow::tests(),
+        bad_input::tests(),
+        worker::tests(),
+        endings::tests(),
+        crash::tests(),
+        demo::tests(),
+        outage::tests(),
+        archive::tests(),
+        logs::tests(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
     let alone: Vec<Trial> = outage::alone();
     if args.list {
         libtest_mimic::run(&args, together.into_iter().chain(alone).collect()).exit();

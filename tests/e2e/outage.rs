@@ -9,10 +9,8 @@ use serde_json::{Value, json};
 use crate::{
     check,
     support::{
-        Agent, AgentOptions, App, ExampleWorker, Needs, Parts, Run, TestResult, eventually,
-        llm::processes_with,
-        parts::control,
-        trial, ws,
+        Agent, AgentOptions, App, ExampleWorker, Needs, Parts, Run, TestResult, eventually, llm::processes_with,
+        parts::control, trial, ws,
     },
 };
 
@@ -48,7 +46,11 @@ async fn server_killed_and_back() -> TestResult {
     tokio::time::sleep(Duration::from_secs(3)).await;
     server("start");
     let info = app.ended(instance).await?;
-    check!(info.status() == Some(InstanceStatus::Succeed) && info.running_times == Some(1), "{info:?}\n{}", worker.log());
+    check!(
+        info.status() == Some(InstanceStatus::Succeed) && info.running_times == Some(1),
+        "{info:?}\n{}",
+        worker.log()
+    );
     // The server lost its lines with its memory: it has them all again, in order.
     let log = app.server_log(instance, 400).await?;
     let lines: Vec<&String> = log.iter().filter(|l| l.starts_with("line ")).collect();
@@ -75,7 +77,11 @@ async fn ends_during_outage() -> TestResult {
     .await?;
     server("start");
     let info = app.ended(instance).await?;
-    check!(info.status() == Some(InstanceStatus::Succeed) && info.running_times == Some(1), "{info:?}\n{}", agent.tail());
+    check!(
+        info.status() == Some(InstanceStatus::Succeed) && info.running_times == Some(1),
+        "{info:?}\n{}",
+        agent.tail()
+    );
     let socket = socket.await?;
     let log = app.server_log(instance, socket.lines.len()).await?;
     check!(log == socket.lines, "{log:#?}\n{:#?}", socket.lines);
@@ -112,8 +118,10 @@ async fn stopped_while_dead() -> TestResult {
     app.api.stop_instance(app.id, instance).await?;
     agent.spawn()?;
     eventually("the service is gone", || async {
-        let left: Vec<String> =
-            processes_with(&agent.dir.display().to_string()).into_iter().filter(|p| !p.contains(" agent --config ")).collect();
+        let left: Vec<String> = processes_with(&agent.dir.display().to_string())
+            .into_iter()
+            .filter(|p| !p.contains(" agent --config "))
+            .collect();
         if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
     })
     .await?;

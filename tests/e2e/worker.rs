@@ -17,7 +17,11 @@ pub(crate) fn tests() -> Vec<Trial> {
         trial("worker::five_thousand_odd_lines_are_the_same_at_the_server", Needs::Server, odd_lines),
         trial("worker::appended_context_reaches_the_next_node", Needs::Server, context),
         trial("worker::a_failed_instance_is_retried_by_the_server_and_starts_clean", Needs::Server, server_retry),
-        trial("worker::a_task_that_fails_is_tried_again_on_the_worker_as_often_as_the_job_says", Needs::Server, task_retry),
+        trial(
+            "worker::a_task_that_fails_is_tried_again_on_the_worker_as_often_as_the_job_says",
+            Needs::Server,
+            task_retry,
+        ),
         trial("worker::the_time_limit_of_the_instance_is_kept_and_never_a_success", Needs::Server, time_limit),
         trial("worker::a_stop_stays_stopped", Needs::Server, stop),
         trial("worker::a_final_result_survives_the_death_of_the_worker", Needs::Server, kill_and_restart),
@@ -59,7 +63,8 @@ async fn odd_lines() -> TestResult {
 async fn context() -> TestResult {
     let app = App::new("context").await?;
     let _worker = ExampleWorker::start(&app).await?;
-    let chain = app.chain(&[("echo", json!({ "key": "first" }), false), ("echo", json!({ "key": "second" }), false)]).await?;
+    let chain =
+        app.chain(&[("echo", json!({ "key": "first" }), false), ("echo", json!({ "key": "second" }), false)]).await?;
     let info = app.run_workflow(chain, &json!({ "batch": "7" })).await?;
     let context: HashMap<String, String> = serde_json::from_str(info.wf_context.as_deref().unwrap_or("{}"))?;
     check!(context.get("batch").map(String::as_str) == Some("7"), "{context:?}");
@@ -75,7 +80,8 @@ async fn server_retry() -> TestResult {
     let info = app.ended(instance).await?;
     check!(info.status() == Some(InstanceStatus::Failed) && info.running_times == Some(2), "{info:?}");
     let log = app.server_log(instance, 4).await?;
-    let firsts = log.iter().filter(|l| l.as_str() == "line 1 of 2: ").count() + log.iter().filter(|l| l.starts_with("line 1 of 2: ") && l.len() > 13).count();
+    let firsts = log.iter().filter(|l| l.as_str() == "line 1 of 2: ").count()
+        + log.iter().filter(|l| l.starts_with("line 1 of 2: ") && l.len() > 13).count();
     check!(firsts == 2, "the log of both attempts is wanted: {log:#?}");
     Ok(())
 }

@@ -13,7 +13,11 @@ use crate::{
 };
 
 pub(crate) fn tests() -> Vec<Trial> {
-    vec![trial("workflow::the_chain_runs_on_real_parts_and_everything_comes_back_true", Needs::All, chain_on_real_parts)]
+    vec![trial(
+        "workflow::the_chain_runs_on_real_parts_and_everything_comes_back_true",
+        Needs::All,
+        chain_on_real_parts,
+    )]
 }
 
 /// A webhook that keeps what it was told.
@@ -79,7 +83,12 @@ async fn chain_on_real_parts() -> TestResult {
     let info = app.run_workflow(chain, &init).await?;
     let nodes = info.nodes()?;
     for node in &nodes {
-        check!(node.status == Some(InstanceStatus::Succeed.code()), "node {:?} did not succeed: {node:?}\n{}", node.node_name, agent.tail());
+        check!(
+            node.status == Some(InstanceStatus::Succeed.code()),
+            "node {:?} did not succeed: {node:?}\n{}",
+            node.node_name,
+            agent.tail()
+        );
     }
     check!(info.status() == Some(WfStatus::Succeed), "{info:?}");
 
@@ -92,7 +101,15 @@ async fn chain_on_real_parts() -> TestResult {
 
     // Files, result, archive, row, notification.
     let dir = agent.run_dir("staging", "run-a").ok_or("the run directory exists")?;
-    for name in ["metrics-chat_completion.log", "client-req-chat_completion.log", "svc-tiny-8080.log", "env-setup.log", "env-teardown.log", "system-monitor.log", "result.json"] {
+    for name in [
+        "metrics-chat_completion.log",
+        "client-req-chat_completion.log",
+        "svc-tiny-8080.log",
+        "env-setup.log",
+        "env-teardown.log",
+        "system-monitor.log",
+        "result.json",
+    ] {
         check!(dir.join(name).exists(), "{name} is missing in {}", dir.display());
     }
     let result: Value = serde_json::from_slice(&std::fs::read(dir.join("result.json"))?)?;

@@ -9,9 +9,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use testrig_joblog::{
-    Entry, Journals, Level, Limits, Line, MIGRATIONS, Pump, PumpOptions, Sink, SinkError,
-};
+use testrig_joblog::{Entry, Journals, Level, Limits, Line, MIGRATIONS, Pump, PumpOptions, Sink, SinkError};
 use testrig_store::Store;
 
 struct Count(AtomicUsize);
@@ -30,20 +28,11 @@ impl Sink for Count {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let lines: usize = std::env::args()
-        .nth(1)
-        .map_or(Ok(1_000_000), |word| word.parse())?;
+    let lines: usize = std::env::args().nth(1).map_or(Ok(1_000_000), |word| word.parse())?;
     let dir = tempfile::tempdir()?;
     let store = Store::open(&dir.path().join("state.db"), MIGRATIONS)?;
-    let open = || {
-        Journals::open(
-            &dir.path().join("journals"),
-            Limits::default(),
-            store.clone(),
-        )
-    };
-    let text =
-        "INFO 09-01 12:00:00 engine.py:310] Avg prompt throughput: 120.5 tokens/s, running: 8 reqs";
+    let open = || Journals::open(&dir.path().join("journals"), Limits::default(), store.clone());
+    let text = "INFO 09-01 12:00:00 engine.py:310] Avg prompt throughput: 120.5 tokens/s, running: 8 reqs";
 
     let journal = open()?.journal(1)?;
     let before = memory_kib()?;
@@ -53,21 +42,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     report("append, one by one", lines, start);
     let start = Instant::now();
-    let entry = Entry {
-        level: Level::Info,
-        source: "service",
-        text,
-        position: None,
-    };
+    let entry = Entry { level: Level::Info, source: "service", text, position: None };
     for _ in 0..lines / 100 {
         journal.append_many(&[entry; 100]);
     }
     report("append, 100 a call", lines, start);
-    println!(
-        "memory grew by {} KiB for {} lines",
-        memory_kib()?.saturating_sub(before),
-        journal.len()
-    );
+    println!("memory grew by {} KiB for {} lines", memory_kib()?.saturating_sub(before), journal.len());
 
     let start = Instant::now();
     let mut next = 0;
@@ -79,10 +59,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     for i in 0..1000 {
         journal.read(i * journal.len() / 1000, 1, 1)?;
     }
-    println!(
-        "read of one line anywhere: {:.1} us",
-        start.elapsed().as_secs_f64() * 1000.0
-    );
+    println!("read of one line anywhere: {:.1} us", start.elapsed().as_secs_f64() * 1000.0);
 
     drop(journal);
     let before = memory_kib()?;
@@ -90,19 +67,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let journals = open()?;
     let journal = journals.journal(1)?;
     report("open again", 2 * lines, start);
-    println!(
-        "memory grew by {} KiB",
-        memory_kib()?.saturating_sub(before)
-    );
+    println!("memory grew by {} KiB", memory_kib()?.saturating_sub(before));
 
     let sink = Arc::new(Count(AtomicUsize::new(0)));
     let start = Instant::now();
-    let pump = Pump::spawn(
-        journal,
-        Arc::clone(&sink) as _,
-        journals.cursors().clone(),
-        PumpOptions::default(),
-    );
+    let pump = Pump::spawn(journal, Arc::clone(&sink) as _, journals.cursors().clone(), PumpOptions::default());
     assert!(pump.drained(None).await, "the pump goes on");
     report("pump into nothing", sink.0.load(Ordering::Relaxed), start);
     println!("memory at the end {} KiB", memory_kib()?);
@@ -111,21 +80,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
 fn report(what: &str, lines: usize, start: Instant) {
     let seconds = start.elapsed().as_secs_f64();
-    println!(
-        "{what}: {:.0} lines/s ({seconds:.2} s)",
-        lines as f64 / seconds
-    );
+    println!("{what}: {:.0} lines/s ({seconds:.2} s)", lines as f64 / seconds);
 }
 
 fn memory_kib() -> Result<u64, Box<dyn std::error::Error>> {
     let status = std::fs::read_to_string("/proc/self/status")?;
-    let line = status
-        .lines()
-        .find(|line| line.starts_with("VmRSS:"))
-        .ok_or("no VmRSS in /proc/self/status")?;
-    Ok(line
-        .split_whitespace()
-        .nth(1)
-        .ok_or("no number in VmRSS")?
-        .parse()?)
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).ok_or("no VmRSS in /proc/self/status")?;
+    Ok(line.split_whitespace().nth(1).ok_or("no number in VmRSS")?.parse()?)
 }

@@ -34,14 +34,10 @@ impl Cursors {
         let sink = sink.to_owned();
         self.store
             .read(move |conn| {
-                let mut query = conn.prepare_cached(
-                    "SELECT next FROM joblog_cursor WHERE instance_id = ?1 AND sink = ?2",
-                )?;
+                let mut query =
+                    conn.prepare_cached("SELECT next FROM joblog_cursor WHERE instance_id = ?1 AND sink = ?2")?;
                 let mut rows = query.query((instance_id, sink))?;
-                rows.next()?.map_or(Ok(0), |row| {
-                    row.get::<_, i64>(0)
-                        .map(|next| u64::try_from(next).unwrap_or(0))
-                })
+                rows.next()?.map_or(Ok(0), |row| row.get::<_, i64>(0).map(|next| u64::try_from(next).unwrap_or(0)))
             })
             .await
     }
@@ -95,11 +91,7 @@ impl Cursors {
     pub async fn remove(&self, instance_id: i64) -> Result<(), StoreError> {
         self.store
             .write(move |conn| {
-                conn.execute(
-                    "DELETE FROM joblog_cursor WHERE instance_id = ?1",
-                    [instance_id],
-                )
-                .map(drop)
+                conn.execute("DELETE FROM joblog_cursor WHERE instance_id = ?1", [instance_id]).map(drop)
             })
             .await
     }

@@ -60,48 +60,26 @@ impl Draft {
     }
 
     /// Adds a text and gives the number of its lines. `last_ms` is the log time of the line before.
-    pub(crate) fn entry(
-        &mut self,
-        entry: &Entry<'_>,
-        now_ms: i64,
-        last_ms: i64,
-        max_line: usize,
-    ) -> u64 {
+    pub(crate) fn entry(&mut self, entry: &Entry<'_>, now_ms: i64, last_ms: i64, max_line: usize) -> u64 {
         let lines = self.note(entry, now_ms, last_ms, max_line);
         self.producer_lines += lines;
         lines
     }
 
     /// As [`Draft::entry`], for a line that is not the producer's.
-    pub(crate) fn note(
-        &mut self,
-        entry: &Entry<'_>,
-        now_ms: i64,
-        last_ms: i64,
-        max_line: usize,
-    ) -> u64 {
+    pub(crate) fn note(&mut self, entry: &Entry<'_>, now_ms: i64, last_ms: i64, max_line: usize) -> u64 {
         let time_ms = time::clamp(now_ms);
         let mut log_time_ms = last_ms;
         let source = flat(entry.source);
-        let mut pieces = split_lines(entry.text)
-            .flat_map(|line| cut(line, max_line))
-            .peekable();
+        let mut pieces = split_lines(entry.text).flat_map(|line| cut(line, max_line)).peekable();
         let mut lines = 0;
         let position = entry.position;
         while let Some(text) = pieces.next() {
             log_time_ms = time_ms.max(log_time_ms + 1);
             let goes_on = pieces.peek().is_some();
             self.begins.push(self.buffer.len() as u64);
-            Row {
-                time_ms,
-                log_time_ms,
-                level: entry.level,
-                source: &source,
-                text,
-                position,
-                goes_on,
-            }
-            .write(&mut self.buffer);
+            Row { time_ms, log_time_ms, level: entry.level, source: &source, text, position, goes_on }
+                .write(&mut self.buffer);
             lines += 1;
         }
         self.log_time_ms = Some(log_time_ms);
@@ -118,9 +96,7 @@ impl Draft {
 
     /// How many lines a text gives.
     pub(crate) fn count(text: &str, max_line: usize) -> u64 {
-        split_lines(text)
-            .flat_map(|line| cut(line, max_line))
-            .count() as u64
+        split_lines(text).flat_map(|line| cut(line, max_line)).count() as u64
     }
 
     pub(crate) fn buffer(&self) -> &[u8] {

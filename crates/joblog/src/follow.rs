@@ -53,10 +53,7 @@ pub async fn follow(
         lines += 1;
         append(journal, source, &level, &[last], ended).await;
     }
-    Ok(Followed {
-        resumed: tail.resumed(),
-        lines,
-    })
+    Ok(Followed { resumed: tail.resumed(), lines })
 }
 
 async fn append(
@@ -68,12 +65,7 @@ async fn append(
 ) {
     let entries: Vec<Entry<'_>> = lines
         .iter()
-        .map(|line| Entry {
-            level: level(&line.text),
-            source,
-            text: &line.text,
-            position: Some(line.position),
-        })
+        .map(|line| Entry { level: level(&line.text), source, text: &line.text, position: Some(line.position) })
         .collect();
     let mut tries_left = TRIES_AT_END;
     while let Err(e) = journal.try_append_many(&entries) {

@@ -78,9 +78,7 @@ impl Mark {
             let mut words = rest.split_whitespace();
             let mut number = || words.next().and_then(|word| word.parse::<i64>().ok());
             return Some(match (number(), number()) {
-                (Some(version), Some(id)) => {
-                    Self::Header(u32::try_from(version).unwrap_or(u32::MAX), id)
-                }
+                (Some(version), Some(id)) => Self::Header(u32::try_from(version).unwrap_or(u32::MAX), id),
                 _ => Self::Unknown,
             });
         }
@@ -168,10 +166,7 @@ impl<'a> Fields<'a> {
     /// Time and log time.
     pub(crate) fn times(&self) -> Option<(i64, i64)> {
         let time_ms = time::parse(self.time)?;
-        let ahead: i64 = std::str::from_utf8(self.ahead.strip_prefix(b"+")?)
-            .ok()?
-            .parse()
-            .ok()?;
+        let ahead: i64 = std::str::from_utf8(self.ahead.strip_prefix(b"+")?).ok()?.parse().ok()?;
         Some((time_ms, time_ms.checked_add(ahead)?))
     }
 
@@ -181,9 +176,7 @@ impl<'a> Fields<'a> {
             return None;
         }
         let text = std::str::from_utf8(self.position).ok()?;
-        let (text, goes_on) = text
-            .strip_suffix('+')
-            .map_or((text, false), |text| (text, true));
+        let (text, goes_on) = text.strip_suffix('+').map_or((text, false), |text| (text, true));
         let mut numbers = text.split(':');
         let position = Position {
             file: numbers.next()?.parse().ok()?,
@@ -211,30 +204,21 @@ impl<'a> Fields<'a> {
 /// Reads a counted line without its line break. One that somebody damaged is shown as it is, so that the others keep
 /// their index; `before_ms` is the log time of the line before.
 pub(crate) fn read_line(bytes: &[u8], index: u64, before_ms: i64) -> Line {
-    Fields::split(bytes)
-        .and_then(|fields| fields.line(index))
-        .unwrap_or_else(|| Line {
-            index,
-            time_ms: before_ms + 1,
-            log_time_ms: before_ms + 1,
-            level: Level::Warn,
-            source: "journal".to_owned(),
-            text: format!(
-                "this line of the journal is damaged: {}",
-                flat(&decode_line(bytes))
-            ),
-            position: None,
-        })
+    Fields::split(bytes).and_then(|fields| fields.line(index)).unwrap_or_else(|| Line {
+        index,
+        time_ms: before_ms + 1,
+        log_time_ms: before_ms + 1,
+        level: Level::Warn,
+        source: "journal".to_owned(),
+        text: format!("this line of the journal is damaged: {}", flat(&decode_line(bytes))),
+        position: None,
+    })
 }
 
 /// A word for a field: what would end the field or the line becomes a blank.
 pub(crate) fn flat(word: &str) -> Cow<'_, str> {
     let ends = |c| c == '\t' || is_break(c);
-    if word.contains(ends) {
-        Cow::Owned(word.replace(ends, " "))
-    } else {
-        Cow::Borrowed(word)
-    }
+    if word.contains(ends) { Cow::Owned(word.replace(ends, " ")) } else { Cow::Borrowed(word) }
 }
 
 fn number(out: &mut Vec<u8>, mut n: u64) {
@@ -289,12 +273,7 @@ mod tests {
 
     #[test]
     fn marks_are_read_back() {
-        for mark in [
-            Mark::header(-5),
-            Mark::Closed("SUCCEED".into()),
-            Mark::Reopened,
-            Mark::Dropped(12),
-        ] {
+        for mark in [Mark::header(-5), Mark::Closed("SUCCEED".into()), Mark::Reopened, Mark::Dropped(12)] {
             let mut bytes = Vec::new();
             mark.write(&mut bytes, 1_732_158_001_002);
             bytes.pop();

@@ -14,19 +14,12 @@ pub(crate) struct SparseIndex {
 
 impl SparseIndex {
     pub(crate) fn new() -> Self {
-        Self {
-            points: Vec::new(),
-            stride: STRIDE,
-        }
+        Self { points: Vec::new(), stride: STRIDE }
     }
 
     /// Tells that the line begins at the offset. Lines are told in order.
     pub(crate) fn note(&mut self, index: u64, offset: u64) {
-        if self
-            .points
-            .last()
-            .is_some_and(|&(_, last)| offset < last + self.stride)
-        {
+        if self.points.last().is_some_and(|&(_, last)| offset < last + self.stride) {
             return;
         }
         if self.points.len() == MOST {
@@ -67,10 +60,7 @@ mod tests {
         for wanted in [0, 1, 99, 1_000_000, 4_999_999] {
             let (at, offset) = index.seek(wanted).expect("there are lines");
             assert_eq!(offset, at * 100);
-            assert!(
-                at <= wanted && (wanted - at) * 100 <= 2 * index.stride,
-                "{wanted} from {at}"
-            );
+            assert!(at <= wanted && (wanted - at) * 100 <= 2 * index.stride, "{wanted} from {at}");
         }
         index.truncate(1000);
         assert!(index.seek(4_999_999).expect("there are lines").0 < 1000);

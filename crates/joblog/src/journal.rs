@@ -68,30 +68,19 @@ impl Journal {
         clock: Clock,
         handles: Arc<Handles>,
     ) -> io::Result<Self> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)?;
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
         let scan = Scan::of(&file)?;
         match &scan.header {
             Some(header) if !header.is_readable_header() => {
                 return Err(io::Error::new(
                     io::ErrorKind::InvalidData,
-                    format!(
-                        "the journal {} was written by a newer testrig; start that one",
-                        path.display()
-                    ),
+                    format!("the journal {} was written by a newer testrig; start that one", path.display()),
                 ));
             }
             None if scan.end > 0 => {
                 return Err(io::Error::new(
                     io::ErrorKind::InvalidData,
-                    format!(
-                        "{} does not begin as a journal does; move it away",
-                        path.display()
-                    ),
+                    format!("{} does not begin as a journal does; move it away", path.display()),
                 ));
             }
             _ => {}
@@ -120,18 +109,8 @@ impl Journal {
         if state.closed.is_some() {
             state.medium.rest();
         }
-        let watch = watch::Sender::new(JournalState {
-            len: state.len,
-            closed: state.closed.clone(),
-        });
-        Ok(Self {
-            instance_id,
-            path: path.to_owned(),
-            limits,
-            clock,
-            state: Mutex::new(state),
-            watch,
-        })
+        let watch = watch::Sender::new(JournalState { len: state.len, closed: state.closed.clone() });
+        Ok(Self { instance_id, path: path.to_owned(), limits, clock, state: Mutex::new(state), watch })
     }
 
     /// Whose log it is.
@@ -177,23 +156,13 @@ impl Journal {
     /// Appends a text; line breaks split it into several lines, and a line longer than the limit goes on in the next.
     /// What cannot be written is counted and said in the log as soon as it can be.
     pub fn append(&self, level: Level, source: &str, text: &str) {
-        self.append_many(&[Entry {
-            level,
-            source,
-            text,
-            position: None,
-        }]);
+        self.append_many(&[Entry { level, source, text, position: None }]);
     }
 
     /// Appends a text that was read from `position` of its source. If it is split, all its lines have that position, and
     /// after a kill all of them are there or none.
     pub fn append_at(&self, level: Level, source: &str, text: &str, position: Position) {
-        self.append_many(&[Entry {
-            level,
-            source,
-            text,
-            position: Some(position),
-        }]);
+        self.append_many(&[Entry { level, source, text, position: Some(position) }]);
     }
 
     /// Appends several texts with one write.
@@ -216,11 +185,7 @@ impl Journal {
 
     /// The position of the last text of a source, exactly as it was given, also by a former process. Resume behind it.
     pub fn last_position(&self, source: &str) -> Option<Position> {
-        self.state
-            .lock()
-            .positions
-            .get(flat(source).as_ref())
-            .copied()
+        self.state.lock().positions.get(flat(source).as_ref()).copied()
     }
 
     /// Reads lines from an index on: at most `max_lines`, and as many as `max_bytes` hold but at least one. Empty if
@@ -231,20 +196,10 @@ impl Journal {
     pub fn read(&self, from: u64, max_lines: usize, max_bytes: usize) -> io::Result<Vec<Line>> {
         let (file, range) = {
             let mut state = self.state.lock();
-            let Some(start) = state
-                .index
-                .seek(from)
-                .filter(|_| from < state.len && max_lines > 0)
-            else {
+            let Some(start) = state.index.seek(from).filter(|_| from < state.len && max_lines > 0) else {
                 return Ok(Vec::new());
             };
-            let range = Range {
-                start,
-                end: state.end,
-                from,
-                max_lines,
-                max_bytes,
-            };
+            let range = Range { start, end: state.end, from, max_lines, max_bytes };
             (state.medium.file(&self.path)?, range)
         };
         read::read(&file, &range)
@@ -254,16 +209,9 @@ impl Journal {
     ///
     /// # Errors
     /// As [`Journal::read`].
-    pub async fn read_async(
-        self: &Arc<Self>,
-        from: u64,
-        max_lines: usize,
-        max_bytes: usize,
-    ) -> io::Result<Vec<Line>> {
+    pub async fn read_async(self: &Arc<Self>, from: u64, max_lines: usize, max_bytes: usize) -> io::Result<Vec<Line>> {
         let journal = Arc::clone(self);
-        tokio::task::spawn_blocking(move || journal.read(from, max_lines, max_bytes))
-            .await
-            .map_err(io::Error::other)?
+        tokio::task::spawn_blocking(move || journal.read(from, max_lines, max_bytes)).await.map_err(io::Error::other)?
     }
 
     /// Tells of every change. A receiver sees the newest state only; what lies between is read from the journal.
@@ -274,12 +222,7 @@ impl Journal {
     /// Opens a closed journal for a further attempt of the instance; indices and log times go on.
     pub fn reopen(&self) {
         let mut state = self.state.lock();
-        let State {
-            closed,
-            draft,
-            loss,
-            ..
-        } = &mut *state;
+        let State { closed, draft, loss, .. } = &mut *state;
         if closed.take().is_none() {
             return;
         }
@@ -312,9 +255,7 @@ impl Journal {
         for text in unwritten.iter().chain(&state.loss.final_line()) {
             self.note(&mut state, Level::Warn, text);
         }
-        state
-            .draft
-            .mark(&Mark::Closed(status.to_owned()), self.clock.now_ms());
+        state.draft.mark(&Mark::Closed(status.to_owned()), self.clock.now_ms());
         match state.commit(&self.path) {
             Ok(()) => state.loss.unwritten_told(),
             Err(e) => {
@@ -330,15 +271,9 @@ impl Journal {
     fn add(&self, state: &mut State, entries: &[Entry<'_>]) -> io::Result<()> {
         state.draft.clear();
         if state.closed.is_some() {
-            let lines = entries
-                .iter()
-                .map(|e| Draft::count(e.text, self.limits.line()))
-                .sum();
+            let lines = entries.iter().map(|e| Draft::count(e.text, self.limits.line())).sum();
             if state.loss.after_close(lines) {
-                tracing::warn!(
-                    instance = self.instance_id,
-                    "lines came after the end of a job's log and are dropped"
-                );
+                tracing::warn!(instance = self.instance_id, "lines came after the end of a job's log and are dropped");
             }
             return Ok(());
         }
@@ -381,16 +316,9 @@ impl Journal {
 
     /// Drafts a line about the log itself.
     fn note(&self, state: &mut State, level: Level, text: &str) {
-        let entry = Entry {
-            level,
-            source: AGENT,
-            text,
-            position: None,
-        };
+        let entry = Entry { level, source: AGENT, text, position: None };
         let last = state.last_log_time();
-        state
-            .draft
-            .note(&entry, self.clock.now_ms(), last, self.limits.line());
+        state.draft.note(&entry, self.clock.now_ms(), last, self.limits.line());
     }
 
     fn publish(&self, state: &State) {

@@ -31,10 +31,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            max_bytes_per_journal: 1 << 30,
-            max_line_bytes: 32 * 1024,
-        }
+        Self { max_bytes_per_journal: 1 << 30, max_line_bytes: 32 * 1024 }
     }
 }
 
@@ -110,8 +107,7 @@ impl Journals {
         store: Store,
         clock: impl Fn() -> i64 + Send + Sync + 'static,
     ) -> io::Result<Self> {
-        std::fs::create_dir_all(dir)
-            .map_err(|e| told(&e, "create the directory of the journals", dir))?;
+        std::fs::create_dir_all(dir).map_err(|e| told(&e, "create the directory of the journals", dir))?;
         let inner = Inner {
             dir: dir.to_owned(),
             limits,
@@ -120,9 +116,7 @@ impl Journals {
             handles: Arc::default(),
             alive: Mutex::default(),
         };
-        Ok(Self {
-            inner: Arc::new(inner),
-        })
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// The directory.
@@ -156,22 +150,10 @@ impl Journals {
         }
         let path = self.path(instance_id);
         let dir = self.inner.dir.join(instance_id.to_string());
-        std::fs::create_dir_all(&dir)
-            .map_err(|e| told(&e, "create the directory of a journal", &dir))?;
-        let Inner {
-            limits,
-            clock,
-            handles,
-            ..
-        } = &*self.inner;
-        let journal = Journal::open(
-            &path,
-            instance_id,
-            *limits,
-            clock.clone(),
-            Arc::clone(handles),
-        )
-        .map_err(|e| told(&e, "open the journal", &path))?;
+        std::fs::create_dir_all(&dir).map_err(|e| told(&e, "create the directory of a journal", &dir))?;
+        let Inner { limits, clock, handles, .. } = &*self.inner;
+        let journal = Journal::open(&path, instance_id, *limits, clock.clone(), Arc::clone(handles))
+            .map_err(|e| told(&e, "open the journal", &path))?;
         let journal = Arc::new(journal);
         alive.insert(instance_id, Arc::downgrade(&journal));
         Ok(journal)
@@ -199,11 +181,7 @@ impl Journals {
         let mut ids = Vec::new();
         for entry in entries {
             let name = entry?.file_name();
-            ids.extend(
-                name.to_str()
-                    .and_then(|name| name.parse::<i64>().ok())
-                    .filter(|&id| self.path(id).exists()),
-            );
+            ids.extend(name.to_str().and_then(|name| name.parse::<i64>().ok()).filter(|&id| self.path(id).exists()));
         }
         ids.sort_unstable();
         Ok(ids)
@@ -220,9 +198,7 @@ impl Journals {
             if alive.holds(instance_id) {
                 return Err(io::Error::new(
                     io::ErrorKind::ResourceBusy,
-                    format!(
-                        "the journal of instance {instance_id} is in use and cannot be removed"
-                    ),
+                    format!("the journal of instance {instance_id} is in use and cannot be removed"),
                 ));
             }
             let dir = self.inner.dir.join(instance_id.to_string());
@@ -232,11 +208,7 @@ impl Journals {
                 Err(e) => return Err(told(&e, "remove the journal", &dir)),
             }
         }
-        self.inner
-            .cursors
-            .remove(instance_id)
-            .await
-            .map_err(io::Error::other)?;
+        self.inner.cursors.remove(instance_id).await.map_err(io::Error::other)?;
         Ok(true)
     }
 
@@ -245,20 +217,12 @@ impl Journals {
     ///
     /// # Errors
     /// The directory cannot be read.
-    pub async fn remove_older(
-        &self,
-        age: Duration,
-        keep: impl Fn(i64) -> bool,
-    ) -> io::Result<Vec<i64>> {
+    pub async fn remove_older(&self, age: Duration, keep: impl Fn(i64) -> bool) -> io::Result<Vec<i64>> {
         let mut removed = Vec::new();
         for id in self.list()? {
             let old = std::fs::metadata(self.path(id))
                 .and_then(|meta| meta.modified())
-                .is_ok_and(|at| {
-                    SystemTime::now()
-                        .duration_since(at)
-                        .is_ok_and(|since| since >= age)
-                });
+                .is_ok_and(|at| SystemTime::now().duration_since(at).is_ok_and(|since| since >= age));
             if !old || self.is_held(id) || keep(id) {
                 continue;
             }
@@ -278,15 +242,12 @@ impl Journals {
 
 impl Alive {
     fn holds(&self, instance_id: i64) -> bool {
-        self.journals
-            .get(&instance_id)
-            .is_some_and(|journal| journal.strong_count() > 0)
+        self.journals.get(&instance_id).is_some_and(|journal| journal.strong_count() > 0)
     }
 
     fn insert(&mut self, instance_id: i64, journal: Weak<Journal>) {
         if self.journals.len() >= self.sweep_at {
-            self.journals
-                .retain(|_, journal| journal.strong_count() > 0);
+            self.journals.retain(|_, journal| journal.strong_count() > 0);
             self.sweep_at = (self.journals.len() * 2).max(64);
         }
         self.journals.insert(instance_id, journal);

@@ -19,12 +19,7 @@ pub(crate) struct Loss {
 impl Loss {
     /// What a journal's file told.
     pub(crate) fn found(dropped: u64) -> Self {
-        Self {
-            at_limit: dropped,
-            limit_told: dropped > 0,
-            inexact: dropped > 0,
-            ..Self::default()
-        }
+        Self { at_limit: dropped, limit_told: dropped > 0, inexact: dropped > 0, ..Self::default() }
     }
 
     /// The line to write before the first line is dropped at the limit.
@@ -62,11 +57,7 @@ impl Loss {
     /// The line about what could not be written, which stands before the next one that can.
     pub(crate) fn unwritten_line(&self) -> Option<String> {
         (self.unwritten > 0).then(|| {
-            format!(
-                "{} of this log could not be written and are lost here: {}",
-                lines(self.unwritten),
-                self.reason
-            )
+            format!("{} of this log could not be written and are lost here: {}", lines(self.unwritten), self.reason)
         })
     }
 
@@ -87,12 +78,8 @@ impl Loss {
 
     /// The line for a further attempt about what came after the end of the one before.
     pub(crate) fn late_line(&self) -> Option<String> {
-        (self.after_close > 0).then(|| {
-            format!(
-                "{} came after the end of the attempt before and were dropped",
-                lines(self.after_close)
-            )
-        })
+        (self.after_close > 0)
+            .then(|| format!("{} came after the end of the attempt before and were dropped", lines(self.after_close)))
     }
 
     /// [`Loss::late_line`] is on the disk.
@@ -104,10 +91,7 @@ impl Loss {
     pub(crate) fn final_line(&self) -> Option<String> {
         let about = if self.inexact { "about " } else { "" };
         (self.at_limit > 0).then(|| {
-            format!(
-                "{about}{} of this log were dropped because it was at its limit on disk",
-                lines(self.at_limit)
-            )
+            format!("{about}{} of this log were dropped because it was at its limit on disk", lines(self.at_limit))
         })
     }
 }

@@ -31,11 +31,7 @@ pub(crate) struct Medium {
 
 impl Medium {
     pub(crate) fn new(handles: Arc<Handles>) -> Self {
-        Self {
-            handles,
-            kept: None,
-            torn: false,
-        }
+        Self { handles, kept: None, torn: false }
     }
 
     /// The open file.

@@ -22,13 +22,7 @@ pub(crate) struct Range {
 
 /// Reads lines from `range.from` on; at least one if there is one, whatever its size.
 pub(crate) fn read(file: &File, range: &Range) -> io::Result<Vec<Line>> {
-    let mut taker = Taker {
-        index: range.start.0,
-        bytes: 0,
-        before_ms: 0,
-        lines: Vec::new(),
-        range,
-    };
+    let mut taker = Taker { index: range.start.0, bytes: 0, before_ms: 0, lines: Vec::new(), range };
     let mut offset = range.start.1;
     // The part of a line that the chunk before ended with.
     let mut held: Vec<u8> = Vec::new();
@@ -39,10 +33,7 @@ pub(crate) fn read(file: &File, range: &Range) -> io::Result<Vec<Line>> {
         if got == 0 {
             return Err(io::Error::new(
                 io::ErrorKind::UnexpectedEof,
-                format!(
-                    "the journal ends at byte {offset} and had {} bytes: somebody shortened it",
-                    range.end
-                ),
+                format!("the journal ends at byte {offset} and had {} bytes: somebody shortened it", range.end),
             ));
         }
         offset += got as u64;

@@ -49,11 +49,7 @@ impl Scan {
             dropped: 0,
             header: None,
         };
-        let mut whole = Whole {
-            end: 0,
-            len: 0,
-            log_time_ms: 0,
-        };
+        let mut whole = Whole { end: 0, len: 0, log_time_ms: 0 };
         let mut reader = BufReader::with_capacity(128 * 1024, file);
         let mut line = Vec::new();
         loop {
@@ -65,11 +61,7 @@ impl Scan {
             let goes_on = scan.take(&line);
             scan.end += read as u64;
             if !goes_on {
-                whole = Whole {
-                    end: scan.end,
-                    len: scan.len,
-                    log_time_ms: scan.log_time_ms,
-                };
+                whole = Whole { end: scan.end, len: scan.len, log_time_ms: scan.log_time_ms };
             }
         }
         scan.end = whole.end;
@@ -100,9 +92,7 @@ impl Scan {
             return false;
         };
         // A damaged line counts one millisecond, as it does where it is read.
-        self.log_time_ms = fields.times().map_or(self.log_time_ms + 1, |(_, log)| {
-            log.max(self.log_time_ms + 1)
-        });
+        self.log_time_ms = fields.times().map_or(self.log_time_ms + 1, |(_, log)| log.max(self.log_time_ms + 1));
         match fields.position() {
             Some((_, true)) => true,
             Some((position, false)) => {

@@ -16,11 +16,7 @@ pub fn split_lines(text: &str) -> impl Iterator<Item = &str> {
         let Some((at, found)) = text.char_indices().find(|&(_, c)| is_break(c)) else {
             return Some(text);
         };
-        let width = if text[at..].starts_with("\r\n") {
-            2
-        } else {
-            found.len_utf8()
-        };
+        let width = if text[at..].starts_with("\r\n") { 2 } else { found.len_utf8() };
         rest = Some(&text[at + width..]);
         Some(&text[..at])
     })
@@ -28,10 +24,7 @@ pub fn split_lines(text: &str) -> impl Iterator<Item = &str> {
 
 /// Whether a line ends at this character.
 pub(crate) fn is_break(c: char) -> bool {
-    matches!(
-        c,
-        '\n' | '\r' | '\u{b}' | '\u{c}' | '\u{85}' | '\u{2028}' | '\u{2029}'
-    )
+    matches!(c, '\n' | '\r' | '\u{b}' | '\u{c}' | '\u{85}' | '\u{2028}' | '\u{2029}')
 }
 
 /// Cuts a line into pieces of at most `max` bytes, between characters; nothing is lost.
@@ -42,10 +35,7 @@ pub(crate) fn cut(line: &str, max: usize) -> impl Iterator<Item = &str> {
         if line.len() <= max {
             return Some(line);
         }
-        let at = (1..=max)
-            .rev()
-            .find(|&at| line.is_char_boundary(at))
-            .unwrap_or(line.len());
+        let at = (1..=max).rev().find(|&at| line.is_char_boundary(at)).unwrap_or(line.len());
         rest = Some(&line[at..]).filter(|rest| !rest.is_empty());
         Some(&line[..at])
     })
@@ -74,12 +64,7 @@ impl LineSplitter {
     /// A splitter for a stream that goes on at `offset`; `after_cr` says that the byte before was a `\r`. Lines longer
     /// than `max` bytes (at least 4) come in several pieces.
     pub fn new(offset: u64, after_cr: bool, max: usize) -> Self {
-        Self {
-            line: Vec::new(),
-            offset,
-            after_cr,
-            max: max.max(4),
-        }
+        Self { line: Vec::new(), offset, after_cr, max: max.max(4) }
     }
 
     /// Bytes from the start of the source that were taken in.
@@ -120,35 +105,20 @@ impl LineSplitter {
 
     /// The last line, if it has no line break.
     pub fn finish(&mut self) -> Option<Piece> {
-        (!self.line.is_empty()).then(|| Piece {
-            bytes: std::mem::take(&mut self.line),
-            end: self.offset,
-        })
+        (!self.line.is_empty()).then(|| Piece { bytes: std::mem::take(&mut self.line), end: self.offset })
     }
 
     /// Ends the line; its last `drop` bytes belong to the break.
     fn emit(&mut self, drop: usize, out: &mut Vec<Piece>) {
         self.line.truncate(self.line.len() - drop);
-        out.push(Piece {
-            bytes: std::mem::take(&mut self.line),
-            end: self.offset,
-        });
+        out.push(Piece { bytes: std::mem::take(&mut self.line), end: self.offset });
     }
 
     /// Cuts off all but the last character, which may be incomplete, so that no character and no break is torn.
     fn overflow(&mut self, out: &mut Vec<Piece>) {
-        let keep = self
-            .line
-            .iter()
-            .rev()
-            .take(4)
-            .position(|b| b & 0xc0 != 0x80)
-            .map_or(1, |at| at + 1);
+        let keep = self.line.iter().rev().take(4).position(|b| b & 0xc0 != 0x80).map_or(1, |at| at + 1);
         let tail = self.line.split_off(self.line.len() - keep);
         let bytes = std::mem::replace(&mut self.line, tail);
-        out.push(Piece {
-            bytes,
-            end: self.offset - keep as u64,
-        });
+        out.push(Piece { bytes, end: self.offset - keep as u64 });
     }
 }

@@ -65,22 +65,12 @@ impl Tail {
     /// Follows `path` behind `from`, which is [`crate::Journal::last_position`] of its source. The file need not be
     /// there yet. Lines longer than `max_line` bytes come in pieces.
     pub fn new(path: &Path, from: Option<Position>, max_line: usize) -> Self {
-        Self {
-            path: path.to_owned(),
-            from,
-            max_line,
-            open: None,
-            resumed: Resumed::NotYet,
-        }
+        Self { path: path.to_owned(), from, max_line, open: None, resumed: Resumed::NotYet }
     }
 
     /// Follows `path` behind the last line of `source` in the journal.
     pub fn resume(path: &Path, journal: &Journal, source: &str) -> Self {
-        Self::new(
-            path,
-            journal.last_position(source),
-            journal.max_line_bytes(),
-        )
+        Self::new(path, journal.last_position(source), journal.max_line_bytes())
     }
 
     /// Where it began.
@@ -104,9 +94,7 @@ impl Tail {
                 let mut pieces = Vec::new();
                 open.splitter.push(&chunk[..got], &mut pieces);
                 let id = open.id;
-                return Ok(Some(
-                    pieces.into_iter().map(|piece| line(piece, id)).collect(),
-                ));
+                return Ok(Some(pieces.into_iter().map(|piece| line(piece, id)).collect()));
             }
             if open.left {
                 let last = self.finish();
@@ -159,9 +147,7 @@ impl Tail {
             let (offset, resumed) = match self.from {
                 None if self.resumed == Resumed::Replaced => (0, Resumed::Replaced),
                 None => (0, Resumed::AtStart),
-                Some(from) if from.file == id && from.offset <= meta.len() => {
-                    (from.offset, Resumed::At(from.offset))
-                }
+                Some(from) if from.file == id && from.offset <= meta.len() => (from.offset, Resumed::At(from.offset)),
                 Some(_) => (0, Resumed::Replaced),
             };
             let after_cr = offset > 0 && {
@@ -169,12 +155,8 @@ impl Tail {
                 // Which also brings the file to the offset.
                 file.read_u8().await? == b'\r'
             };
-            self.open = Some(Open {
-                file,
-                id,
-                splitter: LineSplitter::new(offset, after_cr, self.max_line),
-                left: false,
-            });
+            self.open =
+                Some(Open { file, id, splitter: LineSplitter::new(offset, after_cr, self.max_line), left: false });
             self.resumed = resumed;
         }
         Ok(self.open.as_mut())
@@ -206,14 +188,8 @@ pub fn file_id(meta: &Metadata) -> u64 {
 }
 
 fn line(piece: Piece, file: u64) -> TailLine {
-    let position = Position {
-        file,
-        offset: piece.end,
-        time_ns: 0,
-        ordinal: 0,
-    };
-    let text =
-        String::from_utf8(piece.bytes).unwrap_or_else(|e| decode_line(e.as_bytes()).into_owned());
+    let position = Position { file, offset: piece.end, time_ns: 0, ordinal: 0 };
+    let text = String::from_utf8(piece.bytes).unwrap_or_else(|e| decode_line(e.as_bytes()).into_owned());
     TailLine { text, position }
 }
 

@@ -10,9 +10,7 @@ pub(crate) const WIDTH: usize = 24;
 pub(crate) fn now_ms() -> i64 {
     std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |since| {
-            i64::try_from(since.as_millis()).unwrap_or(LAST_MS)
-        })
+        .map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(LAST_MS))
 }
 
 /// Keeps a time within what the format can say.
@@ -46,17 +44,10 @@ pub(crate) fn parse(text: &[u8]) -> Option<i64> {
     }
     let number = |from: usize, width: usize, behind: u8| {
         let digits = &text[from..from + width];
-        (text[from + width] == behind && digits.iter().all(u8::is_ascii_digit)).then(|| {
-            digits
-                .iter()
-                .fold(0_i64, |n, d| n * 10 + i64::from(d - b'0'))
-        })
+        (text[from + width] == behind && digits.iter().all(u8::is_ascii_digit))
+            .then(|| digits.iter().fold(0_i64, |n, d| n * 10 + i64::from(d - b'0')))
     };
-    let days = days(
-        number(0, 4, b'-')?,
-        number(5, 2, b'-')?,
-        number(8, 2, b'T')?,
-    );
+    let days = days(number(0, 4, b'-')?, number(5, 2, b'-')?, number(8, 2, b'T')?);
     let seconds = (number(11, 2, b':')? * 60 + number(14, 2, b':')?) * 60 + number(17, 2, b'.')?;
     Some(days * DAY_MS + seconds * 1000 + number(20, 3, b'Z')?)
 }
@@ -71,11 +62,7 @@ fn civil(days: i64) -> (i64, i64, i64) {
     let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
     let mp = (5 * doy + 2) / 153;
     let month = if mp < 10 { mp + 3 } else { mp - 9 };
-    (
-        yoe + era * 400 + i64::from(month <= 2),
-        month,
-        doy - (153 * mp + 2) / 5 + 1,
-    )
+    (yoe + era * 400 + i64::from(month <= 2), month, doy - (153 * mp + 2) / 5 + 1)
 }
 
 fn days(year: i64, month: i64, day: i64) -> i64 {
@@ -108,12 +95,7 @@ mod tests {
 
     #[test]
     fn what_is_no_time_is_refused() {
-        for bad in [
-            "",
-            "2024-11-21T03:00:01.002",
-            "2024-11-21 03:00:01.002Z",
-            "2024-11-2xT03:00:01.002Z",
-        ] {
+        for bad in ["", "2024-11-21T03:00:01.002", "2024-11-21 03:00:01.002Z", "2024-11-2xT03:00:01.002Z"] {
             assert_eq!(parse(bad.as_bytes()), None, "{bad:?}");
         }
     }

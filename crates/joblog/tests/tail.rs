@@ -14,8 +14,8 @@ use std::{
 use common::{Place, all, texts};
 use proptest::prelude::*;
 use testrig_joblog::{
-    Followed, Journal, Journals, Level, Limits, LineSplitter, MIGRATIONS, Piece, Resumed, Tail,
-    decode_line, follow, split_lines,
+    Followed, Journal, Journals, Level, Limits, LineSplitter, MIGRATIONS, Piece, Resumed, Tail, decode_line, follow,
+    split_lines,
 };
 use testrig_store::Store;
 use tokio_util::sync::CancellationToken;
@@ -91,29 +91,18 @@ proptest! {
 }
 
 fn write(path: &Path, text: &str) {
-    let mut file = OpenOptions::new()
-        .append(true)
-        .create(true)
-        .open(path)
-        .expect("a file");
+    let mut file = OpenOptions::new().append(true).create(true).open(path).expect("a file");
     file.write_all(text.as_bytes()).expect("a write");
 }
 
 fn level(text: &str) -> Level {
-    if text.contains("ERROR") {
-        Level::Error
-    } else {
-        Level::Info
-    }
+    if text.contains("ERROR") { Level::Error } else { Level::Info }
 }
 
 async fn wait_for(journal: &Journal, len: u64) {
     let mut changes = journal.subscribe();
     let reached = changes.wait_for(|state| state.len >= len);
-    tokio::time::timeout(Duration::from_secs(30), reached)
-        .await
-        .expect("in time")
-        .expect("the journal lives");
+    tokio::time::timeout(Duration::from_secs(30), reached).await.expect("in time").expect("the journal lives");
 }
 
 struct Following {
@@ -126,17 +115,13 @@ impl Following {
         let ended = CancellationToken::new();
         let tail = Tail::resume(path, journal, "service");
         let (journal, token) = (Arc::clone(journal), ended.clone());
-        let task =
-            tokio::spawn(async move { follow(&journal, "service", level, tail, &token).await });
+        let task = tokio::spawn(async move { follow(&journal, "service", level, tail, &token).await });
         Self { ended, task }
     }
 
     async fn end(self) -> Followed {
         self.ended.cancel();
-        self.task
-            .await
-            .expect("no panic")
-            .expect("the file can be read")
+        self.task.await.expect("no panic").expect("the file can be read")
     }
 }
 
@@ -150,24 +135,12 @@ async fn a_growing_file_arrives_line_by_line_and_its_last_line_needs_no_line_bre
     wait_for(&journal, 4).await;
     write(&path, "o\nthree, the end");
     wait_for(&journal, 5).await;
-    assert_eq!(
-        following.end().await,
-        Followed {
-            resumed: Resumed::AtStart,
-            lines: 6
-        }
-    );
+    assert_eq!(following.end().await, Followed { resumed: Resumed::AtStart, lines: 6 });
     let lines = all(&journal);
-    assert_eq!(
-        texts(&lines),
-        ["one", "", " 10%", " 20%", "ERROR: two", "three, the end"]
-    );
+    assert_eq!(texts(&lines), ["one", "", " 10%", " 20%", "ERROR: two", "three, the end"]);
     assert_eq!(lines[4].level, Level::Error);
     let size = fs::metadata(&path).expect("the file").len();
-    assert_eq!(
-        journal.last_position("service").expect("a position").offset,
-        size
-    );
+    assert_eq!(journal.last_position("service").expect("a position").offset, size);
 }
 
 #[tokio::test]
@@ -204,10 +177,7 @@ async fn what_was_written_while_nobody_followed_is_read_after_a_restart_without_
     let followed = Following::start(&journal, &path).end().await;
     assert!(matches!(followed.resumed, Resumed::At(_)), "{followed:?}");
     let whole = written.concat();
-    assert_eq!(
-        texts(&all(&journal)),
-        split_lines(&whole).collect::<Vec<_>>()
-    );
+    assert_eq!(texts(&all(&journal)), split_lines(&whole).collect::<Vec<_>>());
 }
 
 #[tokio::test]
@@ -219,32 +189,12 @@ async fn another_file_under_the_same_name_is_read_from_its_start() {
     // Kept, so that its inode is not used again on file systems without a birth time.
     fs::rename(&path, place.dir.path().join("old")).expect("the old file moves");
     write(&path, "new one, and longer than the old file was\n");
-    assert_eq!(
-        Following::start(&journal, &path).end().await,
-        Followed {
-            resumed: Resumed::Replaced,
-            lines: 1
-        }
-    );
+    assert_eq!(Following::start(&journal, &path).end().await, Followed { resumed: Resumed::Replaced, lines: 1 });
     File::create(&path).expect("the file is emptied");
     write(&path, "shorter\n");
-    assert_eq!(
-        Following::start(&journal, &path).end().await,
-        Followed {
-            resumed: Resumed::Replaced,
-            lines: 1
-        }
-    );
+    assert_eq!(Following::start(&journal, &path).end().await, Followed { resumed: Resumed::Replaced, lines: 1 });
     let lines = all(&journal);
-    assert_eq!(
-        texts(&lines),
-        [
-            "old one",
-            "old two",
-            "new one, and longer than the old file was",
-            "shorter"
-        ]
-    );
+    assert_eq!(texts(&lines), ["old one", "old two", "new one, and longer than the old file was", "shorter"]);
 }
 
 #[tokio::test]
@@ -285,16 +235,11 @@ async fn a_file_replaced_while_it_is_followed_is_read_to_its_end_first() {
 
 async fn follow_in(dir: &Path, ended: &CancellationToken) -> Arc<Journal> {
     let store = Store::open_in_memory(MIGRATIONS).expect("a store");
-    let limits = Limits {
-        max_line_bytes: 32,
-        ..Limits::default()
-    };
+    let limits = Limits { max_line_bytes: 32, ..Limits::default() };
     let journals = Journals::open(&dir.join("journals"), limits, store).expect("journals");
     let journal = journals.journal(1).expect("a journal");
     let tail = Tail::resume(&dir.join("service.log"), &journal, "service");
-    follow(&journal, "service", level, tail, ended)
-        .await
-        .expect("the file can be read");
+    follow(&journal, "service", level, tail, ended).await.expect("the file can be read");
     journal
 }
 
@@ -304,23 +249,12 @@ async fn a_process_killed_while_it_follows_leaves_no_hole_and_no_double() {
     let path = dir.path().join("service.log");
     let journal_file = dir.path().join("journals/1/journal.log");
     // Bytes that are no UTF-8 make a line longer than the limit, so that one text gives several lines.
-    let line = |i: u64| {
-        [
-            format!("line {i} 汉\u{2028}").as_bytes(),
-            &[0xff; 24],
-            b" end\r\n",
-        ]
-        .concat()
-    };
+    let line = |i: u64| [format!("line {i} 汉\u{2028}").as_bytes(), &[0xff; 24], b" end\r\n"].concat();
     let total = 60_000;
     let writer = {
         let path = path.clone();
         std::thread::spawn(move || {
-            let mut file = OpenOptions::new()
-                .append(true)
-                .create(true)
-                .open(path)
-                .expect("a file");
+            let mut file = OpenOptions::new().append(true).create(true).open(path).expect("a file");
             for block in 0..total / 300 {
                 let bytes: Vec<u8> = (block * 300..(block + 1) * 300).flat_map(line).collect();
                 file.write_all(&bytes).expect("a write");
@@ -351,15 +285,8 @@ async fn a_process_killed_while_it_follows_leaves_no_hole_and_no_double() {
     ended.cancel();
     let journal = follow_in(dir.path(), &ended).await;
     let whole: String = all(&journal).into_iter().map(|l| l.text).collect();
-    let expected: String = (0..total)
-        .map(|i| format!("line {i} 汉{} end", "\u{fffd}".repeat(24)))
-        .collect();
-    assert!(
-        whole == expected,
-        "{} characters and not {}",
-        whole.len(),
-        expected.len()
-    );
+    let expected: String = (0..total).map(|i| format!("line {i} 汉{} end", "\u{fffd}".repeat(24))).collect();
+    assert!(whole == expected, "{} characters and not {}", whole.len(), expected.len());
 }
 
 /// Does nothing unless started by the test above.

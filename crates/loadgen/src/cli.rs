@@ -44,18 +44,13 @@ async fn signal() {
 
 /// Seconds from the command line, as a duration.
 fn seconds(text: &str) -> Result<Duration, String> {
-    let number: f64 = text
-        .parse()
-        .map_err(|_| format!("`{text}` is no number of seconds"))?;
-    Duration::try_from_secs_f64(number)
-        .map_err(|_| format!("`{text}` is no duration; accepted are seconds from 0"))
+    let number: f64 = text.parse().map_err(|_| format!("`{text}` is no number of seconds"))?;
+    Duration::try_from_secs_f64(number).map_err(|_| format!("`{text}` is no duration; accepted are seconds from 0"))
 }
 
 /// Milliseconds from the command line, as a duration.
 fn milliseconds(text: &str) -> Result<Duration, String> {
-    let number: f64 = text
-        .parse()
-        .map_err(|_| format!("`{text}` is no number of milliseconds"))?;
+    let number: f64 = text.parse().map_err(|_| format!("`{text}` is no number of milliseconds"))?;
     Duration::try_from_secs_f64(number / 1e3)
         .map_err(|_| format!("`{text}` is no duration; accepted are milliseconds from 0"))
 }

@@ -73,10 +73,7 @@ impl Client {
             streams: plan.scenario.generates() && plan.streaming,
         };
         // Built once on purpose: a header that cannot be sent is a mistake of the plan, not the failure of a request.
-        client
-            .request("check", Bytes::new())
-            .build()
-            .map_err(|error| chain(&error))?;
+        client.request("check", Bytes::new()).build().map_err(|error| chain(&error))?;
         Ok(client)
     }
 
@@ -134,28 +131,19 @@ pub(crate) async fn first_model(plan: &LoadPlan) -> Result<String, String> {
         request = request.bearer_auth(key);
     }
     let asked = format!("failed to ask {url} for a model");
-    let response = request
-        .send()
-        .await
-        .map_err(|error| format!("{asked}: {}; {hint}", chain(&error)))?;
+    let response = request.send().await.map_err(|error| format!("{asked}: {}; {hint}", chain(&error)))?;
     let status = response.status();
     if !status.is_success() {
         return Err(format!("{asked}: HTTP status {}; {hint}", status.as_u16()));
     }
-    let list: Value = response
-        .json()
-        .await
-        .map_err(|error| format!("{asked}: {}; {hint}", chain(&error)))?;
+    let list: Value = response.json().await.map_err(|error| format!("{asked}: {}; {hint}", chain(&error)))?;
     let model = list.pointer("/data/0/id").and_then(Value::as_str);
-    model
-        .map(str::to_owned)
-        .ok_or_else(|| format!("{asked}: the answer lists none; {hint}"))
+    model.map(str::to_owned).ok_or_else(|| format!("{asked}: the answer lists none; {hint}"))
 }
 
 /// The address that is called: `/v1` is added unless the path ends with it.
 fn endpoint(base: &str, call: &str) -> Result<reqwest::Url, String> {
-    let mut url =
-        reqwest::Url::parse(base).map_err(|error| format!("`{base}` is no address: {error}"))?;
+    let mut url = reqwest::Url::parse(base).map_err(|error| format!("`{base}` is no address: {error}"))?;
     let path = url.path().trim_end_matches('/').to_owned();
     let version = if path.ends_with("/v1") { "" } else { "/v1" };
     url.set_path(&format!("{path}{version}/{call}"));
@@ -185,30 +173,19 @@ pub(crate) fn body(plan: &LoadPlan, item: &Item) -> Bytes {
         }
     }
     body.extend(plan.extra.clone());
-    serde_json::to_vec(&body)
-        .expect("a JSON object is always JSON")
-        .into()
+    serde_json::to_vec(&body).expect("a JSON object is always JSON").into()
 }
 
 /// Whether the body is a stream of events: it says so, or it says nothing although one was asked for.
 fn is_stream(response: &Response, asked: bool) -> bool {
     let kind = response.headers().get(header::CONTENT_TYPE);
     let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    let kind = kind
-        .split(';')
-        .next()
-        .unwrap_or_default()
-        .trim()
-        .to_ascii_lowercase();
+    let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     kind == "text/event-stream" || (asked && matches!(kind.as_str(), "" | "text/plain"))
 }
 
 fn send_failure(error: &reqwest::Error) -> Failure {
-    let class = if error.is_connect() {
-        ErrorClass::Connect
-    } else {
-        ErrorClass::Disconnected
-    };
+    let class = if error.is_connect() { ErrorClass::Connect } else { ErrorClass::Disconnected };
     Failure::new(class, chain(error))
 }
 
@@ -225,10 +202,7 @@ async fn status_failure(status: u16, mut response: Response) -> Failure {
     // Half a text is as good as the whole one here.
     let _ = tokio::time::timeout(ERROR_BODY_TIMEOUT, read).await;
     let text = excerpt(String::from_utf8_lossy(&body).trim(), ERROR_EXCERPT);
-    Failure::new(
-        ErrorClass::of_status(status),
-        format!("HTTP status {status}: {text}"),
-    )
+    Failure::new(ErrorClass::of_status(status), format!("HTTP status {status}: {text}"))
 }
 
 #[cfg(test)]

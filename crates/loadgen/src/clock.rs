@@ -14,13 +14,8 @@ pub(crate) struct Clock {
 impl Clock {
     /// Starts now.
     pub(crate) fn start() -> Self {
-        let since_epoch = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        Self {
-            start: Instant::now(),
-            start_unix_us: i64::try_from(since_epoch.as_micros()).unwrap_or(0),
-        }
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self { start: Instant::now(), start_unix_us: i64::try_from(since_epoch.as_micros()).unwrap_or(0) }
     }
 
     /// Microseconds since the start.
@@ -40,8 +35,6 @@ impl Clock {
 
     /// Wall clock of the moment `us` microseconds after the start, in milliseconds since 1970.
     pub(crate) fn unix_ms(&self, us: u64) -> i64 {
-        self.start_unix_us
-            .saturating_add(i64::try_from(us).unwrap_or(i64::MAX))
-            .div_euclid(1000)
+        self.start_unix_us.saturating_add(i64::try_from(us).unwrap_or(i64::MAX)).div_euclid(1000)
     }
 }

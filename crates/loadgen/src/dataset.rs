@@ -31,18 +31,12 @@ impl Dataset {
             max_tokens: None,
             reference: None,
         });
-        Self {
-            name: "builtin".to_owned(),
-            items: items.collect(),
-        }
+        Self { name: "builtin".to_owned(), items: items.collect() }
     }
 
     /// A set of given items.
     pub fn from_items(name: impl Into<String>, items: Vec<Item>) -> Self {
-        Self {
-            name: name.into(),
-            items: items.into(),
-        }
+        Self { name: name.into(), items: items.into() }
     }
 
     /// Reads a file with one JSON object a line, or one JSON array of such objects.
@@ -50,38 +44,20 @@ impl Dataset {
     /// # Errors
     /// When the file cannot be read, is not UTF-8, has no items, or a line is not an item.
     pub fn load(path: &Path) -> Result<Self, DatasetError> {
-        let name = path.file_stem().map_or_else(
-            || "dataset".to_owned(),
-            |stem| stem.to_string_lossy().into_owned(),
-        );
-        let read_error = |source| DatasetError::Read {
-            path: path.to_owned(),
-            source,
-        };
+        let name = path.file_stem().map_or_else(|| "dataset".to_owned(), |stem| stem.to_string_lossy().into_owned());
+        let read_error = |source| DatasetError::Read { path: path.to_owned(), source };
         let bytes = std::fs::read(path).map_err(read_error)?;
         let text = String::from_utf8(bytes).map_err(|error| {
             let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
             let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
-            DatasetError::Item {
-                path: path.to_owned(),
-                line,
-                problem: "is not UTF-8".to_owned(),
-            }
+            DatasetError::Item { path: path.to_owned(), line, problem: "is not UTF-8".to_owned() }
         })?;
-        let items = parse(&text).map_err(|(line, problem)| DatasetError::Item {
-            path: path.to_owned(),
-            line,
-            problem,
-        })?;
+        let items =
+            parse(&text).map_err(|(line, problem)| DatasetError::Item { path: path.to_owned(), line, problem })?;
         if items.is_empty() {
-            return Err(DatasetError::NoItems {
-                path: path.to_owned(),
-            });
+            return Err(DatasetError::NoItems { path: path.to_owned() });
         }
-        Ok(Self {
-            name,
-            items: items.into(),
-        })
+        Ok(Self { name, items: items.into() })
     }
 
     /// Name: `builtin`, or the file's name without its ending.
@@ -154,10 +130,8 @@ impl Input {
         match self {
             Self::Text(text) => text.clone(),
             Self::Messages(messages) => {
-                let contents: Vec<&str> = messages
-                    .iter()
-                    .filter_map(|message| message.get("content")?.as_str())
-                    .collect();
+                let contents: Vec<&str> =
+                    messages.iter().filter_map(|message| message.get("content")?.as_str()).collect();
                 contents.join("\n")
             }
         }
@@ -198,22 +172,15 @@ type LineProblem = (usize, String);
 fn parse(text: &str) -> Result<Vec<Item>, LineProblem> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     if text.trim_start().starts_with('[') {
-        let values: Vec<Value> = serde_json::from_str(text)
-            .map_err(|error| (error.line(), format!("is no JSON array: {error}")))?;
-        return values
-            .iter()
-            .enumerate()
-            .map(|(at, value)| numbered(at + 1, value))
-            .collect();
+        let values: Vec<Value> =
+            serde_json::from_str(text).map_err(|error| (error.line(), format!("is no JSON array: {error}")))?;
+        return values.iter().enumerate().map(|(at, value)| numbered(at + 1, value)).collect();
     }
-    let lines = text
-        .lines()
-        .enumerate()
-        .filter(|(_, line)| !line.trim().is_empty());
+    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
     lines
         .map(|(at, line)| {
-            let value = serde_json::from_str(line)
-                .map_err(|error| (at + 1, format!("is not JSON ({error}); {ACCEPTED}")))?;
+            let value =
+                serde_json::from_str(line).map_err(|error| (at + 1, format!("is not JSON ({error}); {ACCEPTED}")))?;
             numbered(at + 1, &value)
         })
         .collect()
@@ -232,23 +199,15 @@ fn item(line: usize, value: &Value) -> Result<Item, String> {
         Some(Value::String(id)) => id.clone(),
         Some(Value::Number(id)) => id.to_string(),
         Some(other) => {
-            return Err(format!(
-                "has an \"id\" that is {}; accepted is text or a number",
-                kind(other)
-            ));
+            return Err(format!("has an \"id\" that is {}; accepted is text or a number", kind(other)));
         }
     };
     let (input, sharegpt_answer) = input(fields)?;
     let max_tokens = match fields.get("max_tokens") {
         None | Some(Value::Null) => None,
         Some(value) => {
-            let tokens = value
-                .as_u64()
-                .and_then(|tokens| u32::try_from(tokens).ok())
-                .filter(|tokens| *tokens > 0);
-            Some(tokens.ok_or_else(|| {
-                format!("has \"max_tokens\": {value}; accepted is a whole number from 1")
-            })?)
+            let tokens = value.as_u64().and_then(|tokens| u32::try_from(tokens).ok()).filter(|tokens| *tokens > 0);
+            Some(tokens.ok_or_else(|| format!("has \"max_tokens\": {value}; accepted is a whole number from 1"))?)
         }
     };
     let reference = match fields.get("reference").or_else(|| fields.get("answer")) {
@@ -256,18 +215,10 @@ fn item(line: usize, value: &Value) -> Result<Item, String> {
         Some(Value::String(text)) => Some(text.clone()),
         Some(Value::Number(number)) => Some(number.to_string()),
         Some(other) => {
-            return Err(format!(
-                "has a reference that is {}; accepted is text or a number",
-                kind(other)
-            ));
+            return Err(format!("has a reference that is {}; accepted is text or a number", kind(other)));
         }
     };
-    Ok(Item {
-        id,
-        input,
-        max_tokens,
-        reference,
-    })
+    Ok(Item { id, input, max_tokens, reference })
 }
 
 /// The question, and for conversations the answer that stands there.
@@ -280,23 +231,16 @@ fn input(fields: &Map<String, Value>) -> Result<(Input, Option<String>), String>
             }
             Some(Value::String(_)) => return Err(format!("has an empty \"{name}\"; {ACCEPTED}")),
             Some(other) => {
-                return Err(format!(
-                    "has a \"{name}\" that is {}; {ACCEPTED}",
-                    kind(other)
-                ));
+                return Err(format!("has a \"{name}\" that is {}; {ACCEPTED}", kind(other)));
             }
         }
     }
     if let Some(messages) = fields.get("messages") {
         let messages = messages.as_array().filter(|messages| {
-            !messages.is_empty()
-                && messages
-                    .iter()
-                    .all(|message| message.get("role").is_some_and(Value::is_string))
+            !messages.is_empty() && messages.iter().all(|message| message.get("role").is_some_and(Value::is_string))
         });
-        let messages = messages.ok_or_else(|| {
-            format!("has \"messages\" that are no list of objects with \"role\"; {ACCEPTED}")
-        })?;
+        let messages = messages
+            .ok_or_else(|| format!("has \"messages\" that are no list of objects with \"role\"; {ACCEPTED}"))?;
         return Ok((Input::Messages(messages.clone()), None));
     }
     if let Some(turns) = fields.get("conversations") {
@@ -318,10 +262,7 @@ fn conversation(turns: &Value) -> Option<(Input, Option<String>)> {
             "system" => messages.push(json!({"role": "system", "content": text})),
             "human" | "user" => {
                 messages.push(json!({"role": "user", "content": text}));
-                let answer = turns
-                    .next()
-                    .and_then(|turn| turn.get("value")?.as_str())
-                    .map(str::to_owned);
+                let answer = turns.next().and_then(|turn| turn.get("value")?.as_str()).map(str::to_owned);
                 return Some((Input::Messages(messages), answer));
             }
             _ => return None,

@@ -61,11 +61,8 @@ impl Distribution {
     #[must_use]
     pub fn std_ms(&self) -> Option<f64> {
         let mean = self.mean_ms()?;
-        let squares: f64 = self
-            .counts()
-            .iter()
-            .map(|(value, times)| (*value as f64 / 1e6 - mean).powi(2) * *times as f64)
-            .sum();
+        let squares: f64 =
+            self.counts().iter().map(|(value, times)| (*value as f64 / 1e6 - mean).powi(2) * *times as f64).sum();
         Some((squares / self.count as f64).sqrt())
     }
 
@@ -98,8 +95,7 @@ impl Distribution {
         if self.pending.is_empty() {
             return &self.counts;
         }
-        self.settled
-            .get_or_init(|| merged(&self.counts, self.pending.clone()))
+        self.settled.get_or_init(|| merged(&self.counts, self.pending.clone()))
     }
 }
 
@@ -131,9 +127,7 @@ mod tests {
 
     fn of_ms(values: &[u64]) -> Distribution {
         let mut distribution = Distribution::default();
-        values
-            .iter()
-            .for_each(|value| distribution.add_us(value * 1000));
+        values.iter().for_each(|value| distribution.add_us(value * 1000));
         distribution
     }
 
@@ -141,20 +135,11 @@ mod tests {
     fn percentiles_interpolate_between_ranks_as_numpy_does() {
         // numpy.percentile([10, 20, 30, 40], [50, 90, 95, 99, 25]) = 25, 37, 38.5, 39.7, 17.5
         let four = of_ms(&[40, 10, 30, 20]);
-        for (p, expected) in [
-            (0.0, 10.0),
-            (25.0, 17.5),
-            (50.0, 25.0),
-            (90.0, 37.0),
-            (95.0, 38.5),
-            (99.0, 39.7),
-            (100.0, 40.0),
-        ] {
+        for (p, expected) in
+            [(0.0, 10.0), (25.0, 17.5), (50.0, 25.0), (90.0, 37.0), (95.0, 38.5), (99.0, 39.7), (100.0, 40.0)]
+        {
             let found = four.percentile_ms(p).expect("has values");
-            assert!(
-                (found - expected).abs() < 1e-9,
-                "p{p} is {found}, expected {expected}"
-            );
+            assert!((found - expected).abs() < 1e-9, "p{p} is {found}, expected {expected}");
         }
         assert_eq!(four.mean_ms(), Some(25.0));
         assert_eq!((four.min_ms(), four.max_ms()), (Some(10.0), Some(40.0)));
@@ -175,10 +160,7 @@ mod tests {
     #[test]
     fn one_value_is_every_percentile_and_none_has_none() {
         let one = of_ms(&[7]);
-        assert_eq!(
-            (one.percentile_ms(1.0), one.percentile_ms(99.0)),
-            (Some(7.0), Some(7.0))
-        );
+        assert_eq!((one.percentile_ms(1.0), one.percentile_ms(99.0)), (Some(7.0), Some(7.0)));
         assert_eq!(Distribution::default().percentile_ms(50.0), None);
         assert_eq!(one.percentile_ms(101.0), None);
     }

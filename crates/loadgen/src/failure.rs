@@ -99,10 +99,7 @@ pub struct Failure {
 impl Failure {
     /// A failure of `class` with `text`.
     pub fn new(class: ErrorClass, text: impl Into<String>) -> Self {
-        Self {
-            class,
-            text: text.into(),
-        }
+        Self { class, text: text.into() }
     }
 }
 

@@ -37,10 +37,7 @@ pub use arrival::Schedule;
 pub use dataset::{Dataset, DatasetError};
 pub use distribution::Distribution;
 pub use failure::{ErrorClass, Failure};
-pub use plan::{
-    ARRIVAL_NAMES, Arrival, DEFAULT_OPEN_LOOP_CAP, LoadPlan, MAX_CONCURRENCY, PlanError, Scenario,
-    Slo,
-};
+pub use plan::{ARRIVAL_NAMES, Arrival, DEFAULT_OPEN_LOOP_CAP, LoadPlan, MAX_CONCURRENCY, PlanError, Scenario, Slo};
 pub use record::{Phase, RECORD_VERSION, Record, Score, TokenSource};
 pub use run::{LoadError, Progress, run};
 pub use score::Scorer;

@@ -93,41 +93,26 @@ impl LoadPlan {
         match reqwest::Url::parse(&self.base_url) {
             Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => {}
             Ok(url) => {
-                return refuse(
-                    "url",
-                    format!("`{url}` is not an http or https address with a host"),
-                );
+                return refuse("url", format!("`{url}` is not an http or https address with a host"));
             }
             Err(error) => {
                 return refuse(
                     "url",
-                    format!(
-                        "`{}` cannot be read: {error}; accepted is e.g. http://127.0.0.1:8000",
-                        self.base_url
-                    ),
+                    format!("`{}` cannot be read: {error}; accepted is e.g. http://127.0.0.1:8000", self.base_url),
                 );
             }
         }
         if self.model.trim().is_empty() {
-            return refuse(
-                "model",
-                "is empty; accepted is the name that the service lists at /v1/models".to_owned(),
-            );
+            return refuse("model", "is empty; accepted is the name that the service lists at /v1/models".to_owned());
         }
         if self.run.is_zero() {
             return refuse("runSeconds", "is 0; accepted is more than 0".to_owned());
         }
         if self.max_requests == Some(0) {
-            return refuse(
-                "max_requests",
-                "is 0; accepted is 1 or more, or nothing for no limit".to_owned(),
-            );
+            return refuse("max_requests", "is 0; accepted is 1 or more, or nothing for no limit".to_owned());
         }
         if self.request_timeout.is_zero() {
-            return refuse(
-                "request_timeout",
-                "is 0; accepted is more than 0".to_owned(),
-            );
+            return refuse("request_timeout", "is 0; accepted is more than 0".to_owned());
         }
         if self.dataset.is_empty() {
             return refuse("dataset", format!("`{}` has no items", self.dataset.name()));
@@ -135,10 +120,7 @@ impl LoadPlan {
         if let Some(temperature) = self.temperature
             && !(temperature.is_finite() && temperature >= 0.0)
         {
-            return refuse(
-                "temperature",
-                format!("is {temperature}; accepted is 0 or more"),
-            );
+            return refuse("temperature", format!("is {temperature}; accepted is 0 or more"));
         }
         self.arrival.check()
     }
@@ -210,10 +192,7 @@ impl FromStr for Scenario {
             "chat_completion" => Ok(Self::ChatCompletion),
             "completion" => Ok(Self::Completion),
             "embedding" => Ok(Self::Embedding),
-            other => Err(format!(
-                "`{other}` is no built-in scenario; accepted are {}",
-                Self::NAMES.join(", ")
-            )),
+            other => Err(format!("`{other}` is no built-in scenario; accepted are {}", Self::NAMES.join(", "))),
         }
     }
 }
@@ -259,35 +238,17 @@ impl Arrival {
         concurrency: Option<usize>,
         seed: u64,
     ) -> Result<Self, PlanError> {
-        let refuse = |problem: String| {
-            Err(PlanError {
-                field: "arrival",
-                problem,
-            })
-        };
+        let refuse = |problem: String| Err(PlanError { field: "arrival", problem });
         match (name, qps) {
             (None | Some("constant"), Some(qps)) => Ok(Self::Constant { qps, concurrency }),
-            (Some("poisson"), Some(qps)) => Ok(Self::Poisson {
-                qps,
-                concurrency,
-                seed,
-            }),
-            (None, None) => Ok(Self::Closed {
-                concurrency: concurrency.unwrap_or(1),
-            }),
-            (Some("closed"), None) => Ok(Self::Closed {
-                concurrency: concurrency.unwrap_or(1),
-            }),
+            (Some("poisson"), Some(qps)) => Ok(Self::Poisson { qps, concurrency, seed }),
+            (None, None) => Ok(Self::Closed { concurrency: concurrency.unwrap_or(1) }),
+            (Some("closed"), None) => Ok(Self::Closed { concurrency: concurrency.unwrap_or(1) }),
             (Some("closed"), Some(qps)) => refuse(format!(
                 "is `closed`, but qps is {qps}: a closed loop has no rate; leave qps out or choose constant or poisson"
             )),
-            (Some(name @ ("constant" | "poisson")), None) => {
-                refuse(format!("is `{name}`, which needs qps"))
-            }
-            (Some(other), _) => refuse(format!(
-                "is `{other}`; accepted are {}",
-                ARRIVAL_NAMES.join(", ")
-            )),
+            (Some(name @ ("constant" | "poisson")), None) => refuse(format!("is `{name}`, which needs qps")),
+            (Some(other), _) => refuse(format!("is `{other}`; accepted are {}", ARRIVAL_NAMES.join(", "))),
         }
     }
 
@@ -321,9 +282,7 @@ impl Arrival {
             });
         }
         match *self {
-            Self::Constant { qps, .. } | Self::Poisson { qps, .. }
-                if !(qps.is_finite() && qps > 0.0 && qps <= 1e6) =>
-            {
+            Self::Constant { qps, .. } | Self::Poisson { qps, .. } if !(qps.is_finite() && qps > 0.0 && qps <= 1e6) => {
                 Err(PlanError {
                     field: "qps",
                     problem: format!("is {qps}; accepted is more than 0 and at most 1000000"),

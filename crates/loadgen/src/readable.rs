@@ -28,10 +28,7 @@ pub(crate) fn line(record: &Record, answer: &str) -> String {
     if let Some(reason) = &record.finish_reason {
         let _ = write!(line, " finish={}", one_line(reason));
     }
-    for (name, value) in [
-        ("prompt_tokens", record.prompt_tokens),
-        ("completion_tokens", record.completion_tokens),
-    ] {
+    for (name, value) in [("prompt_tokens", record.prompt_tokens), ("completion_tokens", record.completion_tokens)] {
         if let Some(value) = value {
             let _ = write!(line, " {name}={value}");
         }
@@ -63,11 +60,7 @@ pub(crate) fn line(record: &Record, answer: &str) -> String {
 fn time(unix_ms: i64) -> String {
     jiff::Timestamp::from_millisecond(unix_ms).map_or_else(
         |_| unix_ms.to_string(),
-        |time| {
-            time.to_zoned(jiff::tz::TimeZone::system())
-                .strftime("%Y-%m-%dT%H:%M:%S%.3f%:z")
-                .to_string()
-        },
+        |time| time.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%dT%H:%M:%S%.3f%:z").to_string(),
     )
 }
 
@@ -81,15 +74,14 @@ fn one_line(text: &str) -> String {
     if !text.contains(breaks) {
         return text.to_owned();
     }
-    text.chars()
-        .fold(String::with_capacity(text.len() + 8), |mut line, c| {
-            if breaks(c) {
-                line.extend(c.escape_default());
-            } else {
-                line.push(c);
-            }
-            line
-        })
+    text.chars().fold(String::with_capacity(text.len() + 8), |mut line, c| {
+        if breaks(c) {
+            line.extend(c.escape_default());
+        } else {
+            line.push(c);
+        }
+        line
+    })
 }
 
 #[cfg(test)]
@@ -109,12 +101,9 @@ mod tests {
             "req-000001 load item=7 ok status=200 finish=stop prompt_tokens=5 completion_tokens=11 queue=2.000ms ttft=50.000ms \
              tpot=10.000ms e2el=150.500ms answer=\"two\\nlines, \\u{2028}\\\"quoted\\\"\""
         );
-        let failed = r#"{"id":"a","ok":false,"error_class":"timeout","error":"not\r\ncomplete","sent_us":0,"end_us":1000}"#;
+        let failed =
+            r#"{"id":"a","ok":false,"error_class":"timeout","error":"not\r\ncomplete","sent_us":0,"end_us":1000}"#;
         let failed = line(&Record::parse(failed).expect("a record"), "");
-        assert!(
-            failed
-                .ends_with("a load item= FAILED timeout e2el=1.000ms error=\"not\\r\\ncomplete\""),
-            "{failed}"
-        );
+        assert!(failed.ends_with("a load item= FAILED timeout e2el=1.000ms error=\"not\\r\\ncomplete\""), "{failed}");
     }
 }

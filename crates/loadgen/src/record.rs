@@ -116,10 +116,7 @@ impl Record {
     /// None for fewer than two tokens.
     #[must_use]
     pub fn tpot_ns(&self) -> Option<u64> {
-        let gaps = self
-            .completion_tokens?
-            .checked_sub(1)
-            .filter(|gaps| *gaps > 0)?;
+        let gaps = self.completion_tokens?.checked_sub(1).filter(|gaps| *gaps > 0)?;
         let span = self.last_token_us?.checked_sub(self.first_token_us?)?;
         Some(span.saturating_mul(1000) / gaps)
     }

@@ -92,11 +92,7 @@ impl Run {
     }
 }
 
-async fn drive(
-    run: &Arc<Run>,
-    progress: &(impl Fn(Progress) + Send + Sync),
-    stop: &CancellationToken,
-) {
+async fn drive(run: &Arc<Run>, progress: &(impl Fn(Progress) + Send + Sync), stop: &CancellationToken) {
     let all = async {
         match run.plan.arrival {
             Arrival::Closed { concurrency } => closed::send_all(run, concurrency).await,

@@ -24,15 +24,8 @@ impl Scorer {
         match (self, reference) {
             (Self::None, _) | (_, None) => None,
             (Self::Exact, Some(reference)) => {
-                let value = if answer.trim() == reference.trim() {
-                    1.0
-                } else {
-                    0.0
-                };
-                Some(Score {
-                    name: "exact".to_owned(),
-                    value,
-                })
+                let value = if answer.trim() == reference.trim() { 1.0 } else { 0.0 };
+                Some(Score { name: "exact".to_owned(), value })
             }
         }
     }
@@ -45,10 +38,7 @@ impl FromStr for Scorer {
         match text {
             "none" => Ok(Self::None),
             "exact" => Ok(Self::Exact),
-            other => Err(format!(
-                "`{other}` is no scorer of this version; accepted are {}",
-                Self::NAMES.join(", ")
-            )),
+            other => Err(format!("`{other}` is no scorer of this version; accepted are {}", Self::NAMES.join(", "))),
         }
     }
 }
@@ -59,11 +49,7 @@ mod tests {
 
     #[test]
     fn exact_ignores_white_space_around_and_nothing_else() {
-        let value = |answer, reference| {
-            Scorer::Exact
-                .score(answer, reference)
-                .map(|score| score.value)
-        };
+        let value = |answer, reference| Scorer::Exact.score(answer, reference).map(|score| score.value);
         assert_eq!(value(" 42\n", Some("42")), Some(1.0));
         assert_eq!(value("4 2", Some("42")), Some(0.0));
         assert_eq!(value("42", None), None);

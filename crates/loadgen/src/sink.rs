@@ -48,49 +48,29 @@ impl RecordSink {
     /// One JSON record a line into `path`.
     #[must_use]
     pub fn records(self, path: PathBuf) -> Self {
-        Self {
-            records: Some(path),
-            ..self
-        }
+        Self { records: Some(path), ..self }
     }
 
     /// One readable line a request into `path`.
     #[must_use]
     pub fn readable(self, path: PathBuf) -> Self {
-        Self {
-            readable: Some(path),
-            ..self
-        }
+        Self { readable: Some(path), ..self }
     }
 
     /// Shows every record to `observer`, on the writer's thread.
     #[must_use]
     pub fn observe(self, observer: impl FnMut(&Record) + Send + 'static) -> Self {
-        Self {
-            observer: Some(Box::new(observer)),
-            ..self
-        }
+        Self { observer: Some(Box::new(observer)), ..self }
     }
 
     /// Opens the files and starts the writer.
-    pub(crate) fn start(
-        self,
-        slo: Slo,
-    ) -> Result<(RecordWriter, JoinHandle<Result<Summary, WriteError>>), WriteError> {
+    pub(crate) fn start(self, slo: Slo) -> Result<(RecordWriter, JoinHandle<Result<Summary, WriteError>>), WriteError> {
         let records = self.records.map(LogFile::open).transpose()?;
         let readable = self.readable.map(LogFile::open).transpose()?;
         let (entries, backlog) = mpsc::channel(BACKLOG);
         let summarizer = Summarizer::new(Window::default(), slo);
-        let writer = Writer {
-            records,
-            readable,
-            observer: self.observer,
-            summarizer,
-        };
-        Ok((
-            RecordWriter { entries },
-            tokio::task::spawn_blocking(move || writer.write_all(backlog)),
-        ))
+        let writer = Writer { records, readable, observer: self.observer, summarizer };
+        Ok((RecordWriter { entries }, tokio::task::spawn_blocking(move || writer.write_all(backlog))))
     }
 }
 
@@ -153,10 +133,7 @@ impl Writer {
                 self.write(&entry)?;
             }
             // Nothing waits, so whoever follows the files sees everything up to now, and a killed agent loses little.
-            for file in [&mut self.records, &mut self.readable]
-                .into_iter()
-                .flatten()
-            {
+            for file in [&mut self.records, &mut self.readable].into_iter().flatten() {
                 file.apply(Write::flush)?;
             }
         }
@@ -189,21 +166,12 @@ struct LogFile {
 impl LogFile {
     fn open(path: PathBuf) -> Result<Self, WriteError> {
         match OpenOptions::new().create(true).append(true).open(&path) {
-            Ok(file) => Ok(Self {
-                path,
-                file: BufWriter::with_capacity(64 << 10, file),
-            }),
+            Ok(file) => Ok(Self { path, file: BufWriter::with_capacity(64 << 10, file) }),
             Err(source) => Err(WriteError { path, source }),
         }
     }
 
-    fn apply(
-        &mut self,
-        write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
-    ) -> Result<(), WriteError> {
-        write(&mut self.file).map_err(|source| WriteError {
-            path: self.path.clone(),
-            source,
-        })
+    fn apply(&mut self, write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> Result<(), WriteError> {
+        write(&mut self.file).map_err(|source| WriteError { path: self.path.clone(), source })
     }
 }

@@ -138,27 +138,18 @@ mod tests {
 
     #[test]
     fn every_line_end_of_the_standard_ends_a_line() {
-        assert_eq!(
-            data(&[b"data: a\n\ndata: b\r\n\r\ndata: c\r\rdata: d\n\r\n"]),
-            ["a", "b", "c", "d"]
-        );
+        assert_eq!(data(&[b"data: a\n\ndata: b\r\n\r\ndata: c\r\rdata: d\n\r\n"]), ["a", "b", "c", "d"]);
     }
 
     #[test]
     fn a_line_end_split_between_reads_is_one_line_end() {
-        assert_eq!(
-            data(&[b"data: a\r", b"\n\r", b"\ndata: b\r", b"\n\r\n"]),
-            ["a", "b"]
-        );
+        assert_eq!(data(&[b"data: a\r", b"\n\r", b"\ndata: b\r", b"\n\r\n"]), ["a", "b"]);
         assert_eq!(data(&[b"data: a\r\n", b"", b"data: b\r\n\r\n"]), ["a\nb"]);
     }
 
     #[test]
     fn comments_other_fields_and_events_without_data_say_nothing() {
-        assert_eq!(
-            data(&[b": ping\n\nid: 7\nretry: 10\nevent: x\n\ndata:a\n: in between\nfoo: bar\n\n"]),
-            ["a"]
-        );
+        assert_eq!(data(&[b": ping\n\nid: 7\nretry: 10\nevent: x\n\ndata:a\n: in between\nfoo: bar\n\n"]), ["a"]);
     }
 
     #[test]
@@ -169,35 +160,21 @@ mod tests {
     #[test]
     fn the_event_name_belongs_to_one_event_only() {
         let events = read(&[b"event: error\ndata: x\n\ndata: y\n\n"]);
-        assert_eq!(
-            (events[0].name.as_str(), events[1].name.as_str()),
-            ("error", "")
-        );
+        assert_eq!((events[0].name.as_str(), events[1].name.as_str()), ("error", ""));
     }
 
     #[test]
     fn a_byte_order_mark_is_skipped_at_the_start_only() {
-        assert_eq!(
-            data(&[b"\xef\xbb", b"\xbfdata: a\n\n\xef\xbb\xbfdata: b\n\n"]),
-            ["a"]
-        );
+        assert_eq!(data(&[b"\xef\xbb", b"\xbfdata: a\n\n\xef\xbb\xbfdata: b\n\n"]), ["a"]);
     }
 
     #[test]
     fn an_event_without_its_blank_line_is_not_delivered_but_can_be_looked_at() {
         let mut reader = SseReader::new();
-        reader
-            .push(b"data: a\n\ndata: [DONE]")
-            .expect("short lines");
-        assert_eq!(
-            reader.next_event().map(|event| event.data),
-            Some("a".to_owned())
-        );
+        reader.push(b"data: a\n\ndata: [DONE]").expect("short lines");
+        assert_eq!(reader.next_event().map(|event| event.data), Some("a".to_owned()));
         assert_eq!(reader.next_event(), None);
-        assert_eq!(
-            reader.unfinished().map(|event| event.data),
-            Some("[DONE]".to_owned())
-        );
+        assert_eq!(reader.unfinished().map(|event| event.data), Some("[DONE]".to_owned()));
     }
 
     #[test]

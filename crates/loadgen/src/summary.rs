@@ -24,20 +24,13 @@ impl Window {
     /// Whether `record` starts in the window.
     #[must_use]
     pub fn contains(&self, record: &Record) -> bool {
-        self.start_unix_ms
-            .is_none_or(|start| start <= record.start_unix_ms)
-            && self
-                .end_unix_ms
-                .is_none_or(|end| record.start_unix_ms <= end)
+        self.start_unix_ms.is_none_or(|start| start <= record.start_unix_ms)
+            && self.end_unix_ms.is_none_or(|end| record.start_unix_ms <= end)
     }
 }
 
 /// Adds up all records of `window`.
-pub fn summarize<R: Borrow<Record>>(
-    records: impl IntoIterator<Item = R>,
-    window: Window,
-    slo: Slo,
-) -> Summary {
+pub fn summarize<R: Borrow<Record>>(records: impl IntoIterator<Item = R>, window: Window, slo: Slo) -> Summary {
     let mut summarizer = Summarizer::new(window, slo);
     for record in records {
         summarizer.add(record.borrow());
@@ -102,17 +95,8 @@ impl Summarizer {
     /// For the records of `window`; `slo` says what goodput counts.
     #[must_use]
     pub fn new(window: Window, slo: Slo) -> Self {
-        let summary = Summary {
-            good: slo.is_given().then_some(0),
-            ..Summary::default()
-        };
-        Self {
-            window,
-            slo,
-            summary,
-            timeline: Timeline::default(),
-            score_sum: 0.0,
-        }
+        let summary = Summary { good: slo.is_given().then_some(0), ..Summary::default() };
+        Self { window, slo, summary, timeline: Timeline::default(), score_sum: 0.0 }
     }
 
     /// Adds a record, if it is in the window.
@@ -165,8 +149,7 @@ impl Summarizer {
         record.itl_us.iter().for_each(|gap| sum.itl.add_us(*gap));
         if let Some(e2el) = e2el {
             sum.e2el.add_us(e2el);
-            sum.e2el_from_intended
-                .add_us(e2el + record.queue_us().unwrap_or(0));
+            sum.e2el_from_intended.add_us(e2el + record.queue_us().unwrap_or(0));
         }
         if let Some(score) = &record.score {
             sum.scored += 1;
@@ -178,10 +161,9 @@ impl Summarizer {
             };
             let ms = |us: Option<u64>| us.map(|us| us as f64 / 1e3);
             // One token has no time per further token, so it cannot miss that objective.
-            let tpot_met = meets(self.slo.tpot_ms, tpot.map(|ns| ns as f64 / 1e6))
-                || record.completion_tokens == Some(1);
-            let met =
-                meets(self.slo.ttft_ms, ms(ttft)) && tpot_met && meets(self.slo.e2el_ms, ms(e2el));
+            let tpot_met =
+                meets(self.slo.tpot_ms, tpot.map(|ns| ns as f64 / 1e6)) || record.completion_tokens == Some(1);
+            let met = meets(self.slo.ttft_ms, ms(ttft)) && tpot_met && meets(self.slo.e2el_ms, ms(e2el));
             *good += u64::from(met);
         }
     }
@@ -222,25 +204,15 @@ impl Timeline {
         };
         let signed = |us: u64| i64::try_from(us).unwrap_or(i64::MAX / 4);
         let start_unix_ms = record.start_unix_ms;
-        let origin_us = start_unix_ms
-            .saturating_mul(1000)
-            .saturating_sub(signed(start));
-        let base = *self.base.get_or_insert(Base {
-            start_unix_ms,
-            origin_us,
-        });
+        let origin_us = start_unix_ms.saturating_mul(1000).saturating_sub(signed(start));
+        let base = *self.base.get_or_insert(Base { start_unix_ms, origin_us });
         // Another program may write the start of its run into every record, or nothing.
-        let same = start_unix_ms == base.start_unix_ms
-            || (origin_us - base.origin_us).abs() < Self::SAME_RUN_US;
+        let same = start_unix_ms == base.start_unix_ms || (origin_us - base.origin_us).abs() < Self::SAME_RUN_US;
         let shift = if same { 0 } else { origin_us - base.origin_us };
         let first = signed(record.intended_us.unwrap_or(start)) + shift;
         let ours = matches!(class, Some(ErrorClass::Cancelled | ErrorClass::NotSent));
         let end = record.end_us.filter(|_| !ours);
-        let last = signed(
-            end.or(record.sent_us)
-                .or(record.intended_us)
-                .unwrap_or(start),
-        ) + shift;
+        let last = signed(end.or(record.sent_us).or(record.intended_us).unwrap_or(start)) + shift;
         self.span = Some(match self.span {
             None => (first, last),
             Some((low, high)) => (low.min(first), high.max(last)),

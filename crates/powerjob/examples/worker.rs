@@ -32,13 +32,10 @@ struct Echo;
 impl Processor for Echo {
     async fn process(&self, ctx: TaskContext) -> ProcessResult {
         let params = parameters(&ctx);
-        ctx.log
-            .info(format!("echo: {}", Value::Object(params.clone())));
+        ctx.log.info(format!("echo: {}", Value::Object(params.clone())));
         let lines = number(&params, "lines");
         for i in 1..=lines {
-            ctx.log.info(format!(
-                "line {i} of {lines}: the quick brown fox jumps over the lazy dog"
-            ));
+            ctx.log.info(format!("line {i} of {lines}: the quick brown fox jumps over the lazy dog"));
         }
         if let Some(path) = text(&params, "file") {
             match tokio::fs::read(&path).await {
@@ -49,9 +46,7 @@ impl Processor for Echo {
                     }
                 }
                 Err(error) => {
-                    return ProcessResult::rejected(format!(
-                        "failed to read `file` {path}: {error}"
-                    ));
+                    return ProcessResult::rejected(format!("failed to read `file` {path}: {error}"));
                 }
             }
         }
@@ -64,9 +59,7 @@ impl Processor for Echo {
             ctx.workflow.append(key, value);
         }
         match params.get("fail") {
-            None | Some(Value::Bool(false) | Value::Null) => {
-                ProcessResult::success(format!("{lines} lines"))
-            }
+            None | Some(Value::Bool(false) | Value::Null) => ProcessResult::success(format!("{lines} lines")),
             Some(Value::String(why)) => ProcessResult::failed(why.clone()),
             Some(_) => ProcessResult::failed("asked to fail"),
         }
@@ -75,10 +68,7 @@ impl Processor for Echo {
 
 fn parameters(ctx: &TaskContext) -> Map<String, Value> {
     let mut params = Map::new();
-    for text in [&ctx.job_params, &ctx.instance_params]
-        .into_iter()
-        .flatten()
-    {
+    for text in [&ctx.job_params, &ctx.instance_params].into_iter().flatten() {
         if let Ok(Value::Object(more)) = serde_json::from_str::<Value>(text) {
             params.extend(more);
         }
@@ -92,25 +82,18 @@ fn text(params: &Map<String, Value>, name: &str) -> Option<String> {
 
 fn number(params: &Map<String, Value>, name: &str) -> u64 {
     let value = params.get(name);
-    value
-        .and_then(|v| v.as_u64().or_else(|| v.as_str()?.parse().ok()))
-        .unwrap_or(0)
+    value.and_then(|v| v.as_u64().or_else(|| v.as_str()?.parse().ok())).unwrap_or(0)
 }
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     tracing_subscriber::fmt()
-        .with_env_filter(
-            tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into()),
-        )
+        .with_env_filter(tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into()))
         .with_writer(std::io::stderr)
         .init();
     let config = configuration()?;
-    let worker = Worker::builder(config)
-        .processor("empty", Arc::new(Empty))
-        .processor("echo", Arc::new(Echo))
-        .start()
-        .await?;
+    let worker =
+        Worker::builder(config).processor("empty", Arc::new(Empty)).processor("echo", Arc::new(Echo)).start().await?;
     println!("listening on {}", worker.address());
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {
@@ -128,24 +111,16 @@ fn configuration() -> Result<WorkerConfig, String> {
     let state_dir = std::env::temp_dir().join(format!("powerjob-worker-{}", std::process::id()));
     config.state_dir = Some(state_dir);
     while let Some(flag) = arguments.next() {
-        let value = arguments
-            .next()
-            .ok_or_else(|| format!("{flag} needs a value"))?;
+        let value = arguments.next().ok_or_else(|| format!("{flag} needs a value"))?;
         match flag.as_str() {
             "-a" => config.app = value,
             "-s" => config.servers = value.split(',').map(str::to_owned).collect(),
             "-p" => config.listen = format!("0.0.0.0:{value}"),
             "-t" => config.tag = Some(value),
             "--state-dir" => config.state_dir = Some(PathBuf::from(value)),
-            "--slots" => {
-                config.slots = value
-                    .parse()
-                    .map_err(|_| format!("--slots {value} is not a number"))?
-            }
+            "--slots" => config.slots = value.parse().map_err(|_| format!("--slots {value} is not a number"))?,
             _ => {
-                return Err(format!(
-                    "unknown flag {flag}; known are -a -s -p -t --state-dir --slots"
-                ));
+                return Err(format!("unknown flag {flag}; known are -a -s -p -t --state-dir --slots"));
             }
         }
     }

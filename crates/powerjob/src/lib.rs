@@ -14,6 +14,6 @@ pub use logger::JobLogger;
 pub use processor::{ProcessResult, Processor, RestartPolicy, StopReason, StopSignal, TaskContext, WorkflowContext};
 pub use server::Cidr;
 pub use worker::{
-    CountersStatus, InstanceStatus, MIGRATIONS, OwnerStatus, Shutdown, Worker, WorkerBuilder, WorkerConfig, WorkerError,
-    WorkerHandle, WorkerStatus,
+    CountersStatus, InstanceStatus, MIGRATIONS, OwnerStatus, Shutdown, Worker, WorkerBuilder, WorkerConfig,
+    WorkerError, WorkerHandle, WorkerStatus,
 };

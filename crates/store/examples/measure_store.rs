@@ -4,11 +4,8 @@ use std::time::Instant;
 
 use testrig_store::{Migration, Store};
 
-const TABLES: &[Migration] = &[Migration {
-    module: "m",
-    version: 1,
-    sql: "CREATE TABLE item (id INTEGER PRIMARY KEY, text TEXT)",
-}];
+const TABLES: &[Migration] =
+    &[Migration { module: "m", version: 1, sql: "CREATE TABLE item (id INTEGER PRIMARY KEY, text TEXT)" }];
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -23,9 +20,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
                 tokio::spawn(async move {
                     for _ in 0..each {
                         let insert = "INSERT INTO item (text) VALUES (hex(randomblob(50)))";
-                        store
-                            .write(move |conn| conn.prepare_cached(insert)?.execute([]))
-                            .await?;
+                        store.write(move |conn| conn.prepare_cached(insert)?.execute([])).await?;
                     }
                     Ok::<_, testrig_store::StoreError>(())
                 })
@@ -35,10 +30,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             task.await??;
         }
         let seconds = start.elapsed().as_secs_f64();
-        println!(
-            "{callers} callers: {:.0} acknowledged writes/s",
-            f64::from(callers * each) / seconds
-        );
+        println!("{callers} callers: {:.0} acknowledged writes/s", f64::from(callers * each) / seconds);
     }
     Ok(())
 }

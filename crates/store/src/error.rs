@@ -77,9 +77,7 @@ pub enum StoreError {
         expected: u32,
     },
     /// A migration failed; nothing of it stays.
-    #[error(
-        "failed to bring the tables of `{module}` in {path:?} to version {version}; nothing was changed"
-    )]
+    #[error("failed to bring the tables of `{module}` in {path:?} to version {version}; nothing was changed")]
     Migration {
         /// The file.
         path: PathBuf,
@@ -118,9 +116,7 @@ pub enum StoreError {
         source: rusqlite::Error,
     },
     /// The transaction that held the operation was lost as a whole.
-    #[error(
-        "failed to commit to the state store {path:?} ({reason}); the operation was undone and may be repeated"
-    )]
+    #[error("failed to commit to the state store {path:?} ({reason}); the operation was undone and may be repeated")]
     Commit {
         /// The file.
         path: PathBuf,
@@ -146,26 +142,17 @@ pub enum StoreError {
 impl StoreError {
     /// The error of an operation, told apart where the person in front of the machine must do something.
     pub(crate) fn operation(path: &Path, source: rusqlite::Error) -> Self {
-        known(path, &source).unwrap_or_else(|| Self::Operation {
-            path: path.to_owned(),
-            source,
-        })
+        known(path, &source).unwrap_or_else(|| Self::Operation { path: path.to_owned(), source })
     }
 
     /// The error of opening.
     pub(crate) fn open(path: &Path, source: rusqlite::Error) -> Self {
-        known(path, &source).unwrap_or_else(|| Self::Open {
-            path: path.to_owned(),
-            source,
-        })
+        known(path, &source).unwrap_or_else(|| Self::Open { path: path.to_owned(), source })
     }
 
     /// The error that everybody in a lost transaction gets.
     pub(crate) fn commit(path: &Path, source: &rusqlite::Error) -> Self {
-        known(path, source).unwrap_or_else(|| Self::Commit {
-            path: path.to_owned(),
-            reason: source.to_string(),
-        })
+        known(path, source).unwrap_or_else(|| Self::Commit { path: path.to_owned(), reason: source.to_string() })
     }
 
     /// Whether the same call may succeed later without anything else than time or free space.
@@ -174,11 +161,7 @@ impl StoreError {
             Self::DiskFull { .. } | Self::Commit { .. } => true,
             Self::Operation { source, .. } => matches!(
                 source.sqlite_error_code(),
-                Some(
-                    ErrorCode::DatabaseBusy
-                        | ErrorCode::DatabaseLocked
-                        | ErrorCode::SystemIoFailure
-                )
+                Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::SystemIoFailure)
             ),
             _ => false,
         }
@@ -190,10 +173,9 @@ fn known(path: &Path, source: &rusqlite::Error) -> Option<StoreError> {
     match source.sqlite_error_code()? {
         ErrorCode::DiskFull => Some(StoreError::DiskFull { path }),
         ErrorCode::ReadOnly => Some(StoreError::ReadOnly { path }),
-        ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt => Some(StoreError::Corrupt {
-            path,
-            found: source.to_string(),
-        }),
+        ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt => {
+            Some(StoreError::Corrupt { path, found: source.to_string() })
+        }
         _ => None,
     }
 }

@@ -34,9 +34,7 @@ pub enum LockError {
         source: std::io::Error,
     },
     /// The file system has no locks.
-    #[error(
-        "failed to lock {path:?}; the state directory must lie on a file system with locks, best a local one"
-    )]
+    #[error("failed to lock {path:?}; the state directory must lie on a file system with locks, best a local one")]
     Unlockable {
         /// The lock's file.
         path: PathBuf,
@@ -76,18 +74,11 @@ impl StateDirLock {
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                return Err(LockError::Held {
-                    dir: dir.to_owned(),
-                    holder: holder(&mut file),
-                });
+                return Err(LockError::Held { dir: dir.to_owned(), holder: holder(&mut file) });
             }
             Err(TryLockError::Error(source)) => return Err(LockError::Unlockable { path, source }),
         }
-        let text = format!(
-            "{} {}\n",
-            std::process::id(),
-            jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ")
-        );
+        let text = format!("{} {}\n", std::process::id(), jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ"));
         file.set_len(0)
             .and_then(|()| file.rewind())
             .and_then(|()| file.write_all(text.as_bytes()))

@@ -25,29 +25,16 @@ const RECORD: &str = "CREATE TABLE IF NOT EXISTS schema_migrations (
 ) WITHOUT ROWID";
 
 /// Applies what is missing, all in one transaction: after a crash either every step is there or none.
-pub(crate) fn apply(
-    conn: &mut Connection,
-    path: &Path,
-    migrations: &[Migration],
-) -> Result<(), StoreError> {
+pub(crate) fn apply(conn: &mut Connection, path: &Path, migrations: &[Migration]) -> Result<(), StoreError> {
     let wanted = by_module(migrations)?;
     let sql = |e| StoreError::open(path, e);
-    let tx = conn
-        .transaction_with_behavior(TransactionBehavior::Immediate)
-        .map_err(sql)?;
+    let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate).map_err(sql)?;
     tx.execute_batch(RECORD).map_err(sql)?;
     let present = present(&tx).map_err(sql)?;
     for (module, &found) in &present {
-        let known = wanted
-            .get(module.as_str())
-            .map_or(0, |steps| steps.len() as u32);
+        let known = wanted.get(module.as_str()).map_or(0, |steps| steps.len() as u32);
         if found > known {
-            return Err(StoreError::NewerSchema {
-                path: path.to_owned(),
-                module: module.clone(),
-                found,
-                known,
-            });
+            return Err(StoreError::NewerSchema { path: path.to_owned(), module: module.clone(), found, known });
         }
     }
     for (module, steps) in &wanted {
@@ -77,11 +64,7 @@ fn by_module(migrations: &[Migration]) -> Result<BTreeMap<&str, Vec<Migration>>,
         let steps = modules.entry(step.module).or_default();
         let expected = steps.len() as u32 + 1;
         if step.version != expected {
-            return Err(StoreError::Numbering {
-                module: step.module.to_owned(),
-                found: step.version,
-                expected,
-            });
+            return Err(StoreError::Numbering { module: step.module.to_owned(), found: step.version, expected });
         }
         steps.push(*step);
     }
@@ -89,8 +72,7 @@ fn by_module(migrations: &[Migration]) -> Result<BTreeMap<&str, Vec<Migration>>,
 }
 
 fn present(conn: &Connection) -> rusqlite::Result<BTreeMap<String, u32>> {
-    let mut query =
-        conn.prepare("SELECT module, max(version) FROM schema_migrations GROUP BY module")?;
+    let mut query = conn.prepare("SELECT module, max(version) FROM schema_migrations GROUP BY module")?;
     let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
     rows.collect()
 }

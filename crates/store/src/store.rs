@@ -43,19 +43,10 @@ impl Store {
     /// # Errors
     /// Says what is wrong with the file or its directory and what to do; a file of a newer program is refused.
     pub fn open(path: &Path, migrations: &[Migration]) -> Result<Self, StoreError> {
-        let dir = path
-            .parent()
-            .filter(|dir| !dir.as_os_str().is_empty())
-            .unwrap_or(Path::new("."));
-        std::fs::create_dir_all(dir).map_err(|source| StoreError::Directory {
-            path: dir.to_owned(),
-            source,
-        })?;
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
-            | OpenFlags::SQLITE_OPEN_CREATE
-            | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let mut conn =
-            Connection::open_with_flags(path, flags).map_err(|e| StoreError::open(path, e))?;
+        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        std::fs::create_dir_all(dir).map_err(|source| StoreError::Directory { path: dir.to_owned(), source })?;
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let mut conn = Connection::open_with_flags(path, flags).map_err(|e| StoreError::open(path, e))?;
         prepare(&conn, path)?;
         migrate::apply(&mut conn, path, migrations)?;
         Self::start(conn, path, Some(Readers::new(path)))
@@ -68,8 +59,7 @@ impl Store {
     pub fn open_in_memory(migrations: &[Migration]) -> Result<Self, StoreError> {
         let path = Path::new(":memory:");
         let mut conn = Connection::open_in_memory().map_err(|e| StoreError::open(path, e))?;
-        conn.pragma_update(None, "foreign_keys", true)
-            .map_err(|e| StoreError::open(path, e))?;
+        conn.pragma_update(None, "foreign_keys", true).map_err(|e| StoreError::open(path, e))?;
         migrate::apply(&mut conn, path, migrations)?;
         Self::start(conn, path, None)
     }
@@ -80,19 +70,9 @@ impl Store {
         let writer = std::thread::Builder::new()
             .name("store-writer".to_owned())
             .spawn(move || writer::work(&conn, &own, &work))
-            .map_err(|source| StoreError::Thread {
-                path: path.to_owned(),
-                source,
-            })?;
-        let inner = Inner {
-            path: path.to_owned(),
-            queue: Some(queue),
-            writer: Some(writer),
-            readers,
-        };
-        Ok(Self {
-            inner: Arc::new(inner),
-        })
+            .map_err(|source| StoreError::Thread { path: path.to_owned(), source })?;
+        let inner = Inner { path: path.to_owned(), queue: Some(queue), writer: Some(writer), readers };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// The file.
@@ -171,26 +151,18 @@ impl Store {
     }
 
     fn queue(&self, op: impl Work + 'static) -> Result<(), StoreError> {
-        let queue = self
-            .inner
-            .queue
-            .as_ref()
-            .expect("the queue is there until the last handle is dropped");
+        let queue = self.inner.queue.as_ref().expect("the queue is there until the last handle is dropped");
         queue.send(Box::new(op)).map_err(|_| self.closed())
     }
 
     fn closed(&self) -> StoreError {
-        StoreError::Closed {
-            path: self.inner.path.clone(),
-        }
+        StoreError::Closed { path: self.inner.path.clone() }
     }
 }
 
 impl std::fmt::Debug for Store {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Store")
-            .field("path", &self.inner.path)
-            .finish_non_exhaustive()
+        f.debug_struct("Store").field("path", &self.inner.path).finish_non_exhaustive()
     }
 }
 
@@ -208,31 +180,19 @@ impl Drop for Inner {
 fn prepare(conn: &Connection, path: &Path) -> Result<(), StoreError> {
     let sql = |e| StoreError::open(path, e);
     conn.busy_timeout(BUSY).map_err(sql)?;
-    let found: String = conn
-        .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
-        .map_err(sql)?;
+    let found: String = conn.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(sql)?;
     if found != "ok" {
-        return Err(StoreError::Corrupt {
-            path: path.to_owned(),
-            found,
-        });
+        return Err(StoreError::Corrupt { path: path.to_owned(), found });
     }
     if conn.is_readonly("main").map_err(sql)? {
-        return Err(StoreError::ReadOnly {
-            path: path.to_owned(),
-        });
+        return Err(StoreError::ReadOnly { path: path.to_owned() });
     }
     // A file system without shared memory answers with another mode, which keeps the same promise more slowly.
-    let mode: String = conn
-        .query_row("PRAGMA journal_mode=WAL", [], |row| row.get(0))
-        .map_err(sql)?;
+    let mode: String = conn.query_row("PRAGMA journal_mode=WAL", [], |row| row.get(0)).map_err(sql)?;
     if !mode.eq_ignore_ascii_case("wal") {
         tracing::warn!(store = %path.display(), mode, "the state store cannot use WAL here and is slower");
     }
-    conn.pragma_update(None, "synchronous", "NORMAL")
-        .map_err(sql)?;
-    conn.pragma_update(None, "foreign_keys", true)
-        .map_err(sql)?;
-    conn.pragma_update(None, "journal_size_limit", 64 << 20)
-        .map_err(sql)
+    conn.pragma_update(None, "synchronous", "NORMAL").map_err(sql)?;
+    conn.pragma_update(None, "foreign_keys", true).map_err(sql)?;
+    conn.pragma_update(None, "journal_size_limit", 64 << 20).map_err(sql)
 }

@@ -33,11 +33,7 @@ pub(crate) struct Op<T, F, R> {
 
 impl<T, F, R> Op<T, F, R> {
     pub(crate) fn new(run: F, reply: R) -> Self {
-        Self {
-            run: Some(run),
-            result: None,
-            reply,
-        }
+        Self { run: Some(run), result: None, reply }
     }
 }
 
@@ -51,10 +47,7 @@ where
         let run = self.run.take().expect("an operation runs once");
         let result = match catch_unwind(AssertUnwindSafe(|| run(conn))) {
             Ok(result) => result.map_err(|e| StoreError::operation(path, e)),
-            Err(panic) => Err(StoreError::Panicked {
-                path: path.to_owned(),
-                message: panic_text(panic.as_ref()),
-            }),
+            Err(panic) => Err(StoreError::Panicked { path: path.to_owned(), message: panic_text(panic.as_ref()) }),
         };
         let good = result.is_ok();
         self.result = Some(result);
@@ -68,9 +61,7 @@ where
     }
 
     fn answer(self: Box<Self>) {
-        let result = self
-            .result
-            .expect("an operation is answered after it ran or was lost");
+        let result = self.result.expect("an operation is answered after it ran or was lost");
         (self.reply)(result);
     }
 }

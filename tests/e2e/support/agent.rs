@@ -82,7 +82,14 @@ impl Agent {
         let text = format!(
             "[powerjob]\napp = {:?}\nservers = {:?}\n[[lane]]\nname = \"main\"\nlisten = \"127.0.0.1:{}\"\nslots = {}\n\
              [state]\ndir = {:?}\n[admin]\nlisten = {:?}\n[paths]\nallowed_roots = {:?}\n{}",
-            o.app, o.servers, self.port, o.slots, self.dir.join("state").display().to_string(), self.admin, roots, o.more
+            o.app,
+            o.servers,
+            self.port,
+            o.slots,
+            self.dir.join("state").display().to_string(),
+            self.admin,
+            roots,
+            o.more
         );
         std::fs::write(self.dir.join("config.toml"), text)?;
         Ok(())

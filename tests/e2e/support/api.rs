@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use libtest_mimic::Failed;
-use powerjob_worker::openapi::{InstanceInfo, InstanceStatus, JobSpec, NodeSpec, OpenApi, WfInstanceInfo, WorkflowSpec};
+use powerjob_worker::openapi::{
+    InstanceInfo, InstanceStatus, JobSpec, NodeSpec, OpenApi, WfInstanceInfo, WorkflowSpec,
+};
 use serde_json::Value;
 
 use super::{Parts, eventually, parts::unique, wait::eventually_within};
@@ -30,8 +32,13 @@ impl App {
 
     /// Saves an API job and gives its id; `more` may set any field of saveJob.
     pub(crate) async fn job(&self, processor: &str, params: &Value, more: &[(&str, Value)]) -> Result<i64, Failed> {
-        let text = if params.is_null() { None } else { Some(params.as_str().map_or_else(|| params.to_string(), str::to_owned)) };
-        let mut job = JobSpec { job_params: text, ..JobSpec::api(self.id, &format!("{processor}-{}", unique()), processor) };
+        let text = if params.is_null() {
+            None
+        } else {
+            Some(params.as_str().map_or_else(|| params.to_string(), str::to_owned))
+        };
+        let mut job =
+            JobSpec { job_params: text, ..JobSpec::api(self.id, &format!("{processor}-{}", unique()), processor) };
         for (name, value) in more {
             job = job.with(name, value.clone());
         }

@@ -36,7 +36,9 @@ impl ExampleWorker {
         let mut command = Command::new(&program);
         command.args(["-a", &self.app.name, "-s", Parts::get().server(), "-p", &self.port.to_string(), "--state-dir"]);
         command.arg(self.dir.join("state")).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        let child = command.spawn().map_err(|e| format!("{} (cargo build -p powerjob-worker --example worker): {e}", program.display()))?;
+        let child = command
+            .spawn()
+            .map_err(|e| format!("{} (cargo build -p powerjob-worker --example worker): {e}", program.display()))?;
         self.child = Some(child);
         Ok(())
     }
@@ -63,7 +65,11 @@ impl ExampleWorker {
     /// The texts of an instance's journal.
     pub(crate) fn journal(&self, instance: i64) -> Result<Vec<String>, Failed> {
         let scratch = testrig_store::Store::open_in_memory(testrig_joblog::MIGRATIONS)?;
-        let journals = testrig_joblog::Journals::open(&self.dir.join("state/journals"), testrig_joblog::Limits::default(), scratch)?;
+        let journals = testrig_joblog::Journals::open(
+            &self.dir.join("state/journals"),
+            testrig_joblog::Limits::default(),
+            scratch,
+        )?;
         let journal = journals.existing(instance)?.ok_or("the worker has a journal of the instance")?;
         let mut texts = Vec::new();
         loop {

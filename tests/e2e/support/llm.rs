@@ -23,7 +23,18 @@ impl Run {
     /// A host process: the stand-in service of the binary itself, with these further flags.
     pub(crate) fn process(agent: &Agent, stub_flags: &[&str]) -> Self {
         let program = Parts::get().testrig.display().to_string();
-        let mut command = vec![program, "llm-stub".into(), "--listen".into(), "127.0.0.1:{servicePort}".into(), "--ttft-ms".into(), "10".into(), "--itl-ms".into(), "1".into(), "--tokens".into(), "8".into()];
+        let mut command = vec![
+            program,
+            "llm-stub".into(),
+            "--listen".into(),
+            "127.0.0.1:{servicePort}".into(),
+            "--ttft-ms".into(),
+            "10".into(),
+            "--itl-ms".into(),
+            "1".into(),
+            "--tokens".into(),
+            "8".into(),
+        ];
         command.extend(stub_flags.iter().map(|f| (*f).to_owned()));
         Self::command(agent, &command)
     }
@@ -96,7 +107,9 @@ impl Run {
 
     /// Its log directory, once it is there.
     pub(crate) fn dir(&self, agent: &Agent) -> Result<PathBuf, Failed> {
-        agent.run_dir(ENV, &self.suffix).ok_or_else(|| format!("no run directory {} below {}", self.suffix, agent.logs().display()).into())
+        agent
+            .run_dir(ENV, &self.suffix)
+            .ok_or_else(|| format!("no run directory {} below {}", self.suffix, agent.logs().display()).into())
     }
 
     /// Its `result.json`.

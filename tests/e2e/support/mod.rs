@@ -60,7 +60,8 @@ where
 #[macro_export]
 macro_rules! check {
     ($condition:expr, $($text:tt)+) => {
-        if !$condition {
+        let holds: bool = $condition;
+        if !holds {
             return Err(libtest_mimic::Failed::from(format!($($text)+)));
         }
     };

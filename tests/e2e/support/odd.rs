@@ -33,6 +33,7 @@ pub(crate) fn within(log: &[String]) -> bool {
 
 /// Where two logs begin to differ, with both lines.
 pub(crate) fn first_difference(a: &[String], b: &[String]) -> Option<(usize, String, String)> {
-    let line = |log: &[String], i: usize| log.get(i).map_or_else(|| "(no line)".to_owned(), |l| l.chars().take(200).collect());
+    let line =
+        |log: &[String], i: usize| log.get(i).map_or_else(|| "(no line)".to_owned(), |l| l.chars().take(200).collect());
     (0..a.len().max(b.len())).find(|i| a.get(*i) != b.get(*i)).map(|i| (i, line(a, i), line(b, i)))
 }

@@ -38,7 +38,10 @@ impl Parts {
         let var = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
         Self {
             testrig: var("TESTRIG_BIN").map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_testrig")), PathBuf::from),
-            work: var("TESTRIG_E2E_WORK").map_or_else(|| std::env::temp_dir().join(format!("testrig-e2e-{}", std::process::id())), PathBuf::from),
+            work: var("TESTRIG_E2E_WORK").map_or_else(
+                || std::env::temp_dir().join(format!("testrig-e2e-{}", std::process::id())),
+                PathBuf::from,
+            ),
             powerjob: var("POWERJOB_URL").map(|u| u.trim_start_matches("http://").trim_end_matches('/').to_owned()),
             powerjob_ctl: var("POWERJOB_CTL"),
             s3: (|| Some((var("S3_ENDPOINT")?, var("S3_ACCESS_KEY")?, var("S3_SECRET_KEY")?)))(),
@@ -52,7 +55,8 @@ impl Parts {
     /// Why a test with these needs cannot run.
     pub(crate) fn missing(&self, needs: Needs) -> Option<String> {
         let server = self.powerjob.is_none().then_some("no PowerJob server (POWERJOB_URL)");
-        let docker = (self.docker.is_none() || self.image_busybox.is_none()).then_some("no Docker engine (DOCKER_HOST, TEST_IMAGE_BUSYBOX)");
+        let docker = (self.docker.is_none() || self.image_busybox.is_none())
+            .then_some("no Docker engine (DOCKER_HOST, TEST_IMAGE_BUSYBOX)");
         let s3 = self.s3.is_none().then_some("no S3 server (S3_ENDPOINT)");
         let all: Vec<&str> = match needs {
             Needs::Nothing => vec![],

@@ -22,7 +22,11 @@ pub(crate) async fn subscribe(admin: &str, instance: i64, index: u64, at_most: u
     let mut received = Received::default();
     while received.lines.len() < at_most {
         match tokio::time::timeout(Duration::from_secs(150), socket.next()).await {
-            Err(_) => return Err(format!("the log WebSocket was silent for 150 s after {} lines", received.lines.len()).into()),
+            Err(_) => {
+                return Err(
+                    format!("the log WebSocket was silent for 150 s after {} lines", received.lines.len()).into()
+                );
+            }
             Ok(Some(Ok(Message::Text(text)))) => received.lines.push(text.to_string()),
             Ok(Some(Ok(Message::Close(frame)))) => {
                 received.closed = frame.map(|f| (u16::from(f.code), f.reason.to_string()));

@@ -5,9 +5,7 @@ use std::{sync::Arc, time::Duration};
 use testrig_store::Store;
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    Entry, Journal, Journals, Level, Limits, MIGRATIONS, Position, Tail, follow, medium::fault,
-};
+use crate::{Entry, Journal, Journals, Level, Limits, MIGRATIONS, Position, Tail, follow, medium::fault};
 
 struct Place {
     dir: tempfile::TempDir,
@@ -22,19 +20,11 @@ fn place() -> Place {
 }
 
 fn texts(journal: &Journal) -> Vec<String> {
-    journal
-        .read(0, usize::MAX, usize::MAX)
-        .expect("a read")
-        .into_iter()
-        .map(|line| line.text)
-        .collect()
+    journal.read(0, usize::MAX, usize::MAX).expect("a read").into_iter().map(|line| line.text).collect()
 }
 
 fn position(offset: u64) -> Position {
-    Position {
-        offset,
-        ..Position::default()
-    }
+    Position { offset, ..Position::default() }
 }
 
 #[test]
@@ -69,10 +59,7 @@ fn lines_lost_just_before_the_end_are_told_by_the_end() {
     journal.append(Level::Info, "a", "lost");
     fault::leave_room(None);
     journal.close("SUCCEED");
-    assert_eq!(
-        texts(&journal),
-        ["1 line of this log could not be written and are lost here: no storage space"]
-    );
+    assert_eq!(texts(&journal), ["1 line of this log could not be written and are lost here: no storage space"]);
     drop(journal);
     assert!(place.journals.journal(1).expect("a journal").is_closed());
 }
@@ -82,16 +69,8 @@ fn a_process_killed_on_a_full_disk_leaves_no_half_line_behind() {
     let place = place();
     let journal = place.journals.journal(1).expect("a journal");
     fault::leave_room(Some(150));
-    let entries = [
-        "one whole line that fits",
-        "another that does not, because there is no room left for it here",
-    ]
-    .map(|text| Entry {
-        level: Level::Info,
-        source: "a",
-        text,
-        position: None,
-    });
+    let entries = ["one whole line that fits", "another that does not, because there is no room left for it here"]
+        .map(|text| Entry { level: Level::Info, source: "a", text, position: None });
     journal.append_many(&entries);
     // As after a kill: nothing of the memory is used.
     std::mem::forget(journal);
@@ -105,16 +84,9 @@ fn a_process_killed_on_a_full_disk_leaves_no_half_line_behind() {
 fn a_producer_that_can_come_again_loses_nothing() {
     let place = place();
     let journal = place.journals.journal(1).expect("a journal");
-    let entry = Entry {
-        level: Level::Info,
-        source: "a",
-        text: "kept\nback",
-        position: Some(position(9)),
-    };
+    let entry = Entry { level: Level::Info, source: "a", text: "kept\nback", position: Some(position(9)) };
     fault::leave_room(Some(30));
-    journal
-        .try_append_many(&[entry])
-        .expect_err("the disk is full");
+    journal.try_append_many(&[entry]).expect_err("the disk is full");
     fault::leave_room(None);
     journal.try_append_many(&[entry]).expect("there is space");
     assert_eq!(texts(&journal), ["kept", "back"]);
@@ -129,13 +101,7 @@ async fn a_followed_file_waits_for_space_and_loses_nothing() {
     fault::leave_room(Some(10));
     let ended = CancellationToken::new();
     let (followed, ()) = tokio::join!(
-        follow(
-            &journal,
-            "service",
-            |_| Level::Info,
-            Tail::resume(&path, &journal, "service"),
-            &ended
-        ),
+        follow(&journal, "service", |_| Level::Info, Tail::resume(&path, &journal, "service"), &ended),
         async {
             tokio::time::sleep(Duration::from_millis(300)).await;
             assert_eq!(journal.len(), 0);
@@ -151,26 +117,15 @@ async fn a_followed_file_waits_for_space_and_loses_nothing() {
 fn the_limit_is_told_even_if_the_disk_was_full_when_it_was_reached() {
     let dir = tempfile::tempdir().expect("a directory");
     let store = Store::open_in_memory(MIGRATIONS).expect("a store");
-    let limits = Limits {
-        max_bytes_per_journal: 200,
-        ..Limits::default()
-    };
-    let journal: Arc<Journal> = Journals::open(dir.path(), limits, store)
-        .expect("journals")
-        .journal(1)
-        .expect("a journal");
+    let limits = Limits { max_bytes_per_journal: 200, ..Limits::default() };
+    let journal: Arc<Journal> =
+        Journals::open(dir.path(), limits, store).expect("journals").journal(1).expect("a journal");
     fault::leave_room(Some(0));
     journal.append(Level::Info, "a", &"x".repeat(300));
     fault::leave_room(None);
     journal.append(Level::Info, "a", &"x".repeat(300));
     let texts = texts(&journal);
-    assert!(
-        texts[0].starts_with("1 line of this log could not be written"),
-        "{texts:?}"
-    );
-    assert!(
-        texts[1].contains("reached its limit of 200 bytes"),
-        "{texts:?}"
-    );
+    assert!(texts[0].starts_with("1 line of this log could not be written"), "{texts:?}");
+    assert!(texts[1].contains("reached its limit of 200 bytes"), "{texts:?}");
     assert_eq!(journal.dropped_at_limit(), 1);
 }

@@ -71,9 +71,7 @@ impl Batching {
         let doubled = self.first_pause.saturating_mul(1 << self.failures.min(20));
         self.failures += 1;
         let pause = doubled.min(self.longest_pause);
-        pause
-            .mul_f64(1.0 - random.clamp(0.0, 1.0) / 4.0)
-            .max(self.first_pause.min(self.longest_pause))
+        pause.mul_f64(1.0 - random.clamp(0.0, 1.0) / 4.0).max(self.first_pause.min(self.longest_pause))
     }
 
     /// The sink is there again: the next failure is a first one.
@@ -118,10 +116,7 @@ mod tests {
 
     #[test]
     fn pauses_do_not_start_over_while_line_after_line_is_skipped() {
-        let mut batching = Batching::new(&PumpOptions {
-            refusals: 1,
-            ..PumpOptions::default()
-        });
+        let mut batching = Batching::new(&PumpOptions { refusals: 1, ..PumpOptions::default() });
         for _ in 0..6 {
             assert_eq!(batching.refused(1), Verdict::Skip);
             batching.pause(0.0);

@@ -77,9 +77,7 @@ impl Default for PumpOptions {
 
 impl fmt::Debug for PumpOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PumpOptions")
-            .field("max_lines", &self.max_lines)
-            .finish_non_exhaustive()
+        f.debug_struct("PumpOptions").field("max_lines", &self.max_lines).finish_non_exhaustive()
     }
 }
 
@@ -120,12 +118,7 @@ struct Shared {
 
 impl Pump {
     /// Starts the task on the current runtime. It goes on behind the last acknowledged line.
-    pub fn spawn(
-        journal: Arc<Journal>,
-        sink: Arc<dyn Sink>,
-        cursors: Cursors,
-        options: PumpOptions,
-    ) -> Self {
+    pub fn spawn(journal: Arc<Journal>, sink: Arc<dyn Sink>, cursors: Cursors, options: PumpOptions) -> Self {
         let shared = Arc::new(Shared {
             state: watch::Sender::default(),
             wake: Notify::new(),
@@ -133,18 +126,8 @@ impl Pump {
             hurrying: AtomicUsize::new(0),
             stop: CancellationToken::new(),
         });
-        let task = task::Task::new(
-            Arc::clone(&journal),
-            sink,
-            cursors,
-            options,
-            Arc::clone(&shared),
-        );
-        Self {
-            journal,
-            shared,
-            task: Mutex::new(Some(tokio::spawn(task.run()))),
-        }
+        let task = task::Task::new(Arc::clone(&journal), sink, cursors, options, Arc::clone(&shared));
+        Self { journal, shared, task: Mutex::new(Some(tokio::spawn(task.run()))) }
     }
 
     /// Waits until the sink has taken a line (after a [`Pump::rewind`]: again). False if the pump ended before.
@@ -201,10 +184,7 @@ impl Pump {
     async fn reached(&self, wanted: impl Fn(&PumpState) -> bool) -> bool {
         let mut changes = self.shared.state.subscribe();
         // The sender lives as long as the handle does.
-        changes
-            .wait_for(|state| state.stopped || wanted(state))
-            .await
-            .is_ok_and(|state| wanted(&state))
+        changes.wait_for(|state| state.stopped || wanted(state)).await.is_ok_and(|state| wanted(&state))
     }
 }
 

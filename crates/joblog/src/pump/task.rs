@@ -40,17 +40,7 @@ impl Task {
     ) -> Self {
         let batching = Batching::new(&options);
         let _ended = Ended(Arc::clone(&shared));
-        Self {
-            journal,
-            sink,
-            cursors,
-            options,
-            shared,
-            batching,
-            next: 0,
-            rewinds: 0,
-            _ended,
-        }
+        Self { journal, sink, cursors, options, shared, batching, next: 0, rewinds: 0, _ended }
     }
 
     pub(super) async fn run(mut self) {
@@ -64,11 +54,7 @@ impl Task {
     async fn load(&mut self) -> Result<(), Stop> {
         loop {
             self.go_on()?;
-            match self
-                .cursors
-                .get(self.journal.instance_id(), self.sink.name())
-                .await
-            {
+            match self.cursors.get(self.journal.instance_id(), self.sink.name()).await {
                 Ok(next) => {
                     let len = self.journal.len();
                     if next > len {
@@ -86,8 +72,7 @@ impl Task {
                     return Ok(());
                 }
                 Err(e) => {
-                    self.pause(format!("failed to read the cursor: {e}"))
-                        .await?;
+                    self.pause(format!("failed to read the cursor: {e}")).await?;
                 }
             }
         }
@@ -110,10 +95,7 @@ impl Task {
         if !self.lines_wait().await? {
             return Ok(());
         }
-        let read = self
-            .journal
-            .read_async(self.next, self.batching.lines(), self.options.max_bytes)
-            .await;
+        let read = self.journal.read_async(self.next, self.batching.lines(), self.options.max_bytes).await;
         let lines = match read {
             Ok(lines) if !lines.is_empty() => lines,
             Ok(_) => return self.pause("the journal gave no line".to_owned()).await,
@@ -156,13 +138,7 @@ impl Task {
             Verdict::Skip => {
                 let line = lines.first().expect("a batch has a line");
                 let (instance, sink) = (self.journal.instance_id(), self.sink.name());
-                tracing::warn!(
-                    instance,
-                    sink,
-                    line = line.index,
-                    reason,
-                    "a line was refused for good and is skipped"
-                );
+                tracing::warn!(instance, sink, line = line.index, reason, "a line was refused for good and is skipped");
                 self.shared.state.send_modify(|state| state.refused += 1);
                 if let Some(tell) = &self.options.on_refused {
                     tell(line, &reason);
@@ -195,15 +171,10 @@ impl Task {
             let (shared, rewinds) = (Arc::clone(&self.shared), self.rewinds);
             let wanted = move || shared.state.borrow().rewinds == rewinds;
             // Tried once even if asked to stop: the sink has the lines.
-            match self
-                .cursors
-                .set_if(self.journal.instance_id(), self.sink.name(), next, wanted)
-                .await
-            {
+            match self.cursors.set_if(self.journal.instance_id(), self.sink.name(), next, wanted).await {
                 Ok(()) => return Ok(()),
                 Err(e) => {
-                    self.pause(format!("failed to note how far the log was sent: {e}"))
-                        .await?;
+                    self.pause(format!("failed to note how far the log was sent: {e}")).await?;
                 }
             }
         }
@@ -220,15 +191,11 @@ impl Task {
             }
             let (backlog, closed) = {
                 let journal = changes.borrow_and_update();
-                (
-                    journal.len.saturating_sub(self.next),
-                    journal.closed.is_some(),
-                )
+                (journal.len.saturating_sub(self.next), journal.closed.is_some())
             };
             if backlog > 0 {
                 let until = *until.get_or_insert_with(|| Instant::now() + self.options.linger);
-                let hurry =
-                    closed || self.next == 0 || self.shared.hurrying.load(Ordering::Acquire) > 0;
+                let hurry = closed || self.next == 0 || self.shared.hurrying.load(Ordering::Acquire) > 0;
                 if hurry || backlog >= self.options.min_lines as u64 || Instant::now() >= until {
                     return Ok(true);
                 }
@@ -251,15 +218,8 @@ impl Task {
 
     /// Waits out a failure; a kick, a rewind or a stop ends the wait.
     async fn pause(&mut self, reason: String) -> Result<(), Stop> {
-        tracing::debug!(
-            instance = self.journal.instance_id(),
-            sink = self.sink.name(),
-            reason,
-            "a log batch waits"
-        );
-        self.shared
-            .state
-            .send_modify(|state| state.failing = Some(reason));
+        tracing::debug!(instance = self.journal.instance_id(), sink = self.sink.name(), reason, "a log batch waits");
+        self.shared.state.send_modify(|state| state.failing = Some(reason));
         let until = Instant::now() + self.batching.pause(rand::random());
         loop {
             self.go_on()?;
@@ -276,11 +236,7 @@ impl Task {
     }
 
     fn go_on(&self) -> Result<(), Stop> {
-        if self.shared.stop.is_cancelled() {
-            Err(Stop)
-        } else {
-            Ok(())
-        }
+        if self.shared.stop.is_cancelled() { Err(Stop) } else { Ok(()) }
     }
 
     fn rewound(&self) -> bool {

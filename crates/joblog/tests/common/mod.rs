@@ -25,22 +25,16 @@ impl Place {
     pub(crate) fn with(limits: Limits) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let store = Store::open_in_memory(MIGRATIONS).expect("a store");
-        let journals = Journals::open(&dir.path().join("journals"), limits, store.clone())
-            .expect("a directory");
-        Self {
-            dir,
-            store,
-            journals,
-        }
+        let journals = Journals::open(&dir.path().join("journals"), limits, store.clone()).expect("a directory");
+        Self { dir, store, journals }
     }
 
     pub(crate) fn with_clock(limits: Limits, clock: Arc<AtomicI64>) -> Self {
         let place = Self::with(limits);
         let dir = place.journals.dir().to_owned();
-        let journals = Journals::open_with_clock(&dir, limits, place.store.clone(), move || {
-            clock.load(Ordering::Relaxed)
-        })
-        .expect("a directory");
+        let journals =
+            Journals::open_with_clock(&dir, limits, place.store.clone(), move || clock.load(Ordering::Relaxed))
+                .expect("a directory");
         Self { journals, ..place }
     }
 
@@ -53,9 +47,7 @@ impl Place {
 pub(crate) fn all(journal: &Journal) -> Vec<Line> {
     let mut lines: Vec<Line> = Vec::new();
     loop {
-        let page = journal
-            .read(lines.len() as u64, 50, 10_000)
-            .expect("a read");
+        let page = journal.read(lines.len() as u64, 50, 10_000).expect("a read");
         if page.is_empty() {
             assert_eq!(lines.len() as u64, journal.len());
             return lines;

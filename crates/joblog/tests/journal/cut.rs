@@ -18,16 +18,8 @@ struct Append {
 }
 
 fn appends() -> impl Strategy<Value = Vec<Vec<Append>>> {
-    let append = (
-        0..3_u8,
-        "[a-c汉🦀\t#\n\r\u{85}\u{2028}]{0,12}",
-        any::<bool>(),
-    )
-        .prop_map(|(source, text, position)| Append {
-            source,
-            text,
-            position,
-        });
+    let append = (0..3_u8, "[a-c汉🦀\t#\n\r\u{85}\u{2028}]{0,12}", any::<bool>())
+        .prop_map(|(source, text, position)| Append { source, text, position });
     proptest::collection::vec(proptest::collection::vec(append, 1..4), 1..6)
 }
 

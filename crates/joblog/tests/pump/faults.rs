@@ -23,18 +23,11 @@ async fn a_rewind_sends_everything_again_and_the_answer_in_flight_does_not_count
     pump.rewind();
     sink.open(1);
     until(|| sink.batches().len() == 2).await;
-    assert_eq!(
-        pump.state().borrow().next,
-        0,
-        "the first answer came from before the rewind"
-    );
+    assert_eq!(pump.state().borrow().next, 0, "the first answer came from before the rewind");
     sink.open(1);
     assert!(pump.drained(LIMIT).await);
     pump.rewind();
-    assert!(
-        !pump.drained(Some(Duration::from_millis(20))).await,
-        "not drained until all was sent again"
-    );
+    assert!(!pump.drained(Some(Duration::from_millis(20))).await, "not drained until all was sent again");
     sink.open(1000);
     assert!(pump.first_sent().await && pump.drained(LIMIT).await);
     let once = all(&journal);
@@ -48,28 +41,13 @@ async fn a_rewind_is_durable_before_anything_is_sent_again() {
     let place = Place::new();
     fill(&place, 5);
     let sink = Arc::new(FakeSink::gated());
-    let first = pump(
-        &place,
-        &sink,
-        PumpOptions {
-            stop_within: Duration::ZERO,
-            ..quick()
-        },
-    );
+    let first = pump(&place, &sink, PumpOptions { stop_within: Duration::ZERO, ..quick() });
     sink.open(1);
     assert!(first.drained(LIMIT).await);
     first.rewind();
     until(|| sink.batches().len() == 2).await;
     first.stop().await;
-    assert_eq!(
-        place
-            .journals
-            .cursors()
-            .get(1, "server")
-            .await
-            .expect("a cursor"),
-        0
-    );
+    assert_eq!(place.journals.cursors().get(1, "server").await.expect("a cursor"), 0);
 }
 
 #[tokio::test]
@@ -84,14 +62,7 @@ async fn a_refused_line_is_found_told_and_skipped_and_all_others_arrive() {
     let tell = Arc::clone(&told);
     let on_refused: testrig_joblog::OnRefused =
         Arc::new(move |line, reason| tell.lock().push((line.index, reason.to_owned())));
-    let pump = pump(
-        &place,
-        &sink,
-        PumpOptions {
-            on_refused: Some(on_refused),
-            ..quick()
-        },
-    );
+    let pump = pump(&place, &sink, PumpOptions { on_refused: Some(on_refused), ..quick() });
     assert!(pump.drained(LIMIT).await);
     assert_eq!(pump.state().borrow().refused, 4);
     let expected = [0, 77, 78, 299].map(|i| (i, format!("no \"line {i}\" here")));
@@ -99,13 +70,7 @@ async fn a_refused_line_is_found_told_and_skipped_and_all_others_arrive() {
     let mut left = all(&journal);
     left.retain(|line| ![0, 77, 78, 299].contains(&line.index));
     assert_eq!(sink.taken(), left);
-    let asked = |text: &str| {
-        sink.calls
-            .lock()
-            .iter()
-            .filter(|c| c.len() == 1 && c[0].text == text)
-            .count()
-    };
+    let asked = |text: &str| sink.calls.lock().iter().filter(|c| c.len() == 1 && c[0].text == text).count();
     assert_eq!(asked("line 77"), 3, "three tries alone");
 }
 
@@ -114,25 +79,12 @@ async fn stop_waits_for_the_batch_in_flight_and_the_next_pump_goes_on_behind_it(
     let place = Place::new();
     let journal = fill(&place, 10);
     let sink = Arc::new(FakeSink::gated());
-    let first = pump(
-        &place,
-        &sink,
-        PumpOptions {
-            max_lines: 4,
-            stop_within: LONG,
-            ..quick()
-        },
-    );
+    let first = pump(&place, &sink, PumpOptions { max_lines: 4, stop_within: LONG, ..quick() });
     until(|| sink.batches().len() == 1).await;
     let (sunk, ()) = tokio::join!(first.drained(LIMIT), async {
         let stop = first.stop();
         tokio::pin!(stop);
-        assert!(
-            tokio::time::timeout(Duration::from_millis(20), &mut stop)
-                .await
-                .is_err(),
-            "it waits"
-        );
+        assert!(tokio::time::timeout(Duration::from_millis(20), &mut stop).await.is_err(), "it waits");
         sink.open(1);
         stop.await;
         first.stop().await;
@@ -149,26 +101,11 @@ async fn a_batch_that_does_not_end_is_given_up_by_stop() {
     let place = Place::new();
     fill(&place, 1);
     let sink = Arc::new(FakeSink::gated());
-    let pump = pump(
-        &place,
-        &sink,
-        PumpOptions {
-            stop_within: Duration::from_millis(10),
-            ..quick()
-        },
-    );
+    let pump = pump(&place, &sink, PumpOptions { stop_within: Duration::from_millis(10), ..quick() });
     until(|| sink.batches().len() == 1).await;
     pump.stop().await;
     assert!(!pump.first_sent().await);
-    assert_eq!(
-        place
-            .journals
-            .cursors()
-            .get(1, "server")
-            .await
-            .expect("a cursor"),
-        0
-    );
+    assert_eq!(place.journals.cursors().get(1, "server").await.expect("a cursor"), 0);
 }
 
 #[tokio::test]
@@ -176,14 +113,7 @@ async fn nothing_is_sent_before_the_cursor_of_the_last_batch_is_durable() {
     let place = Place::new();
     let journal = fill(&place, 10);
     let sink = Arc::new(FakeSink::gated());
-    let first = pump(
-        &place,
-        &sink,
-        PumpOptions {
-            max_lines: 4,
-            ..quick()
-        },
-    );
+    let first = pump(&place, &sink, PumpOptions { max_lines: 4, ..quick() });
     until(|| sink.batches().len() == 1).await;
     // The store's writer hangs: the batch is acknowledged, its cursor cannot be written.
     let (go, held) = mpsc::channel::<()>();
@@ -210,15 +140,7 @@ async fn a_cursor_that_was_set_back_by_hand_stays_there_whatever_was_on_its_way(
     let place = Place::new();
     fill(&place, 10);
     let sink = Arc::new(FakeSink::gated());
-    let first = pump(
-        &place,
-        &sink,
-        PumpOptions {
-            max_lines: 4,
-            stop_within: Duration::ZERO,
-            ..quick()
-        },
-    );
+    let first = pump(&place, &sink, PumpOptions { max_lines: 4, stop_within: Duration::ZERO, ..quick() });
     let (go, held) = mpsc::channel::<()>();
     let store = place.store.clone();
     until(|| sink.batches().len() == 1).await;
@@ -237,33 +159,17 @@ async fn a_cursor_that_was_set_back_by_hand_stays_there_whatever_was_on_its_way(
     go.send(()).expect("it hangs");
     hung.join().expect("no panic").expect("it is let go");
     first.stop().await;
-    assert_eq!(
-        place
-            .journals
-            .cursors()
-            .get(1, "server")
-            .await
-            .expect("a cursor"),
-        0
-    );
+    assert_eq!(place.journals.cursors().get(1, "server").await.expect("a cursor"), 0);
 }
 
 #[tokio::test]
 async fn a_cursor_beyond_the_journal_goes_back_to_its_end() {
     let place = Place::new();
     let journal = fill(&place, 2);
-    place
-        .journals
-        .cursors()
-        .set(1, "server", 50)
-        .await
-        .expect("a cursor");
+    place.journals.cursors().set(1, "server", 50).await.expect("a cursor");
     let sink = Arc::new(FakeSink::default());
     let pump = pump(&place, &sink, quick());
-    pump.state()
-        .wait_for(|s| s.next == 2)
-        .await
-        .expect("the pump lives");
+    pump.state().wait_for(|s| s.next == 2).await.expect("the pump lives");
     journal.append(Level::Info, "a", "third");
     assert!(pump.drained(LIMIT).await);
     assert_eq!(sink.taken()[0].text, "third");

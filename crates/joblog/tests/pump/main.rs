@@ -31,15 +31,7 @@ async fn batches_grow_with_the_backlog_and_keep_the_order() {
     assert!(pump.drained(LIMIT).await);
     assert_eq!(sink.batches()[3..], [1]);
     assert_eq!(sink.taken(), all(&journal));
-    assert_eq!(
-        place
-            .journals
-            .cursors()
-            .get(1, "server")
-            .await
-            .expect("a cursor"),
-        2501
-    );
+    assert_eq!(place.journals.cursors().get(1, "server").await.expect("a cursor"), 2501);
 }
 
 #[tokio::test]
@@ -50,18 +42,7 @@ async fn a_batch_is_bounded_in_bytes() {
         journal.append(Level::Info, "a", &"x".repeat(1000));
     }
     let sink = Arc::new(FakeSink::default());
-    assert!(
-        pump(
-            &place,
-            &sink,
-            PumpOptions {
-                max_bytes: 3500,
-                ..quick()
-            }
-        )
-        .drained(LIMIT)
-        .await
-    );
+    assert!(pump(&place, &sink, PumpOptions { max_bytes: 3500, ..quick() }).drained(LIMIT).await);
     assert_eq!(sink.batches(), [3, 3, 3, 1]);
 }
 
@@ -69,14 +50,7 @@ async fn a_batch_is_bounded_in_bytes() {
 async fn the_first_line_leaves_at_once_and_twenty_do_not_wait_for_more() {
     let place = Place::new();
     let sink = Arc::new(FakeSink::default());
-    let pump = pump(
-        &place,
-        &sink,
-        PumpOptions {
-            linger: LONG,
-            ..quick()
-        },
-    );
+    let pump = pump(&place, &sink, PumpOptions { linger: LONG, ..quick() });
     let journal = fill(&place, 1);
     assert!(pump.first_sent().await);
     for _ in 0..19 {
@@ -87,10 +61,7 @@ async fn the_first_line_leaves_at_once_and_twenty_do_not_wait_for_more() {
     journal.append(Level::Info, "a", "the twentieth");
     until(|| sink.batches() == [1, 20]).await;
     journal.append(Level::Info, "a", "one");
-    assert!(
-        pump.drained(LIMIT).await,
-        "who waits for the end does not wait for more lines"
-    );
+    assert!(pump.drained(LIMIT).await, "who waits for the end does not wait for more lines");
     journal.append(Level::Info, "a", "last");
     journal.close("SUCCEED");
     until(|| sink.batches() == [1, 20, 1, 1]).await;
@@ -110,11 +81,7 @@ async fn a_batch_sent_again_is_the_same_with_the_same_log_times() {
     assert_eq!(calls[2][0], calls[1][0]);
     let mut expected = all(&journal);
     expected.insert(0, expected[0].clone());
-    assert_eq!(
-        sink.taken(),
-        expected,
-        "the batch whose answer was lost stands there twice, and nothing else"
-    );
+    assert_eq!(sink.taken(), expected, "the batch whose answer was lost stands there twice, and nothing else");
 }
 
 #[tokio::test]
@@ -122,21 +89,10 @@ async fn an_outage_is_told_and_a_kick_ends_the_pause() {
     let place = Place::new();
     let journal = fill(&place, 3);
     let sink = Arc::new(FakeSink::answering([Answer::Retry, Answer::Retry]));
-    let pump = pump(
-        &place,
-        &sink,
-        PumpOptions {
-            first_pause: LONG,
-            longest_pause: LONG,
-            ..quick()
-        },
-    );
+    let pump = pump(&place, &sink, PumpOptions { first_pause: LONG, longest_pause: LONG, ..quick() });
     let mut state = pump.state();
     for calls in 1..=2 {
-        state
-            .wait_for(|s| s.failing.as_deref() == Some("nobody there"))
-            .await
-            .expect("the pump lives");
+        state.wait_for(|s| s.failing.as_deref() == Some("nobody there")).await.expect("the pump lives");
         until(|| sink.batches().len() == calls).await;
         assert!(!pump.drained(Some(Duration::from_millis(20))).await);
         pump.kick();
@@ -166,12 +122,7 @@ async fn a_thousand_journals_are_pumped_at_once() {
     let sink = Arc::new(Counter(AtomicUsize::new(0)));
     let journals: Vec<_> = (0..1000).map(|id| place.journal(id)).collect();
     let start = |journal: &Arc<_>| {
-        Pump::spawn(
-            Arc::clone(journal),
-            Arc::clone(&sink) as Arc<dyn Sink>,
-            place.journals.cursors().clone(),
-            quick(),
-        )
+        Pump::spawn(Arc::clone(journal), Arc::clone(&sink) as Arc<dyn Sink>, place.journals.cursors().clone(), quick())
     };
     let pumps: Vec<_> = journals.iter().map(start).collect();
     for journal in &journals {

@@ -38,17 +38,11 @@ pub(crate) struct FakeSink {
 
 impl FakeSink {
     pub(crate) fn answering(answers: impl IntoIterator<Item = Answer>) -> Self {
-        Self {
-            answers: Mutex::new(answers.into_iter().collect()),
-            ..Self::default()
-        }
+        Self { answers: Mutex::new(answers.into_iter().collect()), ..Self::default() }
     }
 
     pub(crate) fn gated() -> Self {
-        Self {
-            gate: Some(Semaphore::new(0)),
-            ..Self::default()
-        }
+        Self { gate: Some(Semaphore::new(0)), ..Self::default() }
     }
 
     pub(crate) fn open(&self, calls: usize) {
@@ -72,21 +66,14 @@ impl Sink for FakeSink {
 
     async fn send(&self, instance_id: i64, lines: &[Line]) -> Result<(), SinkError> {
         assert_eq!(instance_id, 1);
-        assert_eq!(
-            self.in_flight.fetch_add(1, Ordering::SeqCst),
-            0,
-            "one batch in flight"
-        );
+        assert_eq!(self.in_flight.fetch_add(1, Ordering::SeqCst), 0, "one batch in flight");
         self.calls.lock().push(lines.to_vec());
         if let Some(gate) = &self.gate {
             gate.acquire().await.expect("the gate stays").forget();
         }
         tokio::task::yield_now().await;
         self.in_flight.fetch_sub(1, Ordering::SeqCst);
-        if let Some(line) = lines
-            .iter()
-            .find(|line| self.bad.is_some_and(|bad| bad(&line.text)))
-        {
+        if let Some(line) = lines.iter().find(|line| self.bad.is_some_and(|bad| bad(&line.text))) {
             return Err(SinkError::Refused(format!("no {:?} here", line.text)));
         }
         let answer = self.answers.lock().pop_front();
@@ -122,12 +109,7 @@ pub(crate) fn fill(place: &Place, lines: u64) -> Arc<Journal> {
 }
 
 pub(crate) fn pump(place: &Place, sink: &Arc<FakeSink>, options: PumpOptions) -> Pump {
-    Pump::spawn(
-        place.journal(1),
-        Arc::clone(sink) as Arc<dyn Sink>,
-        place.journals.cursors().clone(),
-        options,
-    )
+    Pump::spawn(place.journal(1), Arc::clone(sink) as Arc<dyn Sink>, place.journals.cursors().clone(), options)
 }
 
 /// Waits for a state, not for a time.

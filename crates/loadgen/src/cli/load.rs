@@ -133,13 +133,7 @@ pub(super) async fn load(args: LoadArgs, out: &mut (impl Write + Send)) -> ExitC
         plan.dataset.len()
     );
     let terminal = std::io::stderr().is_terminal();
-    let result = crate::run(
-        plan,
-        sink,
-        move |progress| tell(&progress, terminal),
-        stop.clone(),
-    )
-    .await;
+    let result = crate::run(plan, sink, move |progress| tell(&progress, terminal), stop.clone()).await;
     if terminal {
         eprintln!();
     }
@@ -150,11 +144,8 @@ pub(super) async fn load(args: LoadArgs, out: &mut (impl Write + Send)) -> ExitC
             return ExitCode::FAILURE;
         }
     };
-    let text = if json {
-        serde_json::to_string(&summary).expect("a summary is always JSON") + "\n"
-    } else {
-        table(&summary)
-    };
+    let text =
+        if json { serde_json::to_string(&summary).expect("a summary is always JSON") + "\n" } else { table(&summary) };
     // Whoever closed the pipe does not want the rest.
     let _ = out.write_all(text.as_bytes());
     match (stop.is_cancelled(), summary.succeeded) {
@@ -172,12 +163,7 @@ type Problem = Box<dyn std::error::Error + Send + Sync>;
 async fn prepare(args: LoadArgs) -> Result<(LoadPlan, RecordSink), Problem> {
     let mut plan = LoadPlan::new(&args.url, args.model.as_deref().unwrap_or_default());
     plan.scenario = args.scenario;
-    plan.arrival = Arrival::choose(
-        args.arrival.as_deref(),
-        args.qps,
-        args.concurrency,
-        args.seed,
-    )?;
+    plan.arrival = Arrival::choose(args.arrival.as_deref(), args.qps, args.concurrency, args.seed)?;
     plan.warmup = args.warmup_seconds;
     plan.run = args.run_seconds;
     plan.max_requests = args.max_requests;
@@ -188,34 +174,20 @@ async fn prepare(args: LoadArgs) -> Result<(LoadPlan, RecordSink), Problem> {
     plan.streaming = !args.no_stream;
     plan.scorer = args.scorer;
     plan.headers = args.headers;
-    plan.tags = args
-        .tags
-        .into_iter()
-        .map(|(key, value)| (key, Value::String(value)))
-        .collect();
-    plan.extra = args
-        .extra
-        .map(|JsonObject(fields)| fields)
-        .unwrap_or_default();
-    plan.slo = Slo {
-        ttft_ms: args.slo_ttft_ms,
-        tpot_ms: args.slo_tpot_ms,
-        e2el_ms: args.slo_e2el_ms,
-    };
+    plan.tags = args.tags.into_iter().map(|(key, value)| (key, Value::String(value))).collect();
+    plan.extra = args.extra.map(|JsonObject(fields)| fields).unwrap_or_default();
+    plan.slo = Slo { ttft_ms: args.slo_ttft_ms, tpot_ms: args.slo_tpot_ms, e2el_ms: args.slo_e2el_ms };
     if let Some(path) = &args.dataset {
         plan.dataset = Dataset::load(path)?;
     }
     if let Some(path) = &args.api_key_file {
-        let text = std::fs::read_to_string(path).map_err(|error| {
-            format!("failed to read API key file `{}`: {error}", path.display())
-        })?;
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| format!("failed to read API key file `{}`: {error}", path.display()))?;
         let key = text.lines().next().unwrap_or_default().trim();
         if key.is_empty() {
-            return Err(format!(
-                "the first line of API key file `{}` is empty; accepted is the key",
-                path.display()
-            )
-            .into());
+            return Err(
+                format!("the first line of API key file `{}` is empty; accepted is the key", path.display()).into()
+            );
         }
         plan.api_key = Some(key.to_owned());
     }
@@ -226,8 +198,7 @@ async fn prepare(args: LoadArgs) -> Result<(LoadPlan, RecordSink), Problem> {
     let Some(dir) = &args.out else {
         return Ok((plan, RecordSink::none()));
     };
-    std::fs::create_dir_all(dir)
-        .map_err(|error| format!("failed to create directory `{}`: {error}", dir.display()))?;
+    std::fs::create_dir_all(dir).map_err(|error| format!("failed to create directory `{}`: {error}", dir.display()))?;
     let sink = RecordSink::in_dir(dir, plan.scenario);
     Ok((plan, sink))
 }
@@ -238,9 +209,7 @@ fn tell(progress: &Progress, terminal: bool) {
         (false, Phase::Warmup) => "warm-up",
         (false, _) => "load",
     };
-    let ttft = progress
-        .ttft_ms
-        .map_or_else(String::new, |ms| format!("  ttft {ms:.1} ms"));
+    let ttft = progress.ttft_ms.map_or_else(String::new, |ms| format!("  ttft {ms:.1} ms"));
     let line = format!(
         "{:>4.0}/{:.0} s {phase:<7} done {}  failed {}  in flight {}  {:.2} req/s  {:.0} tokens/s{ttft}",
         progress.elapsed.as_secs_f64(),
@@ -259,17 +228,13 @@ fn tell(progress: &Progress, terminal: bool) {
 }
 
 fn header(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text
-        .split_once(':')
-        .ok_or_else(|| format!("`{text}` is not NAME:VALUE"))?;
+    let (name, value) = text.split_once(':').ok_or_else(|| format!("`{text}` is not NAME:VALUE"))?;
     Ok((name.trim().to_owned(), value.trim().to_owned()))
 }
 
 fn tag(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text
-        .split_once('=')
-        .filter(|(key, _)| !key.is_empty())
-        .ok_or_else(|| format!("`{text}` is not KEY=VALUE"))?;
+    let (key, value) =
+        text.split_once('=').filter(|(key, _)| !key.is_empty()).ok_or_else(|| format!("`{text}` is not KEY=VALUE"))?;
     Ok((key.to_owned(), value.to_owned()))
 }
 

@@ -5,15 +5,8 @@ use std::fmt::Write;
 use crate::Summary;
 
 /// Columns of the latency table: heading, and the end of the metric's name.
-const COLUMNS: [(&str, &str); 7] = [
-    ("avg", "avg"),
-    ("p50", "p50"),
-    ("p90", "p90"),
-    ("p95", "p95"),
-    ("p99", "p99"),
-    ("min", "min"),
-    ("max", "max"),
-];
+const COLUMNS: [(&str, &str); 7] =
+    [("avg", "avg"), ("p50", "p50"), ("p90", "p90"), ("p95", "p95"), ("p99", "p99"), ("min", "min"), ("max", "max")];
 /// Rows of the latency table: heading, and the distribution.
 const ROWS: [(&str, &str); 6] = [
     ("TTFT", "ttft"),
@@ -39,16 +32,10 @@ pub fn table(summary: &Summary) -> String {
         ),
     );
     if summary.not_sent > 0 {
-        row(
-            "not sent",
-            format!("{} were due while all slots were busy", summary.not_sent),
-        );
+        row("not sent", format!("{} were due while all slots were busy", summary.not_sent));
     }
     if summary.warmup_requests > 0 {
-        row(
-            "warm-up",
-            format!("{} requests, not measured", summary.warmup_requests),
-        );
+        row("warm-up", format!("{} requests, not measured", summary.warmup_requests));
     }
     for (class, count) in &summary.failures {
         row(&format!("  {class}"), count.to_string());
@@ -70,10 +57,7 @@ pub fn table(summary: &Summary) -> String {
         }
     }
     if let Some(accuracy) = summary.accuracy {
-        row(
-            "accuracy",
-            format!("{} of {} judged answers", percent(accuracy), summary.scored),
-        );
+        row("accuracy", format!("{} of {} judged answers", percent(accuracy), summary.scored));
     }
     if summary.requests == 0 {
         return text;
@@ -84,17 +68,12 @@ pub fn table(summary: &Summary) -> String {
     }
     text.push('\n');
     for (heading, base) in ROWS {
-        if summary
-            .distribution(base)
-            .is_none_or(|distribution| distribution.count() == 0)
-        {
+        if summary.distribution(base).is_none_or(|distribution| distribution.count() == 0) {
             continue;
         }
         let _ = write!(text, "{heading:<20}");
         for (_, aggregate) in COLUMNS {
-            let value = summary
-                .metric(&format!("{base}_{aggregate}"))
-                .unwrap_or_default();
+            let value = summary.metric(&format!("{base}_{aggregate}")).unwrap_or_default();
             let _ = write!(text, "{value:>11.2}");
         }
         text.push('\n');

@@ -46,25 +46,13 @@ impl Observation {
             self.completion_tokens = count("completion_tokens").or(self.completion_tokens);
         }
         let mut content = false;
-        for choice in value
-            .get("choices")
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten()
-        {
+        for choice in value.get("choices").and_then(Value::as_array).into_iter().flatten() {
             if let Some(reason) = choice.get("finish_reason").and_then(Value::as_str) {
                 self.finish_reason = Some(reason.to_owned());
             }
-            let message = choice
-                .get("delta")
-                .or_else(|| choice.get("message"))
-                .unwrap_or(choice);
+            let message = choice.get("delta").or_else(|| choice.get("message")).unwrap_or(choice);
             for name in ["content", "text"] {
-                if let Some(text) = message
-                    .get(name)
-                    .and_then(Value::as_str)
-                    .filter(|text| !text.is_empty())
-                {
+                if let Some(text) = message.get(name).and_then(Value::as_str).filter(|text| !text.is_empty()) {
                     content = true;
                     if self.answer.len() + text.len() <= ANSWER_LIMIT {
                         self.answer.push_str(text);
@@ -77,15 +65,8 @@ impl Observation {
                 Some(Value::Object(call)) => !call.is_empty(),
                 _ => false,
             };
-            content |= [
-                "reasoning_content",
-                "reasoning",
-                "tool_calls",
-                "function_call",
-                "refusal",
-            ]
-            .into_iter()
-            .any(says);
+            content |=
+                ["reasoning_content", "reasoning", "tool_calls", "function_call", "refusal"].into_iter().any(says);
         }
         content
     }
@@ -94,43 +75,26 @@ impl Observation {
 /// The error object that a service put into a 200 answer, if there is one.
 pub(crate) fn in_band_error(value: &Value) -> Option<Failure> {
     let error = match value.get("error") {
-        Some(Value::Null) | None
-            if value.get("object").and_then(Value::as_str) == Some("error") =>
-        {
-            value
-        }
+        Some(Value::Null) | None if value.get("object").and_then(Value::as_str) == Some("error") => value,
         Some(Value::Null) | None => return None,
         Some(error) => error,
     };
-    let text = match error
-        .get("message")
-        .and_then(Value::as_str)
-        .or_else(|| error.as_str())
-    {
+    let text = match error.get("message").and_then(Value::as_str).or_else(|| error.as_str()) {
         Some(message) => message.to_owned(),
         None => error.to_string(),
     };
     Some(Failure::new(
         ErrorClass::InBandError,
-        format!(
-            "the service answered 200 and then: {}",
-            excerpt(&text, BODY_EXCERPT * 2)
-        ),
+        format!("the service answered 200 and then: {}", excerpt(&text, BODY_EXCERPT * 2)),
     ))
 }
 
 /// A body that is not what the API promises.
 pub(crate) fn malformed(what: &str, text: &str) -> Failure {
-    Failure::new(
-        ErrorClass::Malformed,
-        format!("{what}: {}", excerpt(text, BODY_EXCERPT)),
-    )
+    Failure::new(ErrorClass::Malformed, format!("{what}: {}", excerpt(text, BODY_EXCERPT)))
 }
 
 /// An answer that says nothing.
 pub(crate) fn empty(what: &str) -> Failure {
-    Failure::new(
-        ErrorClass::Empty,
-        format!("the service answered 200 without {what}"),
-    )
+    Failure::new(ErrorClass::Empty, format!("the service answered 200 without {what}"))
 }

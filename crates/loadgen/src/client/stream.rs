@@ -15,11 +15,7 @@ use crate::{
 /// How long the connection may take to end after `[DONE]` before it is given up instead of used again.
 const TAIL_TIMEOUT: Duration = Duration::from_millis(200);
 
-pub(super) async fn read(
-    mut response: Response,
-    clock: &Clock,
-    seen: &mut Observation,
-) -> Result<(), Failure> {
+pub(super) async fn read(mut response: Response, clock: &Clock, seen: &mut Observation) -> Result<(), Failure> {
     let mut reader = SseReader::new();
     let result = events(&mut response, &mut reader, clock, seen).await;
     seen.end_us = Some(clock.now_us());
@@ -27,16 +23,9 @@ pub(super) async fn read(
         // Read up to the end of the body, so that the connection can be used again. The measurement is over.
         let rest = async { while let Ok(Some(_)) = response.chunk().await {} };
         let _ = tokio::time::timeout(TAIL_TIMEOUT, rest).await;
-    } else if reader
-        .unfinished()
-        .is_none_or(|event| event.data.trim() != "[DONE]")
-        && seen.finish_reason.is_none()
-    {
+    } else if reader.unfinished().is_none_or(|event| event.data.trim() != "[DONE]") && seen.finish_reason.is_none() {
         // A body that ends cleanly behind a finish reason is whole: some services leave out the end mark.
-        return Err(truncated(
-            seen,
-            "the stream ended without a finish reason and without [DONE]",
-        ));
+        return Err(truncated(seen, "the stream ended without a finish reason and without [DONE]"));
     }
     if seen.events == 0 {
         return Err(empty("a single token"));
@@ -66,9 +55,7 @@ async fn events(
         };
         // All events of one read arrived together.
         let now_us = clock.now_us();
-        reader
-            .push(&part)
-            .map_err(|error| Failure::new(ErrorClass::Malformed, error.to_string()))?;
+        reader.push(&part).map_err(|error| Failure::new(ErrorClass::Malformed, error.to_string()))?;
         while let Some(event) = reader.next_event() {
             if event.data.trim() == "[DONE]" {
                 return Ok(End::Done);
@@ -83,19 +70,11 @@ async fn events(
 /// Takes one event in; true when it carries tokens.
 fn take(event: &Event, seen: &mut Observation) -> Result<bool, Failure> {
     let parsed = serde_json::from_str::<Value>(&event.data);
-    if event.name == "error"
-        && !parsed
-            .as_ref()
-            .is_ok_and(|value| in_band_error(value).is_some())
-    {
+    if event.name == "error" && !parsed.as_ref().is_ok_and(|value| in_band_error(value).is_some()) {
         let text = excerpt(&event.data, 400);
-        return Err(Failure::new(
-            ErrorClass::InBandError,
-            format!("the service sent an error event: {text}"),
-        ));
+        return Err(Failure::new(ErrorClass::InBandError, format!("the service sent an error event: {text}")));
     }
-    let value = parsed
-        .map_err(|error| malformed(&format!("an event is not JSON ({error})"), &event.data))?;
+    let value = parsed.map_err(|error| malformed(&format!("an event is not JSON ({error})"), &event.data))?;
     if let Some(error) = in_band_error(&value) {
         return Err(error);
     }
@@ -106,11 +85,5 @@ fn take(event: &Event, seen: &mut Observation) -> Result<bool, Failure> {
 }
 
 fn truncated(seen: &Observation, why: &str) -> Failure {
-    Failure::new(
-        ErrorClass::Truncated,
-        format!(
-            "the answer broke off after {} token events: {why}",
-            seen.events
-        ),
-    )
+    Failure::new(ErrorClass::Truncated, format!("the answer broke off after {} token events: {why}", seen.events))
 }

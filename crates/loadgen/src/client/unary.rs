@@ -30,11 +30,7 @@ pub(super) async fn read(
         if !value.get("choices").is_some_and(Value::is_array) {
             return Err(malformed("the body has no `choices`", &value.to_string()));
         }
-        return if content {
-            Ok(())
-        } else {
-            Err(empty("a single token"))
-        };
+        return if content { Ok(()) } else { Err(empty("a single token")) };
     }
     let Some(data) = value.get("data").and_then(Value::as_array) else {
         return Err(malformed("the body has no `data`", &value.to_string()));
@@ -44,11 +40,7 @@ pub(super) async fn read(
         Some(Value::String(base64)) => !base64.is_empty(),
         _ => false,
     };
-    if !data.is_empty() && data.iter().all(filled) {
-        Ok(())
-    } else {
-        Err(empty("a vector"))
-    }
+    if !data.is_empty() && data.iter().all(filled) { Ok(()) } else { Err(empty("a vector")) }
 }
 
 /// A body that is JSON as far as it goes was cut, even if the connection ended cleanly.
@@ -59,10 +51,7 @@ fn not_json(error: &serde_json::Error, body: &[u8]) -> Failure {
             format!("the answer broke off after {} bytes: {error}", body.len()),
         );
     }
-    malformed(
-        &format!("the body is not JSON ({error})"),
-        &String::from_utf8_lossy(body),
-    )
+    malformed(&format!("the body is not JSON ({error})"), &String::from_utf8_lossy(body))
 }
 
 async fn body(response: &mut Response) -> Result<Vec<u8>, Failure> {
@@ -72,19 +61,12 @@ async fn body(response: &mut Response) -> Result<Vec<u8>, Failure> {
             Ok(Some(part)) => body.extend_from_slice(&part),
             Ok(None) => return Ok(body),
             Err(error) => {
-                let text = format!(
-                    "the answer broke off after {} bytes: {}",
-                    body.len(),
-                    chain(&error)
-                );
+                let text = format!("the answer broke off after {} bytes: {}", body.len(), chain(&error));
                 return Err(Failure::new(ErrorClass::Truncated, text));
             }
         }
         if body.len() > BODY_LIMIT {
-            return Err(Failure::new(
-                ErrorClass::Malformed,
-                format!("the body is larger than {BODY_LIMIT} bytes"),
-            ));
+            return Err(Failure::new(ErrorClass::Malformed, format!("the body is larger than {BODY_LIMIT} bytes")));
         }
     }
 }

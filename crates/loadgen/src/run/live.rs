@@ -65,8 +65,7 @@ impl Live {
 
     pub(super) fn ended(&self, record: &Record) {
         if record.ok {
-            self.tokens
-                .fetch_add(record.completion_tokens.unwrap_or(0), Relaxed);
+            self.tokens.fetch_add(record.completion_tokens.unwrap_or(0), Relaxed);
             if let Some(ttft) = record.ttft_us() {
                 self.ttft_sum_us.fetch_add(ttft, Relaxed);
                 self.ttft_count.fetch_add(1, Relaxed);
@@ -115,8 +114,7 @@ impl Meter {
             not_sent: live.not_sent.load(Relaxed),
             qps: now.succeeded.saturating_sub(self.succeeded) as f64 / seconds,
             token_rate: (now.tokens - self.tokens) as f64 / seconds,
-            ttft_ms: (answers > 0)
-                .then(|| (now.ttft_sum_us - self.ttft_sum_us) as f64 / answers as f64 / 1e3),
+            ttft_ms: (answers > 0).then(|| (now.ttft_sum_us - self.ttft_sum_us) as f64 / answers as f64 / 1e3),
             slots: run.plan.arrival.slots(),
             target_qps: match run.plan.arrival {
                 Arrival::Closed { .. } => None,

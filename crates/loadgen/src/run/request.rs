@@ -24,18 +24,12 @@ pub(super) struct Numbers {
 
 impl Numbers {
     pub(super) fn new(limit: Option<u64>) -> Self {
-        Self {
-            next: AtomicU64::new(0),
-            measured: AtomicU64::new(0),
-            limit,
-        }
+        Self { next: AtomicU64::new(0), measured: AtomicU64::new(0), limit }
     }
 
     fn take(&self, phase: Phase) -> Option<u64> {
         if phase != Phase::Warmup
-            && self
-                .limit
-                .is_some_and(|limit| self.measured.fetch_add(1, Ordering::Relaxed) >= limit)
+            && self.limit.is_some_and(|limit| self.measured.fetch_add(1, Ordering::Relaxed) >= limit)
         {
             return None;
         }
@@ -50,19 +44,11 @@ impl Run {
     }
 
     pub(super) fn phase(&self, intended_us: u64) -> Phase {
-        if Duration::from_micros(intended_us) < self.plan.warmup {
-            Phase::Warmup
-        } else {
-            Phase::Load
-        }
+        if Duration::from_micros(intended_us) < self.plan.warmup { Phase::Warmup } else { Phase::Load }
     }
 
     /// Sends a request and records it. The class of its failure if it failed; the outer None when records cannot be kept.
-    pub(super) async fn perform(
-        &self,
-        number: u64,
-        intended_us: u64,
-    ) -> Option<Option<ErrorClass>> {
+    pub(super) async fn perform(&self, number: u64, intended_us: u64) -> Option<Option<ErrorClass>> {
         let item = self.plan.dataset.item(number);
         let mut record = self.record(number, intended_us);
         let body = client::body(&self.plan, item);
@@ -84,10 +70,7 @@ impl Run {
         }
         self.live.ended(&record);
         let class = record.error_class;
-        let entry = Entry {
-            record,
-            answer: excerpt(&answer, ANSWER_EXCERPT),
-        };
+        let entry = Entry { record, answer: excerpt(&answer, ANSWER_EXCERPT) };
         self.writer.write(entry).await.then_some(class)
     }
 
@@ -101,21 +84,10 @@ impl Run {
         ));
         self.live.not_sent();
         // A writer that has failed ends the run by itself.
-        let _ = self
-            .writer
-            .write(Entry {
-                record,
-                answer: String::new(),
-            })
-            .await;
+        let _ = self.writer.write(Entry { record, answer: String::new() }).await;
     }
 
-    async fn exchange(
-        &self,
-        id: &str,
-        body: bytes::Bytes,
-        seen: &mut Observation,
-    ) -> Result<(), Failure> {
+    async fn exchange(&self, id: &str, body: bytes::Bytes, seen: &mut Observation) -> Result<(), Failure> {
         let limit = self.plan.request_timeout;
         tokio::select! {
             // An answer that is complete counts, even if a limit passed in the same moment.
@@ -132,10 +104,7 @@ impl Run {
         if self.stop.is_cancelled() {
             "the run was stopped".to_owned()
         } else {
-            format!(
-                "still in flight {} s after the last request was due",
-                self.plan.drain.as_secs_f64()
-            )
+            format!("still in flight {} s after the last request was due", self.plan.drain.as_secs_f64())
         }
     }
 

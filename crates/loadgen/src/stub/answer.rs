@@ -24,27 +24,18 @@ pub(super) struct Request {
 impl Request {
     /// Reads a request body.
     pub(super) fn parse(api: Api, body: &[u8]) -> Result<Self, String> {
-        let body: Value = serde_json::from_slice(body)
-            .map_err(|error| format!("the request body is not JSON: {error}"))?;
-        let model = body
-            .get("model")
-            .and_then(Value::as_str)
-            .ok_or("`model` is missing or no text")?
-            .to_owned();
+        let body: Value =
+            serde_json::from_slice(body).map_err(|error| format!("the request body is not JSON: {error}"))?;
+        let model = body.get("model").and_then(Value::as_str).ok_or("`model` is missing or no text")?.to_owned();
         let flag = |value: Option<&Value>| value.and_then(Value::as_bool).unwrap_or(false);
-        let limit = ["max_tokens", "max_completion_tokens"]
-            .into_iter()
-            .find_map(|name| body.get(name)?.as_u64());
+        let limit = ["max_tokens", "max_completion_tokens"].into_iter().find_map(|name| body.get(name)?.as_u64());
         let max_tokens = limit.map(|limit| u32::try_from(limit).unwrap_or(u32::MAX));
         if max_tokens == Some(0) {
             return Err("`max_tokens` is 0; accepted is 1 or more".to_owned());
         }
         let inputs = match api {
             Api::Chat => {
-                let messages = body
-                    .get("messages")
-                    .and_then(Value::as_array)
-                    .filter(|messages| !messages.is_empty());
+                let messages = body.get("messages").and_then(Value::as_array).filter(|messages| !messages.is_empty());
                 messages
                     .ok_or("`messages` is missing or no list with messages")?
                     .iter()
@@ -52,9 +43,7 @@ impl Request {
                     .collect()
             }
             Api::Completion => texts(body.get("prompt")).ok_or("`prompt` is missing or no text")?,
-            Api::Embedding => {
-                texts(body.get("input")).ok_or("`input` is missing or no text or list of texts")?
-            }
+            Api::Embedding => texts(body.get("input")).ok_or("`input` is missing or no text or list of texts")?,
         };
         Ok(Self {
             api,
@@ -70,10 +59,8 @@ impl Request {
     pub(super) fn prompt_tokens(&self) -> u64 {
         let count = |text: &String| {
             let wide = text.chars().filter(|c| *c >= '\u{2e80}').count();
-            let words = text
-                .split(|c: char| c.is_whitespace() || c >= '\u{2e80}')
-                .filter(|word| !word.is_empty())
-                .count();
+            let words =
+                text.split(|c: char| c.is_whitespace() || c >= '\u{2e80}').filter(|word| !word.is_empty()).count();
             (wide + words) as u64
         };
         self.inputs.iter().map(count).sum::<u64>().max(1)
@@ -83,10 +70,7 @@ impl Request {
 fn texts(value: Option<&Value>) -> Option<Vec<String>> {
     match value? {
         Value::String(text) => Some(vec![text.clone()]),
-        Value::Array(texts) if !texts.is_empty() => texts
-            .iter()
-            .map(|text| text.as_str().map(str::to_owned))
-            .collect(),
+        Value::Array(texts) if !texts.is_empty() => texts.iter().map(|text| text.as_str().map(str::to_owned)).collect(),
         _ => None,
     }
 }
@@ -95,11 +79,9 @@ fn texts(value: Option<&Value>) -> Option<Vec<String>> {
 fn text_of(content: Option<&Value>) -> String {
     match content {
         Some(Value::String(text)) => text.clone(),
-        Some(Value::Array(parts)) => parts
-            .iter()
-            .filter_map(|part| part.get("text")?.as_str())
-            .collect::<Vec<_>>()
-            .join(" "),
+        Some(Value::Array(parts)) => {
+            parts.iter().filter_map(|part| part.get("text")?.as_str()).collect::<Vec<_>>().join(" ")
+        }
         _ => String::new(),
     }
 }
@@ -110,11 +92,7 @@ const WORDS: [&str; 8] = ["one", "二", "three", "quatre", "пять", "六", "�
 /// Token number `n` of every answer.
 pub(super) fn token(n: u32) -> String {
     let word = WORDS[n as usize % WORDS.len()];
-    if n == 0 {
-        word.to_owned()
-    } else {
-        format!(" {word}")
-    }
+    if n == 0 { word.to_owned() } else { format!(" {word}") }
 }
 
 /// The whole text of an answer with `tokens` tokens.
@@ -124,13 +102,7 @@ pub fn text(tokens: u32) -> String {
 }
 
 /// One chunk of a stream.
-pub(super) fn chunk(
-    id: &str,
-    request: &Request,
-    text: &str,
-    first: bool,
-    finish: Option<&str>,
-) -> Value {
+pub(super) fn chunk(id: &str, request: &Request, text: &str, first: bool, finish: Option<&str>) -> Value {
     let (object, choice) = match request.api {
         Api::Chat => {
             let mut delta = json!({});
@@ -141,26 +113,18 @@ pub(super) fn chunk(
             if !text.is_empty() {
                 delta["content"] = json!(text);
             }
-            (
-                "chat.completion.chunk",
-                json!({"index": 0, "delta": delta, "finish_reason": finish}),
-            )
+            ("chat.completion.chunk", json!({"index": 0, "delta": delta, "finish_reason": finish}))
         }
-        Api::Completion | Api::Embedding => (
-            "text_completion",
-            json!({"index": 0, "text": text, "finish_reason": finish}),
-        ),
+        Api::Completion | Api::Embedding => {
+            ("text_completion", json!({"index": 0, "text": text, "finish_reason": finish}))
+        }
     };
     json!({"id": id, "object": object, "created": 0, "model": request.model, "choices": [choice]})
 }
 
 /// The chunk with the counts, which has no choices.
 pub(super) fn usage_chunk(id: &str, request: &Request, tokens: u32) -> Value {
-    let object = if request.api == Api::Chat {
-        "chat.completion.chunk"
-    } else {
-        "text_completion"
-    };
+    let object = if request.api == Api::Chat { "chat.completion.chunk" } else { "text_completion" };
     json!({"id": id, "object": object, "created": 0, "model": request.model, "choices": [], "usage": usage(request, tokens)})
 }
 
@@ -183,9 +147,7 @@ pub(super) fn whole(id: &str, request: &Request, tokens: u32, finish: &str) -> V
                     return Vec::new();
                 }
                 let sum: u32 = text.bytes().map(u32::from).sum();
-                (0..8)
-                    .map(|n| f64::from((sum >> n) & 0xff) / 255.0 - 0.5)
-                    .collect()
+                (0..8).map(|n| f64::from((sum >> n) & 0xff) / 255.0 - 0.5).collect()
             };
             let data: Vec<Value> = request
                 .inputs

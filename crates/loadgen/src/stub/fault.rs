@@ -50,14 +50,10 @@ impl FromStr for FaultKind {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        Self::ALL
-            .iter()
-            .find(|(name, _)| *name == text)
-            .map(|(_, kind)| *kind)
-            .ok_or_else(|| {
-                let names: Vec<&str> = Self::ALL.iter().map(|(name, _)| *name).collect();
-                format!("`{text}` is no fault; accepted are {}", names.join(", "))
-            })
+        Self::ALL.iter().find(|(name, _)| *name == text).map(|(_, kind)| *kind).ok_or_else(|| {
+            let names: Vec<&str> = Self::ALL.iter().map(|(name, _)| *name).collect();
+            format!("`{text}` is no fault; accepted are {}", names.join(", "))
+        })
     }
 }
 
@@ -72,9 +68,7 @@ impl Faults {
     /// When a rate is no share or all of them are more than 1.
     pub fn new(rates: Vec<(FaultKind, f64)>) -> Result<Self, String> {
         if let Some((kind, rate)) = rates.iter().find(|(_, rate)| !(0.0..=1.0).contains(rate)) {
-            return Err(format!(
-                "the rate of fault {kind:?} is {rate}; accepted is 0 to 1"
-            ));
+            return Err(format!("the rate of fault {kind:?} is {rate}; accepted is 0 to 1"));
         }
         let sum: f64 = rates.iter().map(|(_, rate)| rate).sum();
         if sum > 1.0 + 1e-9 {
@@ -90,12 +84,9 @@ impl Faults {
     /// # Errors
     /// When it is not of that form, with what is accepted.
     pub fn parse_one(text: &str) -> Result<(FaultKind, f64), String> {
-        let (kind, rate) = text
-            .split_once('=')
-            .ok_or_else(|| format!("`{text}` is not KIND=RATE, e.g. http500=0.1"))?;
-        let rate = rate
-            .parse()
-            .map_err(|_| format!("`{rate}` in `{text}` is no number; accepted is 0 to 1"))?;
+        let (kind, rate) =
+            text.split_once('=').ok_or_else(|| format!("`{text}` is not KIND=RATE, e.g. http500=0.1"))?;
+        let rate = rate.parse().map_err(|_| format!("`{rate}` in `{text}` is no number; accepted is 0 to 1"))?;
         Ok((kind.parse()?, rate))
     }
 
@@ -126,41 +117,24 @@ mod tests {
 
     #[test]
     fn faults_hit_their_share_and_the_same_requests_again() {
-        let faults = Faults::new(vec![(FaultKind::Http500, 0.2), (FaultKind::Stall, 0.1)])
-            .expect("rates are good");
+        let faults = Faults::new(vec![(FaultKind::Http500, 0.2), (FaultKind::Stall, 0.1)]).expect("rates are good");
         let chosen: Vec<_> = (0..10_000).map(|n| faults.choose(3, n)).collect();
         let share = |kind| chosen.iter().filter(|fault| **fault == kind).count();
         assert!((1_850..2_150).contains(&share(Some(FaultKind::Http500))));
         assert!((890..1_110).contains(&share(Some(FaultKind::Stall))));
         assert!((6_800..7_200).contains(&share(None)));
-        assert_eq!(
-            chosen,
-            (0..10_000).map(|n| faults.choose(3, n)).collect::<Vec<_>>()
-        );
+        assert_eq!(chosen, (0..10_000).map(|n| faults.choose(3, n)).collect::<Vec<_>>());
     }
 
     #[test]
     fn bad_faults_are_refused_with_what_is_accepted() {
         assert!(
-            Faults::parse_one("oom=0.1")
-                .expect_err("unknown")
-                .contains("accepted are http500, http429, in_band_error")
+            Faults::parse_one("oom=0.1").expect_err("unknown").contains("accepted are http500, http429, in_band_error")
         );
-        assert!(
-            Faults::parse_one("http500")
-                .expect_err("no rate")
-                .contains("KIND=RATE")
-        );
-        assert!(
-            Faults::parse_one("http500=often")
-                .expect_err("no number")
-                .contains("0 to 1")
-        );
+        assert!(Faults::parse_one("http500").expect_err("no rate").contains("KIND=RATE"));
+        assert!(Faults::parse_one("http500=often").expect_err("no number").contains("0 to 1"));
         assert!(Faults::new(vec![(FaultKind::Slow, 1.5)]).is_err());
         assert!(Faults::new(vec![(FaultKind::Slow, 0.6), (FaultKind::Empty, 0.6)]).is_err());
-        assert_eq!(
-            Faults::parse_one("in_band_error=0.25"),
-            Ok((FaultKind::InBandError, 0.25))
-        );
+        assert_eq!(Faults::parse_one("in_band_error=0.25"), Ok((FaultKind::InBandError, 0.25)));
     }
 }

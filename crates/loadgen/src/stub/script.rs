@@ -47,21 +47,12 @@ pub(super) enum Ending {
 
 /// An error object as the API has it.
 pub(super) fn error(status: u16, message: &str) -> Value {
-    let kind = if status < 500 {
-        "invalid_request_error"
-    } else {
-        "server_error"
-    };
+    let kind = if status < 500 { "invalid_request_error" } else { "server_error" };
     json!({"error": {"message": message, "type": kind, "code": status}})
 }
 
 /// The script for `request`.
-pub(super) fn write(
-    id: &str,
-    request: &Request,
-    options: &StubOptions,
-    fault: Option<FaultKind>,
-) -> Script {
+pub(super) fn write(id: &str, request: &Request, options: &StubOptions, fault: Option<FaultKind>) -> Script {
     let status = match fault {
         Some(FaultKind::Http500) => 500,
         Some(FaultKind::Http429) => 429,
@@ -69,34 +60,18 @@ pub(super) fn write(
     };
     if status != 200 || fault == Some(FaultKind::Reset) {
         let text = error(status, "injected fault").to_string();
-        let ending = if status == 200 {
-            Ending::Reset
-        } else {
-            Ending::Clean
-        };
+        let ending = if status == 200 { Ending::Reset } else { Ending::Clean };
         return Script {
             status,
             event_stream: false,
-            pieces: vec![Piece {
-                at: Duration::ZERO,
-                text,
-                tokens: 0,
-            }],
+            pieces: vec![Piece { at: Duration::ZERO, text, tokens: 0 }],
             ending,
         };
     }
     let pace = Pace::of(request, options, fault);
-    let (pieces, ending) = if request.stream {
-        streamed(id, request, &pace, fault)
-    } else {
-        whole(id, request, &pace, fault)
-    };
-    Script {
-        status,
-        event_stream: request.stream,
-        pieces,
-        ending,
-    }
+    let (pieces, ending) =
+        if request.stream { streamed(id, request, &pace, fault) } else { whole(id, request, &pace, fault) };
+    Script { status, event_stream: request.stream, pieces, ending }
 }
 
 /// Tokens of an answer and their times.
@@ -110,16 +85,8 @@ struct Pace {
 
 impl Pace {
     fn of(request: &Request, options: &StubOptions, fault: Option<FaultKind>) -> Self {
-        let factor = if fault == Some(FaultKind::Slow) {
-            SLOW
-        } else {
-            1
-        };
-        let wanted = if fault == Some(FaultKind::Empty) {
-            0
-        } else {
-            options.tokens
-        };
+        let factor = if fault == Some(FaultKind::Slow) { SLOW } else { 1 };
+        let wanted = if fault == Some(FaultKind::Empty) { 0 } else { options.tokens };
         let limit = request.max_tokens.unwrap_or(u32::MAX);
         let finish = if limit < wanted { "length" } else { "stop" };
         Self {
@@ -144,46 +111,25 @@ impl Pace {
     }
 }
 
-fn streamed(
-    id: &str,
-    request: &Request,
-    pace: &Pace,
-    fault: Option<FaultKind>,
-) -> (Vec<Piece>, Ending) {
+fn streamed(id: &str, request: &Request, pace: &Pace, fault: Option<FaultKind>) -> (Vec<Piece>, Ending) {
     let event = |value: &Value| format!("data: {value}\n\n");
     let cut = broken_off(fault);
-    let events = if cut {
-        pace.events() / 2
-    } else {
-        pace.events()
-    };
+    let events = if cut { pace.events() / 2 } else { pace.events() };
     let mut pieces = Vec::with_capacity(events as usize + 4);
     if request.api == Api::Chat {
         // As real services do: a first chunk with the role and no content, which is no token.
-        pieces.push(Piece {
-            at: Duration::ZERO,
-            text: event(&answer::chunk(id, request, "", true, None)),
-            tokens: 0,
-        });
+        pieces.push(Piece { at: Duration::ZERO, text: event(&answer::chunk(id, request, "", true, None)), tokens: 0 });
     }
     for number in 0..events {
         let first = number * pace.per_event;
         let last = (first + pace.per_event).min(pace.tokens);
         let text: String = (first..last).map(answer::token).collect();
         let text = event(&answer::chunk(id, request, &text, false, None));
-        pieces.push(Piece {
-            at: pace.at(number),
-            text,
-            tokens: last - first,
-        });
+        pieces.push(Piece { at: pace.at(number), text, tokens: last - first });
     }
     let at = pace.at(events.saturating_sub(1));
     let mut tail = |text: String| {
-        pieces.push(Piece {
-            at,
-            text,
-            tokens: 0,
-        });
+        pieces.push(Piece { at, text, tokens: 0 });
     };
     match fault {
         Some(FaultKind::Truncate) => return (pieces, Ending::Clean),
@@ -192,13 +138,7 @@ fn streamed(
         Some(FaultKind::InBandError) => tail(event(&error(500, "injected fault"))),
         Some(FaultKind::Malformed) => tail("data: {\"choices\": [{\"delta\": \n\n".to_owned()),
         _ => {
-            tail(event(&answer::chunk(
-                id,
-                request,
-                "",
-                false,
-                Some(pace.finish),
-            )));
+            tail(event(&answer::chunk(id, request, "", false, Some(pace.finish))));
             if request.include_usage {
                 tail(event(&answer::usage_chunk(id, request, pace.tokens)));
             }
@@ -208,35 +148,15 @@ fn streamed(
     (pieces, Ending::Clean)
 }
 
-fn whole(
-    id: &str,
-    request: &Request,
-    pace: &Pace,
-    fault: Option<FaultKind>,
-) -> (Vec<Piece>, Ending) {
+fn whole(id: &str, request: &Request, pace: &Pace, fault: Option<FaultKind>) -> (Vec<Piece>, Ending) {
     let text = answer::whole(id, request, pace.tokens, pace.finish).to_string();
-    let tokens = if request.api == Api::Embedding {
-        0
-    } else {
-        pace.tokens
-    };
+    let tokens = if request.api == Api::Embedding { 0 } else { pace.tokens };
     // Vectors come in one piece when the first token would.
-    let at = if request.api == Api::Embedding {
-        pace.ttft
-    } else {
-        pace.end()
-    };
-    let half = || {
-        text.chars()
-            .take(text.chars().count() / 2)
-            .collect::<String>()
-    };
+    let at = if request.api == Api::Embedding { pace.ttft } else { pace.end() };
+    let half = || text.chars().take(text.chars().count() / 2).collect::<String>();
     let piece = |text, tokens| vec![Piece { at, text, tokens }];
     match fault {
-        Some(FaultKind::InBandError) => (
-            piece(error(500, "injected fault").to_string(), 0),
-            Ending::Clean,
-        ),
+        Some(FaultKind::InBandError) => (piece(error(500, "injected fault").to_string(), 0), Ending::Clean),
         Some(FaultKind::Malformed) => (piece(format!("<html>{}", half()), 0), Ending::Clean),
         Some(FaultKind::Truncate) => (piece(half(), 0), Ending::Clean),
         Some(FaultKind::Abort) => (piece(half(), 0), Ending::Abort),
@@ -248,10 +168,7 @@ fn whole(
 /// Whether only half of the tokens are sent.
 fn broken_off(fault: Option<FaultKind>) -> bool {
     use FaultKind::{Abort, InBandError, Malformed, Stall, Truncate};
-    matches!(
-        fault,
-        Some(InBandError | Truncate | Abort | Stall | Malformed)
-    )
+    matches!(fault, Some(InBandError | Truncate | Abort | Stall | Malformed))
 }
 
 #[cfg(test)]
@@ -264,13 +181,7 @@ mod tests {
 
     fn options() -> StubOptions {
         let ms = Duration::from_millis;
-        StubOptions {
-            ttft: ms(100),
-            itl: ms(20),
-            tokens: 5,
-            tokens_per_event: 2,
-            ..StubOptions::default()
-        }
+        StubOptions { ttft: ms(100), itl: ms(20), tokens: 5, tokens_per_event: 2, ..StubOptions::default() }
     }
 
     fn streaming() -> Request {
@@ -290,15 +201,8 @@ mod tests {
             .collect();
         assert_eq!(tokens, [(100, 2), (120, 2), (140, 1)]);
         let last = script.pieces.last().expect("has pieces");
-        assert_eq!(
-            (last.at.as_millis(), last.text.as_str()),
-            (140, "data: [DONE]\n\n")
-        );
-        assert!(
-            script.pieces[script.pieces.len() - 2]
-                .text
-                .contains("\"completion_tokens\":5")
-        );
+        assert_eq!((last.at.as_millis(), last.text.as_str()), (140, "data: [DONE]\n\n"));
+        assert!(script.pieces[script.pieces.len() - 2].text.contains("\"completion_tokens\":5"));
     }
 
     #[test]
@@ -306,40 +210,22 @@ mod tests {
         let mut request = streaming();
         request.max_tokens = Some(3);
         let script = write("x", &request, &options(), None);
-        assert_eq!(
-            script.pieces.iter().map(|piece| piece.tokens).sum::<u32>(),
-            3
-        );
-        assert!(
-            script
-                .pieces
-                .iter()
-                .any(|piece| piece.text.contains("\"finish_reason\":\"length\""))
-        );
+        assert_eq!(script.pieces.iter().map(|piece| piece.tokens).sum::<u32>(), 3);
+        assert!(script.pieces.iter().any(|piece| piece.text.contains("\"finish_reason\":\"length\"")));
     }
 
     #[test]
     fn a_truncated_answer_has_neither_finish_reason_nor_end_mark() {
         let script = write("x", &streaming(), &options(), Some(FaultKind::Truncate));
-        let all: String = script
-            .pieces
-            .iter()
-            .map(|piece| piece.text.as_str())
-            .collect();
+        let all: String = script.pieces.iter().map(|piece| piece.text.as_str()).collect();
         assert!(!all.contains("[DONE]") && !all.contains("stop"), "{all}");
         assert_eq!(script.ending, Ending::Clean);
-        assert_eq!(
-            script.pieces.iter().map(|piece| piece.tokens).sum::<u32>(),
-            2
-        );
+        assert_eq!(script.pieces.iter().map(|piece| piece.tokens).sum::<u32>(), 2);
     }
 
     #[test]
     fn a_slow_answer_is_whole_and_ten_times_as_late() {
         let script = write("x", &streaming(), &options(), Some(FaultKind::Slow));
-        assert_eq!(
-            script.pieces.last().map(|piece| piece.at.as_millis()),
-            Some(1400)
-        );
+        assert_eq!(script.pieces.last().map(|piece| piece.at.as_millis()), Some(1400));
     }
 }

@@ -50,11 +50,7 @@ pub enum Ended {
 ///
 /// # Errors
 /// When the truth file cannot be opened or the listener fails.
-pub async fn serve(
-    listener: TcpListener,
-    options: StubOptions,
-    shutdown: CancellationToken,
-) -> io::Result<Ended> {
+pub async fn serve(listener: TcpListener, options: StubOptions, shutdown: CancellationToken) -> io::Result<Ended> {
     let service = Arc::new(Service {
         truths: TruthLog::open(options.truth.as_deref())?,
         ready_at: Instant::now() + options.ready_after,
@@ -63,32 +59,22 @@ pub async fn serve(
         stop: shutdown.child_token(),
         options,
     });
-    let open = Router::new()
-        .route("/health", get(health))
-        .route("/healthz", get(health));
+    let open = Router::new().route("/health", get(health)).route("/healthz", get(health));
     let guarded = Router::new()
         .route("/v1/models", get(models))
         .route("/v1/chat/completions", post(chat))
         .route("/v1/completions", post(completion))
         .route("/v1/embeddings", post(embedding))
-        .route_layer(middleware::from_fn_with_state(
-            Arc::clone(&service),
-            check_key,
-        ));
+        .route_layer(middleware::from_fn_with_state(Arc::clone(&service), check_key));
     let router = open
         .merge(guarded)
-        .layer(middleware::from_fn_with_state(
-            Arc::clone(&service),
-            check_ready,
-        ))
+        .layer(middleware::from_fn_with_state(Arc::clone(&service), check_ready))
         .layer(DefaultBodyLimit::max(REQUEST_LIMIT))
         .with_state(Arc::clone(&service));
     let stop = service.stop.clone();
     let stopped = stop.clone().cancelled_owned();
     let app = router.into_make_service_with_connect_info::<ResetSwitch>();
-    let serving = axum::serve(Sockets(listener), app)
-        .with_graceful_shutdown(stopped)
-        .into_future();
+    let serving = axum::serve(Sockets(listener), app).with_graceful_shutdown(stopped).into_future();
     let overdue = async {
         stop.cancelled().await;
         tokio::time::sleep(CLOSE_TIMEOUT).await;
@@ -97,11 +83,7 @@ pub async fn serve(
         result = serving => result?,
         () = overdue => {}
     }
-    Ok(if shutdown.is_cancelled() {
-        Ended::ShutDown
-    } else {
-        Ended::RequestsAnswered
-    })
+    Ok(if shutdown.is_cancelled() { Ended::ShutDown } else { Ended::RequestsAnswered })
 }
 
 #[derive(Debug)]
@@ -114,27 +96,17 @@ struct Service {
     stop: CancellationToken,
 }
 
-async fn check_ready(
-    State(service): State<Arc<Service>>,
-    request: HttpRequest,
-    next: Next,
-) -> Response {
+async fn check_ready(State(service): State<Arc<Service>>, request: HttpRequest, next: Next) -> Response {
     if Instant::now() < service.ready_at {
         return problem(StatusCode::SERVICE_UNAVAILABLE, "the model is being loaded");
     }
     next.run(request).await
 }
 
-async fn check_key(
-    State(service): State<Arc<Service>>,
-    request: HttpRequest,
-    next: Next,
-) -> Response {
+async fn check_key(State(service): State<Arc<Service>>, request: HttpRequest, next: Next) -> Response {
     if let Some(key) = &service.options.api_key {
-        let given = request
-            .headers()
-            .get(header::AUTHORIZATION)
-            .and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+        let given =
+            request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
         if given != Some(key) {
             return problem(StatusCode::UNAUTHORIZED, "the API key is missing or wrong");
         }
@@ -151,12 +123,7 @@ async fn models(State(service): State<Arc<Service>>) -> Response {
     json_response(StatusCode::OK, &json!({"object": "list", "data": [model]}))
 }
 
-type Call = (
-    State<Arc<Service>>,
-    ConnectInfo<ResetSwitch>,
-    Uri,
-    HeaderMap,
-);
+type Call = (State<Arc<Service>>, ConnectInfo<ResetSwitch>, Uri, HeaderMap);
 
 async fn chat(call: Call, body: Bytes) -> Response {
     answer(Api::Chat, call, &body).await
@@ -170,17 +137,10 @@ async fn embedding(call: Call, body: Bytes) -> Response {
     answer(Api::Embedding, call, &body).await
 }
 
-async fn answer(
-    api: Api,
-    (State(service), ConnectInfo(connection), uri, headers): Call,
-    body: &[u8],
-) -> Response {
+async fn answer(api: Api, (State(service), ConnectInfo(connection), uri, headers): Call, body: &[u8]) -> Response {
     let received = Instant::now();
     let n = service.requests.fetch_add(1, Ordering::Relaxed);
-    let request_id = headers
-        .get("x-request-id")
-        .and_then(|id| id.to_str().ok())
-        .map(str::to_owned);
+    let request_id = headers.get("x-request-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
     let mut truth = service.truths.begin(n, uri.path(), request_id);
     truth.ended = Some(when_answered(&service));
     let request = match Request::parse(api, body) {
@@ -209,29 +169,16 @@ fn when_answered(service: &Arc<Service>) -> truth::Ended {
     let service = Arc::clone(service);
     truth::Ended(Box::new(move || {
         let answered = service.answered.fetch_add(1, Ordering::Relaxed) + 1;
-        if service
-            .options
-            .exit_after_requests
-            .is_some_and(|limit| answered >= limit)
-        {
+        if service.options.exit_after_requests.is_some_and(|limit| answered >= limit) {
             service.stop.cancel();
         }
     }))
 }
 
 /// Sends `script` piece by piece at its times.
-async fn play(
-    script: Script,
-    received: Instant,
-    mut truth: OpenTruth,
-    stop: CancellationToken,
-) -> Response {
+async fn play(script: Script, received: Instant, mut truth: OpenTruth, stop: CancellationToken) -> Response {
     let status = StatusCode::from_u16(script.status).expect("scripts have valid statuses");
-    let kind = if script.event_stream {
-        "text/event-stream; charset=utf-8"
-    } else {
-        "application/json"
-    };
+    let kind = if script.event_stream { "text/event-stream; charset=utf-8" } else { "application/json" };
     if !script.event_stream
         && let Some(first) = script.pieces.first()
     {
@@ -278,12 +225,7 @@ async fn play(
         let truth = truth.filter(|_| result.is_ok());
         Some((result, (pieces, truth, stop)))
     });
-    (
-        status,
-        [(header::CONTENT_TYPE, kind)],
-        Body::from_stream(body),
-    )
-        .into_response()
+    (status, [(header::CONTENT_TYPE, kind)], Body::from_stream(body)).into_response()
 }
 
 fn broken_off() -> io::Error {
@@ -295,10 +237,5 @@ fn problem(status: StatusCode, message: &str) -> Response {
 }
 
 fn json_response(status: StatusCode, body: &Value) -> Response {
-    (
-        status,
-        [(header::CONTENT_TYPE, "application/json")],
-        body.to_string(),
-    )
-        .into_response()
+    (status, [(header::CONTENT_TYPE, "application/json")], body.to_string()).into_response()
 }

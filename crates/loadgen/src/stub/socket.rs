@@ -38,13 +38,7 @@ impl Listener for Sockets {
                 Ok((stream, address)) => {
                     // Tokens leave one by one; an error here only means that the client is gone already.
                     let _ = stream.set_nodelay(true);
-                    return (
-                        Socket {
-                            stream,
-                            reset: ResetSwitch::default(),
-                        },
-                        address,
-                    );
+                    return (Socket { stream, reset: ResetSwitch::default() }, address);
                 }
                 Err(error) => {
                     tracing::warn!(%error, "failed to accept a connection");
@@ -69,11 +63,7 @@ impl ResetSwitch {
     }
 
     fn check(&self) -> io::Result<()> {
-        if self.0.load(Ordering::Acquire) {
-            Err(io::ErrorKind::ConnectionReset.into())
-        } else {
-            Ok(())
-        }
+        if self.0.load(Ordering::Acquire) { Err(io::ErrorKind::ConnectionReset.into()) } else { Ok(()) }
     }
 }
 
@@ -100,21 +90,13 @@ impl Drop for Socket {
 }
 
 impl AsyncRead for Socket {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
 
 impl AsyncWrite for Socket {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.reset.check()?;
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }

@@ -61,20 +61,11 @@ impl TruthLog {
         let open = |path: &Path| {
             let file = OpenOptions::new().create(true).append(true).open(path);
             file.map_err(|error| {
-                io::Error::new(
-                    error.kind(),
-                    format!("failed to open truth file `{}`: {error}", path.display()),
-                )
+                io::Error::new(error.kind(), format!("failed to open truth file `{}`: {error}", path.display()))
             })
         };
-        let file = path
-            .map(open)
-            .transpose()?
-            .map(|file| Arc::new(Mutex::new(file)));
-        Ok(Self {
-            start: Instant::now(),
-            file,
-        })
+        let file = path.map(open).transpose()?.map(|file| Arc::new(Mutex::new(file)));
+        Ok(Self { start: Instant::now(), file })
     }
 
     pub(super) fn now_us(&self) -> u64 {
@@ -101,11 +92,7 @@ impl TruthLog {
             fault: None,
             complete: false,
         };
-        OpenTruth {
-            log: self.clone(),
-            truth,
-            ended: None,
-        }
+        OpenTruth { log: self.clone(), truth, ended: None }
     }
 }
 

@@ -9,15 +9,7 @@ use crate::distribution::Distribution;
 pub const AGGREGATES: [&str; 7] = ["avg", "p50", "p90", "p95", "p99", "max", "min"];
 
 /// Distributions by name, all in milliseconds. `latency` is another name for `e2el`.
-pub const DISTRIBUTIONS: [&str; 7] = [
-    "ttft",
-    "tpot",
-    "itl",
-    "e2el",
-    "latency",
-    "e2el_from_intended",
-    "queue",
-];
+pub const DISTRIBUTIONS: [&str; 7] = ["ttft", "tpot", "itl", "e2el", "latency", "e2el_from_intended", "queue"];
 
 impl Summary {
     /// The distribution of that name.
@@ -62,26 +54,16 @@ impl Summary {
         let Some((base, aggregate)) = name.rsplit_once('_') else {
             return false;
         };
-        let percentile = || {
-            aggregate
-                .strip_prefix('p')?
-                .parse::<f64>()
-                .ok()
-                .filter(|p| (0.0..=100.0).contains(p))
-        };
+        let percentile = || aggregate.strip_prefix('p')?.parse::<f64>().ok().filter(|p| (0.0..=100.0).contains(p));
         summary.distribution(base).is_some()
-            && (matches!(aggregate, "avg" | "mean" | "min" | "max" | "std")
-                || percentile().is_some())
+            && (matches!(aggregate, "avg" | "mean" | "min" | "max" | "std") || percentile().is_some())
     }
 
     /// All figures that have a value, in a fixed order: counts, rates per second, then milliseconds.
     #[must_use]
     pub fn metrics(&self) -> Vec<(String, f64)> {
-        let mut all: Vec<(String, f64)> = self
-            .figures()
-            .into_iter()
-            .filter_map(|(name, value)| Some((name.to_owned(), value?)))
-            .collect();
+        let mut all: Vec<(String, f64)> =
+            self.figures().into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect();
         for base in DISTRIBUTIONS {
             for aggregate in AGGREGATES {
                 let name = format!("{base}_{aggregate}");
@@ -125,19 +107,11 @@ impl Summary {
             ("output_tokens", count(self.output_tokens)),
             ("input_token_rate", self.per_second(self.input_tokens)),
             ("output_token_rate", self.per_second(self.output_tokens)),
-            (
-                "total_token_rate",
-                self.per_second(self.input_tokens + self.output_tokens),
-            ),
+            ("total_token_rate", self.per_second(self.input_tokens + self.output_tokens)),
             ("scored", count(self.scored)),
             ("accuracy", self.accuracy),
             ("goodput", self.good.and_then(|good| self.per_second(good))),
-            (
-                "goodput_ratio",
-                self.good
-                    .filter(|_| self.requests > 0)
-                    .map(|good| good as f64 / self.requests as f64),
-            ),
+            ("goodput_ratio", self.good.filter(|_| self.requests > 0).map(|good| good as f64 / self.requests as f64)),
         ]
     }
 }

@@ -53,13 +53,8 @@ fn sum(records: &[Record]) -> Summary {
 
 fn assert_metrics(summary: &Summary, expected: &[(&str, f64)]) {
     for (name, expected) in expected {
-        let found = summary
-            .metric(name)
-            .unwrap_or_else(|| panic!("{name} has a value"));
-        assert!(
-            (found - expected).abs() < 1e-9,
-            "{name} is {found}, expected {expected}"
-        );
+        let found = summary.metric(name).unwrap_or_else(|| panic!("{name} has a value"));
+        assert!((found - expected).abs() < 1e-9, "{name} is {found}, expected {expected}");
     }
 }
 
@@ -123,39 +118,13 @@ fn failures_are_counted_by_class_and_are_in_no_latency() {
     ];
     let summary = sum(&records);
     assert_eq!(
-        (
-            summary.requests,
-            summary.succeeded,
-            summary.failed,
-            summary.cancelled,
-            summary.not_sent
-        ),
+        (summary.requests, summary.succeeded, summary.failed, summary.cancelled, summary.not_sent),
         (4, 1, 3, 1, 1)
     );
-    let classes: Vec<(&str, u64)> = summary
-        .failures
-        .iter()
-        .map(|(class, count)| (*class, *count))
-        .collect();
-    assert_eq!(
-        classes,
-        [
-            ("cancelled", 1),
-            ("http_5xx", 1),
-            ("not_sent", 1),
-            ("truncated", 1)
-        ]
-    );
+    let classes: Vec<(&str, u64)> = summary.failures.iter().map(|(class, count)| (*class, *count)).collect();
+    assert_eq!(classes, [("cancelled", 1), ("http_5xx", 1), ("not_sent", 1), ("truncated", 1)]);
     // The end of a cancelled request is ours and stretches nothing.
-    assert_metrics(
-        &summary,
-        &[
-            ("error_rate", 0.75),
-            ("e2el_max", 200.0),
-            ("duration_seconds", 5.0),
-            ("qps", 0.2),
-        ],
-    );
+    assert_metrics(&summary, &[("error_rate", 0.75), ("e2el_max", 200.0), ("duration_seconds", 5.0), ("qps", 0.2)]);
 }
 
 #[test]
@@ -163,24 +132,14 @@ fn a_failure_without_a_class_is_still_a_failure() {
     let mut record = success([0, 0, 1, 2, 3], 2);
     record.ok = false;
     let summary = sum(&[record]);
-    assert_eq!(
-        (
-            summary.succeeded,
-            summary.failed,
-            summary.failures.get("other")
-        ),
-        (0, 1, Some(&1))
-    );
+    assert_eq!((summary.succeeded, summary.failed, summary.failures.get("other")), (0, 1, Some(&1)));
 }
 
 #[test]
 fn warm_up_is_counted_and_not_measured() {
     let mut warm = success([0, 0, 900_000, 900_000, 950_000], 1);
     warm.phase = Phase::Warmup;
-    let summary = sum(&[
-        warm,
-        success([1_000_000, 1_000_000, 1_100_000, 1_100_000, 1_500_000], 1),
-    ]);
+    let summary = sum(&[warm, success([1_000_000, 1_000_000, 1_100_000, 1_100_000, 1_500_000], 1)]);
     assert_eq!((summary.requests, summary.warmup_requests), (1, 1));
     assert_metrics(&summary, &[("duration_seconds", 0.5), ("ttft_max", 100.0)]);
     // One token has no time per further token.
@@ -199,15 +158,9 @@ fn no_records_give_counts_and_no_invented_figures() {
 #[test]
 fn a_window_takes_the_requests_that_start_in_it() {
     let records = [0, 1_000_000, 2_000_000].map(|at| success([at, at, at + 1, at + 2, at + 10], 2));
-    let window = Window {
-        start_unix_ms: Some(START_MS + 1000),
-        end_unix_ms: Some(START_MS + 1999),
-    };
+    let window = Window { start_unix_ms: Some(START_MS + 1000), end_unix_ms: Some(START_MS + 1999) };
     assert_eq!(summarize(&records, window, Slo::default()).requests, 1);
-    let open = Window {
-        start_unix_ms: Some(START_MS + 1000),
-        end_unix_ms: None,
-    };
+    let open = Window { start_unix_ms: Some(START_MS + 1000), end_unix_ms: None };
     assert_eq!(summarize(&records, open, Slo::default()).requests, 2);
 }
 
@@ -216,10 +169,7 @@ fn records_of_two_runs_are_placed_by_their_wall_clocks() {
     let first = success([0, 0, 1_000, 2_000, 1_000_000], 2);
     let mut second = success([0, 0, 1_000, 2_000, 1_000_000], 2);
     second.start_unix_ms += 9_000;
-    assert_metrics(
-        &sum(&[first, second]),
-        &[("duration_seconds", 10.0), ("qps", 0.2)],
-    );
+    assert_metrics(&sum(&[first, second]), &[("duration_seconds", 10.0), ("qps", 0.2)]);
 }
 
 #[test]
@@ -231,11 +181,7 @@ fn goodput_counts_what_met_every_objective() {
         success([0, 0, 100_000, 100_000, 100_000], 1),
         failure(0, Some(1_000), ErrorClass::Empty),
     ];
-    let slo = Slo {
-        ttft_ms: Some(200.0),
-        tpot_ms: Some(150.0),
-        e2el_ms: None,
-    };
+    let slo = Slo { ttft_ms: Some(200.0), tpot_ms: Some(150.0), e2el_ms: None };
     let summary = summarize(&records, Window::default(), slo);
     assert_eq!(summary.good, Some(2));
     assert_metrics(&summary, &[("goodput", 2.0), ("goodput_ratio", 0.4)]);
@@ -244,21 +190,10 @@ fn goodput_counts_what_met_every_objective() {
 #[test]
 fn accuracy_is_the_mean_of_the_scores() {
     let scored = |value| {
-        let score = Score {
-            name: "exact".to_owned(),
-            value,
-        };
-        Record {
-            score: Some(score),
-            ..success([0, 0, 1, 2, 3], 2)
-        }
+        let score = Score { name: "exact".to_owned(), value };
+        Record { score: Some(score), ..success([0, 0, 1, 2, 3], 2) }
     };
-    let summary = sum(&[
-        scored(1.0),
-        scored(0.0),
-        scored(1.0),
-        success([0, 0, 1, 2, 3], 2),
-    ]);
+    let summary = sum(&[scored(1.0), scored(0.0), scored(1.0), success([0, 0, 1, 2, 3], 2)]);
     assert_eq!(summary.scored, 3);
     assert_metrics(&summary, &[("accuracy", 2.0 / 3.0)]);
 }
@@ -278,14 +213,7 @@ fn the_json_has_every_figure_by_its_name_and_counts_as_whole_numbers() {
 
 #[test]
 fn known_names_are_known_before_there_are_values() {
-    for name in [
-        "ttft_p99",
-        "latency_avg",
-        "qps",
-        "accuracy",
-        "itl_p99.9",
-        "e2el_from_intended_std",
-    ] {
+    for name in ["ttft_p99", "latency_avg", "qps", "accuracy", "itl_p99.9", "e2el_from_intended_std"] {
         assert!(Summary::knows(name), "{name}");
     }
     for name in ["ttft", "ttft_p101", "p99", "ttft_median", "speed"] {
@@ -298,16 +226,8 @@ fn a_record_survives_its_line_and_foreign_classes_are_read() {
     let record = success([1, 2, 3, 4, 5], 2);
     let line = serde_json::to_string(&record).expect("always JSON");
     assert_eq!(Record::parse(&line).expect("our own line"), record);
-    let not_sent =
-        serde_json::to_string(&failure(7, None, ErrorClass::NotSent)).expect("always JSON");
-    assert!(
-        !not_sent.contains("sent_us") && not_sent.contains("\"error_class\":\"not_sent\""),
-        "{not_sent}"
-    );
-    let foreign = Record::parse("{\"id\":\"x\",\"ok\":false,\"error_class\":\"oom\",\"more\":1}")
-        .expect("tolerant");
-    assert_eq!(
-        (foreign.error_class, foreign.phase),
-        (Some(ErrorClass::Other), Phase::Load)
-    );
+    let not_sent = serde_json::to_string(&failure(7, None, ErrorClass::NotSent)).expect("always JSON");
+    assert!(!not_sent.contains("sent_us") && not_sent.contains("\"error_class\":\"not_sent\""), "{not_sent}");
+    let foreign = Record::parse("{\"id\":\"x\",\"ok\":false,\"error_class\":\"oom\",\"more\":1}").expect("tolerant");
+    assert_eq!((foreign.error_class, foreign.phase), (Some(ErrorClass::Other), Phase::Load));
 }

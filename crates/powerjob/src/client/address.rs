@@ -22,10 +22,7 @@ impl ServerAddress {
 
     /// The same port on another host.
     pub(crate) fn on_host(&self, host: &str) -> Self {
-        Self {
-            host: host.to_owned(),
-            port: self.port,
-        }
+        Self { host: host.to_owned(), port: self.port }
     }
 }
 
@@ -51,12 +48,8 @@ impl FromStr for ServerAddress {
             }
         };
         let rest = rest.strip_suffix('/').unwrap_or(rest);
-        if rest.contains(['/', '?', '#', '@'])
-            || rest.chars().any(|c| c.is_whitespace() || c.is_control())
-        {
-            return Err(format!(
-                "`{text}` has more than host and port; write `host:port`, e.g. `10.0.0.1:7700`"
-            ));
+        if rest.contains(['/', '?', '#', '@']) || rest.chars().any(|c| c.is_whitespace() || c.is_control()) {
+            return Err(format!("`{text}` has more than host and port; write `host:port`, e.g. `10.0.0.1:7700`"));
         }
         if rest.starts_with('[') || rest.matches(':').count() > 1 {
             return Err(format!(
@@ -74,30 +67,17 @@ impl FromStr for ServerAddress {
             Some((host, port)) => match port.parse::<u16>() {
                 Ok(port @ 1..) => (host, port),
                 _ => {
-                    return Err(format!(
-                        "`{port}` in `{text}` is not a port; give a number from 1 to 65535"
-                    ));
+                    return Err(format!("`{port}` in `{text}` is not a port; give a number from 1 to 65535"));
                 }
             },
         };
         if host.is_empty() {
-            return Err(format!(
-                "`{text}` names no host; write `host:port`, e.g. `10.0.0.1:7700`"
-            ));
+            return Err(format!("`{text}` names no host; write `host:port`, e.g. `10.0.0.1:7700`"));
         }
-        if host.parse::<IpAddr>().is_err()
-            && !host
-                .chars()
-                .all(|c| c.is_alphanumeric() || "-._".contains(c))
-        {
-            return Err(format!(
-                "`{host}` in `{text}` is not a host name; write `host:port`, e.g. `10.0.0.1:7700`"
-            ));
+        if host.parse::<IpAddr>().is_err() && !host.chars().all(|c| c.is_alphanumeric() || "-._".contains(c)) {
+            return Err(format!("`{host}` in `{text}` is not a host name; write `host:port`, e.g. `10.0.0.1:7700`"));
         }
-        Ok(Self {
-            host: host.to_owned(),
-            port,
-        })
+        Ok(Self { host: host.to_owned(), port })
     }
 }
 
@@ -113,10 +93,7 @@ mod tests {
             ("http://pj.local", "pj.local:80"),
             ("HTTP://a_b-c:1", "a_b-c:1"),
         ] {
-            assert_eq!(
-                text.parse::<ServerAddress>().expect(text).to_string(),
-                shown
-            );
+            assert_eq!(text.parse::<ServerAddress>().expect(text).to_string(), shown);
         }
     }
 

@@ -43,12 +43,7 @@ pub(crate) struct Discovery {
 
 impl Discovery {
     pub(crate) fn new(servers: Vec<ServerAddress>, app: String, http: reqwest::Client) -> Self {
-        Self {
-            servers,
-            app,
-            web: Web { http },
-            app_id: AtomicI64::new(UNKNOWN),
-        }
+        Self { servers, app, web: Web { http }, app_id: AtomicI64::new(UNKNOWN) }
     }
 
     /// One round.
@@ -58,36 +53,23 @@ impl Discovery {
     pub(crate) async fn run(&self, current: Option<&str>) -> Result<Found, String> {
         tokio::time::timeout(ROUND, self.round(current))
             .await
-            .unwrap_or_else(|_| {
-                Err(format!(
-                    "no answer within {} s from {}",
-                    ROUND.as_secs(),
-                    list(&self.servers)
-                ))
-            })
+            .unwrap_or_else(|_| Err(format!("no answer within {} s from {}", ROUND.as_secs(), list(&self.servers))))
     }
 
     async fn round(&self, current: Option<&str>) -> Result<Found, String> {
         let order = self.order(current);
         let app_id = match self.app_id.load(Ordering::Relaxed) {
             UNKNOWN => {
-                let asked = self
-                    .first(&order, |server| self.web.assert(server, &self.app))
-                    .await;
+                let asked = self.first(&order, |server| self.web.assert(server, &self.app)).await;
                 let (_, id) = asked.map_err(|errors| self.explain_assert(&errors))?;
                 self.app_id.store(id, Ordering::Relaxed);
                 id
             }
             known => known,
         };
-        let asked = self
-            .first(&order, |server| self.web.acquire(server, app_id, current))
-            .await;
+        let asked = self.first(&order, |server| self.web.acquire(server, app_id, current)).await;
         let (server, transport) = asked.map_err(|errors| {
-            if errors
-                .iter()
-                .any(|e| matches!(e, WebError::Refused(text) if text.contains("is not registered")))
-            {
+            if errors.iter().any(|e| matches!(e, WebError::Refused(text) if text.contains("is not registered"))) {
                 // The server's database may be another one now: ask for the id anew in the next round.
                 self.app_id.store(UNKNOWN, Ordering::Relaxed);
             }
@@ -99,28 +81,16 @@ impl Discovery {
     /// Asks the owner when it was born and what its clock says. An owner whose web port does not answer is no failure.
     async fn meet(&self, asked: &ServerAddress, transport: String, app_id: i64) -> Found {
         let owner_host = host_of(&transport);
-        let configured = self
-            .servers
-            .iter()
-            .find(|server| server.host() == owner_host);
+        let configured = self.servers.iter().find(|server| server.host() == owner_host);
         // Not configured: most clusters use one web port everywhere.
-        let web = configured
-            .cloned()
-            .unwrap_or_else(|| asked.on_host(owner_host));
+        let web = configured.cloned().unwrap_or_else(|| asked.on_host(owner_host));
         let sent = now_ms();
         let hello = self.web.hello(&web).await;
         let received = now_ms();
         let web = if hello.is_ok() { web } else { asked.clone() };
         let hello = hello.unwrap_or_default();
-        let skew_ms = hello
-            .server_time
-            .map(|server| sent + (received - sent) / 2 - server);
-        let owner = Owner {
-            transport,
-            web: web.to_string(),
-            born_time: hello.born_time,
-            app_id,
-        };
+        let skew_ms = hello.server_time.map(|server| sent + (received - sent) / 2 - server);
+        let owner = Owner { transport, web: web.to_string(), born_time: hello.born_time, app_id };
         Found { owner, skew_ms }
     }
 
@@ -184,9 +154,7 @@ impl Discovery {
     }
 }
 
-async fn with_retry<T, F: Future<Output = Result<T, WebError>>>(
-    ask: impl Fn() -> F,
-) -> Result<T, WebError> {
+async fn with_retry<T, F: Future<Output = Result<T, WebError>>>(ask: impl Fn() -> F) -> Result<T, WebError> {
     let mut left = TRIES;
     loop {
         left -= 1;
@@ -202,23 +170,13 @@ fn host_of(address: &str) -> &str {
 }
 
 fn list(servers: &[ServerAddress]) -> String {
-    servers
-        .iter()
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(", ")
+    servers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 fn join(errors: &[WebError]) -> String {
-    errors
-        .iter()
-        .map(WebError::text)
-        .collect::<Vec<_>>()
-        .join("; ")
+    errors.iter().map(WebError::text).collect::<Vec<_>>().join("; ")
 }
 
 pub(crate) fn now_ms() -> i64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX))
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX))
 }

@@ -29,12 +29,7 @@ impl Transport {
 
     /// Sends a message that needs no answer. A body that says `success:false` still counts as refused: the server gives
     /// one for any report that it failed to process.
-    pub(crate) async fn tell<T: Serialize>(
-        &self,
-        to: &str,
-        path: &str,
-        message: &T,
-    ) -> Result<(), AskError> {
+    pub(crate) async fn tell<T: Serialize>(&self, to: &str, path: &str, message: &T) -> Result<(), AskError> {
         let body = self.post(to, path, message).await?;
         match AskResponse::parse(&body) {
             Ok(answer) if !answer.success => Err(AskError::Refused(refusal(answer))),
@@ -43,55 +38,29 @@ impl Transport {
     }
 
     /// Sends a message whose answer must be an `AskResponse` with `success:true`.
-    pub(crate) async fn ask<T: Serialize>(
-        &self,
-        to: &str,
-        path: &str,
-        message: &T,
-    ) -> Result<AskResponse, AskError> {
+    pub(crate) async fn ask<T: Serialize>(&self, to: &str, path: &str, message: &T) -> Result<AskResponse, AskError> {
         let body = self.post(to, path, message).await?;
         match AskResponse::parse(&body) {
             Ok(answer) if answer.success => Ok(answer),
             Ok(answer) => Err(AskError::Refused(refusal(answer))),
-            Err(why) => Err(AskError::NotDelivered(format!(
-                "http://{to}{path} answered 200, but {why}"
-            ))),
+            Err(why) => Err(AskError::NotDelivered(format!("http://{to}{path} answered 200, but {why}"))),
         }
     }
 
-    async fn post<T: Serialize>(
-        &self,
-        to: &str,
-        path: &str,
-        message: &T,
-    ) -> Result<Bytes, AskError> {
+    async fn post<T: Serialize>(&self, to: &str, path: &str, message: &T) -> Result<Bytes, AskError> {
         let url = format!("http://{to}{path}");
         let lost = |why: String| AskError::NotDelivered(format!("POST {url} failed: {why}"));
-        let response = self
-            .http
-            .post(&url)
-            .json(message)
-            .send()
-            .await
-            .map_err(|e| lost(super::describe(e)))?;
+        let response = self.http.post(&url).json(message).send().await.map_err(|e| lost(super::describe(e)))?;
         let status = response.status();
-        let body = response
-            .bytes()
-            .await
-            .map_err(|e| lost(super::describe(e)))?;
+        let body = response.bytes().await.map_err(|e| lost(super::describe(e)))?;
         if status != reqwest::StatusCode::OK {
             let text: String = String::from_utf8_lossy(&body).chars().take(200).collect();
-            return Err(lost(format!(
-                "answered {status} `{}` where only 200 counts",
-                text.trim()
-            )));
+            return Err(lost(format!("answered {status} `{}` where only 200 counts", text.trim())));
         }
         Ok(body)
     }
 }
 
 fn refusal(answer: AskResponse) -> String {
-    answer
-        .message
-        .unwrap_or_else(|| "the server answered success:false without a message".to_owned())
+    answer.message.unwrap_or_else(|| "the server answered success:false without a message".to_owned())
 }

@@ -15,11 +15,7 @@ use super::ServerAddress;
 const GET_TIMEOUT: Duration = Duration::from_millis(2500);
 
 /// Keeps `.`, `-`, `_` and `:` as they are; they are safe in a query.
-const QUERY: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'.')
-    .remove(b'-')
-    .remove(b'_')
-    .remove(b':');
+const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'.').remove(b'-').remove(b'_').remove(b':');
 
 /// Why one address gave no usable answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,18 +53,12 @@ impl Web {
     /// App name to app id.
     pub(crate) async fn assert(&self, server: &ServerAddress, app: &str) -> Result<i64, WebError> {
         let name = utf8_percent_encode(app, QUERY);
-        let answer = self
-            .get(server, &format!("/server/assert?appName={name}"))
-            .await?;
+        let answer = self.get(server, &format!("/server/assert?appName={name}")).await?;
         let id = match &answer {
             Value::Object(info) => info.get("appId").and_then(number),
             other => number(other),
         };
-        id.ok_or_else(|| {
-            WebError::NotPowerJob(format!(
-                "server {server} answered `{answer}` where an app id belongs"
-            ))
-        })
+        id.ok_or_else(|| WebError::NotPowerJob(format!("server {server} answered `{answer}` where an app id belongs")))
     }
 
     /// The transport address of the app's owner.
@@ -95,27 +85,18 @@ impl Web {
     pub(crate) async fn hello(&self, server: &ServerAddress) -> Result<Hello, WebError> {
         let data = self.get(server, "/server/hello").await?;
         Ok(Hello {
-            born_time: data
-                .get("serverInfo")
-                .and_then(|info| info.get("bornTime"))
-                .and_then(number),
+            born_time: data.get("serverInfo").and_then(|info| info.get("bornTime")).and_then(number),
             server_time: data.get("serverTimeTs").and_then(number),
         })
     }
 
     /// The `data` of a `{"success":true,"data":..}` answer.
     async fn get(&self, server: &ServerAddress, path: &str) -> Result<Value, WebError> {
-        let request = self
-            .http
-            .get(format!("http://{server}{path}"))
-            .timeout(GET_TIMEOUT);
+        let request = self.http.get(format!("http://{server}{path}")).timeout(GET_TIMEOUT);
         let response = match request.send().await {
             Ok(response) => response,
             Err(e) if e.is_connect() || e.is_timeout() => {
-                return Err(WebError::NoAnswer(format!(
-                    "server {server} does not answer: {}",
-                    super::describe(e)
-                )));
+                return Err(WebError::NoAnswer(format!("server {server} does not answer: {}", super::describe(e))));
             }
             Err(e) => {
                 return Err(WebError::NotPowerJob(format!(
@@ -126,9 +107,10 @@ impl Web {
             }
         };
         let status = response.status();
-        let body = response.bytes().await.map_err(|e| {
-            WebError::NoAnswer(format!("server {server} broke off: {}", super::describe(e)))
-        })?;
+        let body = response
+            .bytes()
+            .await
+            .map_err(|e| WebError::NoAnswer(format!("server {server} broke off: {}", super::describe(e))))?;
         if status == reqwest::StatusCode::NOT_FOUND && self.is_transport_port(server).await {
             return Err(WebError::NotPowerJob(format!(
                 "{server} is the transport port of a PowerJob server (usually 10010); give its web port, usually {}:7700",
@@ -149,10 +131,7 @@ impl Web {
                 Ok(answer.remove("data").unwrap_or(Value::Null))
             }
             Some(Value::Bool(false)) => {
-                let why = answer
-                    .get("message")
-                    .and_then(Value::as_str)
-                    .unwrap_or("no reason given");
+                let why = answer.get("message").and_then(Value::as_str).unwrap_or("no reason given");
                 Err(WebError::Refused(format!("server {server} refused: {why}")))
             }
             _ => Err(WebError::NotPowerJob(format!(
@@ -163,37 +142,19 @@ impl Web {
 
     /// The transport port knows this path, but only for POST; the web port does not know it at all.
     async fn is_transport_port(&self, server: &ServerAddress) -> bool {
-        let request = self
-            .http
-            .get(format!("http://{server}/server/workerHeartbeat"))
-            .timeout(GET_TIMEOUT);
-        request
-            .send()
-            .await
-            .is_ok_and(|r| r.status() == reqwest::StatusCode::METHOD_NOT_ALLOWED)
+        let request = self.http.get(format!("http://{server}/server/workerHeartbeat")).timeout(GET_TIMEOUT);
+        request.send().await.is_ok_and(|r| r.status() == reqwest::StatusCode::METHOD_NOT_ALLOWED)
     }
 }
 
 fn number(value: &Value) -> Option<i64> {
-    value
-        .as_i64()
-        .or_else(|| value.as_str().and_then(|text| text.parse().ok()))
+    value.as_i64().or_else(|| value.as_str().and_then(|text| text.parse().ok()))
 }
 
 /// The local address of a connection to this server, if one comes up.
 pub(crate) async fn local_address_towards(server: &ServerAddress) -> Option<Ipv4Addr> {
-    let connecting = async {
-        TcpStream::connect(resolve(server).await?)
-            .await
-            .ok()?
-            .local_addr()
-            .ok()
-    };
-    ipv4(
-        tokio::time::timeout(super::CONNECT_TIMEOUT, connecting)
-            .await
-            .ok()??,
-    )
+    let connecting = async { TcpStream::connect(resolve(server).await?).await.ok()?.local_addr().ok() };
+    ipv4(tokio::time::timeout(super::CONNECT_TIMEOUT, connecting).await.ok()??)
 }
 
 /// The local address that the system would use towards this server; sends nothing.
@@ -206,10 +167,7 @@ pub(crate) async fn route_towards(server: &ServerAddress) -> Option<Ipv4Addr> {
 
 /// IPv4 only: the other side calls back, and IPv6 cannot be written into a PowerJob address.
 async fn resolve(server: &ServerAddress) -> Option<SocketAddr> {
-    lookup_host((server.host(), server.port()))
-        .await
-        .ok()?
-        .find(SocketAddr::is_ipv4)
+    lookup_host((server.host(), server.port())).await.ok()?.find(SocketAddr::is_ipv4)
 }
 
 fn ipv4(address: SocketAddr) -> Option<Ipv4Addr> {

@@ -120,7 +120,8 @@ impl Core {
         let result = limits::truncate(&message, self.config.result_limit);
         let record = &mut instance.record;
         let end_time = now.wall_ms.max(record.received_at).max(record.started_at.unwrap_or(0));
-        let reason = if success { String::new() } else { format!(": {result}") };
+        // The processor has told the rest itself: the result's further lines need not stand in the log again.
+        let reason = if success { String::new() } else { format!(": {}", result.lines().next().unwrap_or_default()) };
         let outcome = Outcome { success, result, appended_context: context, end_time };
         record.stage = Stage::Draining(outcome);
         instance.dirty = true;

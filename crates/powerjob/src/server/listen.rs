@@ -92,12 +92,7 @@ pub(crate) struct Served {
 
 impl Served {
     pub(crate) fn new(routes: Router, peers: Arc<Peers>, counters: Arc<Counters>) -> Self {
-        Self {
-            routes,
-            peers,
-            counters,
-            refusal_told: Mutex::new(None),
-        }
+        Self { routes, peers, counters, refusal_told: Mutex::new(None) }
     }
 
     /// Counts a refusal and says so, but not for each: a stranger must not fill the agent's log.
@@ -117,10 +112,7 @@ impl Listener {
     pub(crate) async fn serve(self, served: Served, stop: CancellationToken) {
         let served = Arc::new(served);
         let connections = TaskTracker::new();
-        let (peers, strangers) = (
-            Arc::new(Semaphore::new(CONNECTIONS)),
-            Arc::new(Semaphore::new(STRANGERS)),
-        );
+        let (peers, strangers) = (Arc::new(Semaphore::new(CONNECTIONS)), Arc::new(Semaphore::new(STRANGERS)));
         loop {
             let accepted = tokio::select! {
                 () = stop.cancelled() => break,
@@ -153,20 +145,12 @@ impl Listener {
     }
 }
 
-async fn connection(
-    stream: TcpStream,
-    from: SocketAddr,
-    known: bool,
-    served: &Served,
-    stop: &CancellationToken,
-) {
+async fn connection(stream: TcpStream, from: SocketAddr, known: bool, served: &Served, stop: &CancellationToken) {
     // Best effort: an answer that waits for more to say is only slower.
     let _ = stream.set_nodelay(true);
     let service = service_fn(|request: Request<Incoming>| answer(request, from.ip(), served));
     let mut http = hyper::server::conn::http1::Builder::new();
-    http.timer(TokioTimer::new())
-        .keep_alive(known)
-        .header_read_timeout(if known { IDLE } else { STRANGER });
+    http.timer(TokioTimer::new()).keep_alive(known).header_read_timeout(if known { IDLE } else { STRANGER });
     let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
@@ -181,16 +165,9 @@ async fn connection(
 }
 
 /// Asked for every request, because the owner may change while a connection lives.
-async fn answer(
-    request: Request<Incoming>,
-    from: IpAddr,
-    served: &Served,
-) -> Result<Response<Body>, Infallible> {
+async fn answer(request: Request<Incoming>, from: IpAddr, served: &Served) -> Result<Response<Body>, Infallible> {
     if !served.peers.allows(from) {
-        served.refused(
-            from,
-            "it is not a server of this worker; `extra_peers` lets others in",
-        );
+        served.refused(from, "it is not a server of this worker; `extra_peers` lets others in");
         let text = "this worker answers only to its PowerJob servers\n";
         let mut refusal = Response::new(Body::from(text));
         *refusal.status_mut() = StatusCode::FORBIDDEN;

@@ -38,22 +38,11 @@ impl FromStr for Cidr {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || {
-            format!(
-                "`{text}` is not an IPv4 address or block; write e.g. `10.1.2.3` or `10.0.0.0/8`"
-            )
-        };
+        let wrong = || format!("`{text}` is not an IPv4 address or block; write e.g. `10.1.2.3` or `10.0.0.0/8`");
         let (ip, prefix) = text.trim().split_once('/').unwrap_or((text.trim(), "32"));
         let ip: Ipv4Addr = ip.parse().map_err(|_| wrong())?;
-        let prefix = prefix
-            .parse()
-            .ok()
-            .filter(|&bits| bits <= 32)
-            .ok_or_else(wrong)?;
-        Ok(Self {
-            network: ip.to_bits() & mask(prefix),
-            prefix,
-        })
+        let prefix = prefix.parse().ok().filter(|&bits| bits <= 32).ok_or_else(wrong)?;
+        Ok(Self { network: ip.to_bits() & mask(prefix), prefix })
     }
 }
 
@@ -78,10 +67,7 @@ struct Known {
 
 impl Peers {
     pub(crate) fn new(blocks: Vec<Cidr>) -> Self {
-        Self {
-            blocks,
-            known: RwLock::default(),
-        }
+        Self { blocks, known: RwLock::default() }
     }
 
     /// Whether this peer may call. A server on loopback may call from any loopback address of this host.
@@ -96,11 +82,7 @@ impl Peers {
         let known = self.known.read();
         let owner = known.owner.iter().flat_map(|(_, ips)| ips);
         let mut all = known.servers.iter().chain(owner);
-        if ip.is_loopback() {
-            all.any(Ipv4Addr::is_loopback)
-        } else {
-            all.any(|&server| server == ip)
-        }
+        if ip.is_loopback() { all.any(Ipv4Addr::is_loopback) } else { all.any(|&server| server == ip) }
     }
 
     /// Resolves the configured servers. An address that cannot be resolved now keeps what it had.
@@ -123,13 +105,7 @@ impl Peers {
     /// Lets the owner of the app in, wherever it is.
     pub(crate) async fn set_owner(&self, transport: &str) {
         let (host, port) = transport.rsplit_once(':').unwrap_or((transport, "0"));
-        if self
-            .known
-            .read()
-            .owner
-            .as_ref()
-            .is_some_and(|(known, _)| known == host)
-        {
+        if self.known.read().owner.as_ref().is_some_and(|(known, _)| known == host) {
             return;
         }
         let ips = resolve_host(host, port.parse().unwrap_or(0)).await;
@@ -167,16 +143,11 @@ mod tests {
     fn blocks_are_read_and_matched() {
         let block: Cidr = "10.1.2.3/8".parse().expect("valid");
         assert_eq!(block.to_string(), "10.0.0.0/8");
-        assert!(
-            block.contains(Ipv4Addr::new(10, 255, 0, 1))
-                && !block.contains(Ipv4Addr::new(11, 0, 0, 1))
-        );
+        assert!(block.contains(Ipv4Addr::new(10, 255, 0, 1)) && !block.contains(Ipv4Addr::new(11, 0, 0, 1)));
         let all: Cidr = "0.0.0.0/0".parse().expect("valid");
         assert!(all.contains(Ipv4Addr::new(1, 2, 3, 4)));
         let one: Cidr = "1.2.3.4".parse().expect("valid");
-        assert!(
-            one.contains(Ipv4Addr::new(1, 2, 3, 4)) && !one.contains(Ipv4Addr::new(1, 2, 3, 5))
-        );
+        assert!(one.contains(Ipv4Addr::new(1, 2, 3, 4)) && !one.contains(Ipv4Addr::new(1, 2, 3, 5)));
         for text in ["", "a", "1.2.3", "1.2.3.4/33", "::1", "1.2.3.4/-1"] {
             assert!(text.parse::<Cidr>().is_err(), "{text}");
         }
@@ -185,19 +156,9 @@ mod tests {
     #[tokio::test]
     async fn servers_the_owner_and_configured_blocks_are_let_in_and_nobody_else() {
         let peers = Peers::new(vec!["192.168.7.0/24".parse().expect("valid")]);
-        peers
-            .resolve(&["10.0.0.1:7700".parse().expect("valid")])
-            .await;
-        assert!(
-            peers.allows(ip("10.0.0.1"))
-                && peers.allows(ip("192.168.7.9"))
-                && peers.allows(ip("::ffff:10.0.0.1"))
-        );
-        assert!(
-            !peers.allows(ip("10.0.0.2"))
-                && !peers.allows(ip("127.0.0.1"))
-                && !peers.allows(ip("::1"))
-        );
+        peers.resolve(&["10.0.0.1:7700".parse().expect("valid")]).await;
+        assert!(peers.allows(ip("10.0.0.1")) && peers.allows(ip("192.168.7.9")) && peers.allows(ip("::ffff:10.0.0.1")));
+        assert!(!peers.allows(ip("10.0.0.2")) && !peers.allows(ip("127.0.0.1")) && !peers.allows(ip("::1")));
         peers.set_owner("10.0.0.2:10010").await;
         assert!(peers.allows(ip("10.0.0.2")));
         peers.set_owner("10.0.0.3:10010").await;
@@ -207,9 +168,7 @@ mod tests {
     #[tokio::test]
     async fn a_server_on_loopback_may_call_from_any_loopback_address() {
         let peers = Peers::new(Vec::new());
-        peers
-            .resolve(&["127.0.0.2:7700".parse().expect("valid")])
-            .await;
+        peers.resolve(&["127.0.0.2:7700".parse().expect("valid")]).await;
         assert!(peers.allows(ip("127.0.0.1")) && !peers.allows(ip("10.0.0.1")));
     }
 }

@@ -17,8 +17,8 @@ use axum::{
 
 use crate::{
     wire::{
-        AskResponse, InstanceDetail, ServerQueryInstanceStatusReq, ServerScheduleJobReq,
-        ServerStopInstanceReq, WireError,
+        AskResponse, InstanceDetail, ServerQueryInstanceStatusReq, ServerScheduleJobReq, ServerStopInstanceReq,
+        WireError,
     },
     worker::Counters,
 };
@@ -58,10 +58,7 @@ impl Routes {
             .route("/worker/stopInstance", post(stop_instance))
             .route("/taskTracker/stopInstance", post(stop_instance))
             .route("/worker/queryInstanceStatus", post(query_instance_status))
-            .route(
-                "/taskTracker/queryInstanceStatus",
-                post(query_instance_status),
-            )
+            .route("/taskTracker/queryInstanceStatus", post(query_instance_status))
             .route("/worker/deployContainer", post(deploy_container))
             .route("/worker/destroyContainer", post(destroy_container))
             .with_state(self)
@@ -70,13 +67,8 @@ impl Routes {
     async fn body(body: Body) -> Result<Bytes, String> {
         match tokio::time::timeout(BODY_TIMEOUT, axum::body::to_bytes(body, BODY_LIMIT)).await {
             Ok(Ok(bytes)) => Ok(bytes),
-            Ok(Err(why)) => Err(format!(
-                "the body could not be read, or is longer than {BODY_LIMIT} bytes: {why}"
-            )),
-            Err(_) => Err(format!(
-                "the body did not arrive within {} s",
-                BODY_TIMEOUT.as_secs()
-            )),
+            Ok(Err(why)) => Err(format!("the body could not be read, or is longer than {BODY_LIMIT} bytes: {why}")),
+            Err(_) => Err(format!("the body did not arrive within {} s", BODY_TIMEOUT.as_secs())),
         }
     }
 
@@ -89,11 +81,7 @@ impl Routes {
 }
 
 fn internal(why: &str) -> Response {
-    (
-        StatusCode::INTERNAL_SERVER_ERROR,
-        format!("Internal Server Error: {why}\n"),
-    )
-        .into_response()
+    (StatusCode::INTERNAL_SERVER_ERROR, format!("Internal Server Error: {why}\n")).into_response()
 }
 
 async fn run_job(State(routes): State<Routes>, body: Body) -> Response {
@@ -113,12 +101,7 @@ async fn run_job(State(routes): State<Routes>, body: Body) -> Response {
 }
 
 async fn stop_instance(State(routes): State<Routes>, body: Body) -> Response {
-    let read = async {
-        named(
-            "ServerStopInstanceReq",
-            ServerStopInstanceReq::parse(&Routes::body(body).await?),
-        )
-    };
+    let read = async { named("ServerStopInstanceReq", ServerStopInstanceReq::parse(&Routes::body(body).await?)) };
     match read.await {
         Ok(request) => {
             routes.inbound.stop_instance(request.instance_id).await;
@@ -130,21 +113,14 @@ async fn stop_instance(State(routes): State<Routes>, body: Body) -> Response {
 
 async fn query_instance_status(State(routes): State<Routes>, body: Body) -> Response {
     let read = async {
-        named(
-            "ServerQueryInstanceStatusReq",
-            ServerQueryInstanceStatusReq::parse(&Routes::body(body).await?),
-        )
+        named("ServerQueryInstanceStatusReq", ServerQueryInstanceStatusReq::parse(&Routes::body(body).await?))
     };
     let request = match read.await {
         Ok(request) => request,
         Err(why) => return routes.bad(&why),
     };
     // The customQuery is SQL for the Java worker's own table. A standalone instance has no task list, so it changes nothing.
-    match routes
-        .inbound
-        .query(request.instance_id)
-        .map(|detail| AskResponse::of(&detail))
-    {
+    match routes.inbound.query(request.instance_id).map(|detail| AskResponse::of(&detail)) {
         Some(Ok(answer)) => Json(answer).into_response(),
         Some(Err(why)) => internal(&why.to_string()),
         None => Json(AskResponse::failure("can't find TaskTracker")).into_response(),

@@ -2,9 +2,7 @@
 
 use base64::{
     Engine,
-    engine::{
-        DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig, general_purpose::URL_SAFE_NO_PAD,
-    },
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig, general_purpose::URL_SAFE_NO_PAD},
 };
 use serde::Serialize;
 
@@ -16,10 +14,7 @@ pub struct AskResponse {
     /// Outcome.
     pub success: bool,
     /// Payload: the JSON text of an object or list, or the raw text of a string; base64url without padding on the wire.
-    #[serde(
-        skip_serializing_if = "Option::is_none",
-        serialize_with = "write_base64"
-    )]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "write_base64")]
     pub data: Option<Vec<u8>>,
     /// Error text when `success` is false.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -34,41 +29,27 @@ impl AskResponse {
     /// # Errors
     /// When the value has no JSON form.
     pub fn of<T: Serialize>(value: &T) -> Result<Self, serde_json::Error> {
-        Ok(Self {
-            success: true,
-            data: Some(serde_json::to_vec(value)?),
-            message: None,
-        })
+        Ok(Self { success: true, data: Some(serde_json::to_vec(value)?), message: None })
     }
 
     /// A failure with its text.
     pub fn failure(message: impl Into<String>) -> Self {
-        Self {
-            success: false,
-            data: None,
-            message: Some(message.into()),
-        }
+        Self { success: false, data: None, message: Some(message.into()) }
     }
 
     pub(crate) fn read(o: &Object) -> Result<Self, WireError> {
         let data = match o.opt_str("data")? {
             None => None,
-            Some(text) => Some(decode_base64(&text).ok_or_else(|| {
-                WireError("field `data` is not base64; base64url is accepted".to_owned())
-            })?),
+            Some(text) => Some(
+                decode_base64(&text)
+                    .ok_or_else(|| WireError("field `data` is not base64; base64url is accepted".to_owned()))?,
+            ),
         };
-        Ok(Self {
-            success: o.bool("success")?,
-            data,
-            message: o.opt_str("message")?,
-        })
+        Ok(Self { success: o.bool("success")?, data, message: o.opt_str("message")? })
     }
 }
 
-fn write_base64<S: serde::Serializer>(
-    data: &Option<Vec<u8>>,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
+fn write_base64<S: serde::Serializer>(data: &Option<Vec<u8>>, serializer: S) -> Result<S::Ok, S::Error> {
     match data {
         Some(bytes) => serializer.serialize_str(&encode_base64(bytes)),
         None => serializer.serialize_none(),
@@ -86,9 +67,7 @@ pub fn decode_base64(text: &str) -> Option<Vec<u8>> {
         .with_decode_padding_mode(DecodePaddingMode::Indifferent)
         .with_decode_allow_trailing_bits(true);
     const ENGINE: GeneralPurpose = GeneralPurpose::new(&base64::alphabet::URL_SAFE, LENIENT);
-    ENGINE
-        .decode(text.trim().replace('+', "-").replace('/', "_"))
-        .ok()
+    ENGINE.decode(text.trim().replace('+', "-").replace('/', "_")).ok()
 }
 
 #[cfg(test)]
@@ -109,10 +88,7 @@ mod tests {
     fn trap_03_data_is_the_json_text_in_base64url_and_not_nested_json() {
         let text = r#"{"success":true,"data":"WyIxMC4wLjAuNToyNzc3NyIsIjEwLjAuMC42OjI3Nzc3Il0"}"#;
         let answer = AskResponse::parse(text.as_bytes()).expect("the recorded answer");
-        assert_eq!(
-            answer.data.as_deref(),
-            Some(&br#"["10.0.0.5:27777","10.0.0.6:27777"]"#[..])
-        );
+        assert_eq!(answer.data.as_deref(), Some(&br#"["10.0.0.5:27777","10.0.0.6:27777"]"#[..]));
         let own = AskResponse::of(&["10.0.0.5:27777", "10.0.0.6:27777"]).expect("JSON");
         assert_eq!(serde_json::to_string(&own).expect("JSON"), text);
         assert!(AskResponse::parse(br#"{"success":true,"data":{"a":1}}"#).is_err());
@@ -121,19 +97,8 @@ mod tests {
     #[test]
     fn a_failure_has_a_message_and_no_data() {
         let text = r#"{"success":false,"message":"can't find TaskTracker"}"#;
-        assert_eq!(
-            serde_json::to_string(&AskResponse::failure("can't find TaskTracker")).expect("JSON"),
-            text
-        );
-        let old =
-            AskResponse::parse(br#"{"success":true,"data":null,"message":null}"#).expect("nulls");
-        assert_eq!(
-            old,
-            AskResponse {
-                success: true,
-                data: None,
-                message: None
-            }
-        );
+        assert_eq!(serde_json::to_string(&AskResponse::failure("can't find TaskTracker")).expect("JSON"), text);
+        let old = AskResponse::parse(br#"{"success":true,"data":null,"message":null}"#).expect("nulls");
+        assert_eq!(old, AskResponse { success: true, data: None, message: None });
     }
 }

@@ -32,11 +32,7 @@ impl InstanceDetail {
             status: o.i32("status")?,
             task_tracker_address: o.str("taskTrackerAddress")?,
             job_params: o.opt_str("jobParams")?,
-            task_detail: o
-                .opt_object("taskDetail")?
-                .as_ref()
-                .map(TaskDetail::read)
-                .transpose()?,
+            task_detail: o.opt_object("taskDetail")?.as_ref().map(TaskDetail::read).transpose()?,
         })
     }
 }
@@ -77,18 +73,11 @@ mod tests {
             status: 3,
             task_tracker_address: "10.0.0.5:27777".to_owned(),
             job_params: None,
-            task_detail: Some(TaskDetail {
-                total_task_num: 1,
-                succeed_task_num: 0,
-                failed_task_num: 0,
-            }),
+            task_detail: Some(TaskDetail { total_task_num: 1, succeed_task_num: 0, failed_task_num: 0 }),
         };
         let text = r#"{"success":true,"data":"eyJhY3R1YWxUcmlnZ2VyVGltZSI6MTczMjE1ODAwMDEyMywic3RhdHVzIjozLCJ0YXNrVHJhY2tlckFkZHJlc3MiOiIxMC4wLjAuNToyNzc3NyIsInRhc2tEZXRhaWwiOnsidG90YWxUYXNrTnVtIjoxLCJzdWNjZWVkVGFza051bSI6MCwiZmFpbGVkVGFza051bSI6MH19"}"#;
         let answer = AskResponse::of(&detail).expect("JSON");
         assert_eq!(serde_json::to_string(&answer).expect("JSON"), text);
-        assert_eq!(
-            InstanceDetail::parse(&answer.data.expect("data")).expect("read back"),
-            detail
-        );
+        assert_eq!(InstanceDetail::parse(&answer.data.expect("data")).expect("read back"), detail);
     }
 }

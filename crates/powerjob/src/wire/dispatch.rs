@@ -97,9 +97,7 @@ impl ServerScheduleJobReq {
             time_expression_type: self.time_expression_type,
             processor_type: self.processor_type,
             processor_info: self.processor_info.unwrap_or_default(),
-            timeout_ms: u64::try_from(self.instance_timeout_ms)
-                .ok()
-                .filter(|&ms| ms > 0),
+            timeout_ms: u64::try_from(self.instance_timeout_ms).ok().filter(|&ms| ms > 0),
             task_retry_num: u32::try_from(self.task_retry_num).unwrap_or(0),
             job_params: self.job_params,
             instance_params: self.instance_params,
@@ -120,9 +118,7 @@ message!(ServerStopInstanceReq);
 
 impl ServerStopInstanceReq {
     pub(crate) fn read(o: &Object) -> Result<Self, WireError> {
-        Ok(Self {
-            instance_id: o.required_i64("instanceId")?,
-        })
+        Ok(Self { instance_id: o.required_i64("instanceId")? })
     }
 }
 
@@ -141,10 +137,7 @@ message!(ServerQueryInstanceStatusReq);
 
 impl ServerQueryInstanceStatusReq {
     pub(crate) fn read(o: &Object) -> Result<Self, WireError> {
-        Ok(Self {
-            instance_id: o.required_i64("instanceId")?,
-            custom_query: o.opt_str("customQuery")?,
-        })
+        Ok(Self { instance_id: o.required_i64("instanceId")?, custom_query: o.opt_str("customQuery")? })
     }
 }
 
@@ -160,30 +153,16 @@ mod tests {
         for text in [API_JOB, WORKFLOW_NODE] {
             let req = ServerScheduleJobReq::parse(text.as_bytes()).expect("recorded");
             assert_eq!(serde_json::to_string(&req).expect("JSON"), text);
-            assert_eq!(
-                serde_json::from_str::<ServerScheduleJobReq>(text).expect("serde"),
-                req
-            );
+            assert_eq!(serde_json::from_str::<ServerScheduleJobReq>(text).expect("serde"), req);
         }
     }
 
     #[test]
     fn trap_21_types_are_names_in_a_dispatch() {
-        let dispatch = ServerScheduleJobReq::parse(API_JOB.as_bytes())
-            .expect("recorded")
-            .into_dispatch();
-        assert_eq!(
-            (
-                dispatch.execute_type.as_str(),
-                dispatch.time_expression_type.as_str()
-            ),
-            ("STANDALONE", "API")
-        );
+        let dispatch = ServerScheduleJobReq::parse(API_JOB.as_bytes()).expect("recorded").into_dispatch();
+        assert_eq!((dispatch.execute_type.as_str(), dispatch.time_expression_type.as_str()), ("STANDALONE", "API"));
         assert_eq!(dispatch.instance_params.as_deref(), Some("{\"b\":\"ä\"}"));
-        assert_eq!(
-            (dispatch.timeout_ms, dispatch.task_retry_num),
-            (Some(60_000), 2)
-        );
+        assert_eq!((dispatch.timeout_ms, dispatch.task_retry_num), (Some(60_000), 2));
     }
 
     #[test]
@@ -191,33 +170,20 @@ mod tests {
         let text = r#"{"jobId":1,"instanceId":2,"wfInstanceId":null,"executeType":"SOMETHING_NEW","processorType":null,
             "processorInfo":null,"instanceTimeoutMS":null,"jobParams":null,"instanceParams":null,"allWorkerAddress":null,
             "threadConcurrency":null,"taskRetryNum":null,"timeExpressionType":"API","meta":{"new":[1]},"logConfig":null}"#;
-        let dispatch = ServerScheduleJobReq::parse(text.as_bytes())
-            .expect("tolerated")
-            .into_dispatch();
+        let dispatch = ServerScheduleJobReq::parse(text.as_bytes()).expect("tolerated").into_dispatch();
         assert_eq!(dispatch.execute_type, "SOMETHING_NEW");
-        assert_eq!(
-            (
-                dispatch.timeout_ms,
-                dispatch.wf_instance_id,
-                dispatch.job_params
-            ),
-            (None, None, None)
-        );
+        assert_eq!((dispatch.timeout_ms, dispatch.wf_instance_id, dispatch.job_params), (None, None, None));
     }
 
     #[test]
     fn a_dispatch_without_an_instance_id_says_which_field_is_missing() {
         let why = ServerScheduleJobReq::parse(br#"{"jobId":1}"#).expect_err("no instance");
-        assert_eq!(
-            why.to_string(),
-            "field `instanceId` is missing; an integer of 64 bits is needed"
-        );
+        assert_eq!(why.to_string(), "field `instanceId` is missing; an integer of 64 bits is needed");
     }
 
     #[test]
     fn stop_and_query_are_read_as_recorded() {
-        let stop = ServerStopInstanceReq::parse(br#"{"instanceId":739799728128000064}"#)
-            .expect("recorded");
+        let stop = ServerStopInstanceReq::parse(br#"{"instanceId":739799728128000064}"#).expect("recorded");
         assert_eq!(stop.instance_id, 739_799_728_128_000_064);
         let query = ServerQueryInstanceStatusReq::parse(
             br#"{"instanceId":739799728128000064,"customQuery":"status in (5, 6) order by last_modified_time desc"}"#,

@@ -41,9 +41,9 @@ message!(WorkerHeartbeat);
 
 impl WorkerHeartbeat {
     pub(crate) fn read(o: &Object) -> Result<Self, WireError> {
-        let metrics = o.opt_object("systemMetrics")?.ok_or_else(|| {
-            WireError("field `systemMetrics` is missing; an object is needed".to_owned())
-        })?;
+        let metrics = o
+            .opt_object("systemMetrics")?
+            .ok_or_else(|| WireError("field `systemMetrics` is missing; an object is needed".to_owned()))?;
         Ok(Self {
             worker_address: o.required_str("workerAddress")?,
             app_name: o.str("appName")?,
@@ -134,10 +134,7 @@ impl SystemMetrics {
     }
 
     /// `trunc((max - used) * 2 + processors - load)`; an unknown load counts as one free processor.
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "truncation towards zero is the formula"
-    )]
+    #[expect(clippy::cast_possible_truncation, reason = "truncation towards zero is the formula")]
     fn computed_score(&self) -> i32 {
         let processors = f64::from(self.cpu_processors);
         let mut cpu = processors - self.cpu_load;
@@ -148,21 +145,14 @@ impl SystemMetrics {
     }
 }
 
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "a figure for people, four decimals of GiB"
-)]
+#[expect(clippy::cast_precision_loss, reason = "a figure for people, four decimals of GiB")]
 fn gib(bytes: u64) -> f64 {
     round4(bytes as f64 / f64::from(1 << 30))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a ratio of four decimals")]
 fn ratio(part: u64, whole: u64) -> f64 {
-    if whole == 0 {
-        0.0
-    } else {
-        round4(part as f64 / whole as f64)
-    }
+    if whole == 0 { 0.0 } else { round4(part as f64 / whole as f64) }
 }
 
 fn round4(value: f64) -> f64 {
@@ -213,10 +203,7 @@ mod tests {
         )
         .expect("the example of the protocol text");
         assert_eq!(serde_json::to_value(heartbeat()).expect("JSON"), documented);
-        assert_eq!(
-            WorkerHeartbeat::parse(documented.to_string().as_bytes()).expect("read"),
-            heartbeat()
-        );
+        assert_eq!(WorkerHeartbeat::parse(documented.to_string().as_bytes()).expect("read"), heartbeat());
     }
 
     #[test]
@@ -224,10 +211,7 @@ mod tests {
         let mut beat = heartbeat();
         beat.overload = true;
         let text = serde_json::to_string(&beat).expect("JSON");
-        assert!(
-            text.contains("\"overload\":true") && !text.contains("isOverload"),
-            "{text}"
-        );
+        assert!(text.contains("\"overload\":true") && !text.contains("isOverload"), "{text}");
     }
 
     #[test]
@@ -242,15 +226,9 @@ mod tests {
     fn the_score_is_the_one_of_the_java_worker() {
         const GIB: u64 = 1 << 30;
         let m = SystemMetrics::from_bytes(8, 1.25, GIB, 4 * GIB, 100 * GIB, 400 * GIB);
-        assert_eq!(
-            (m.score, m.disk_usage, m.jvm_memory_usage),
-            (12, 0.25, 0.25)
-        );
+        assert_eq!((m.score, m.disk_usage, m.jvm_memory_usage), (12, 0.25, 0.25));
         let unknown_load = SystemMetrics::from_bytes(8, -1.0, GIB, 4 * GIB, 0, 0);
         assert_eq!((unknown_load.score, unknown_load.disk_usage), (7, 0.0));
-        assert_eq!(
-            SystemMetrics::from_bytes(1, 0.0, 1, 123_456_789, 0, 0).jvm_max_memory,
-            0.115
-        );
+        assert_eq!(SystemMetrics::from_bytes(1, 0.0, 1, 123_456_789, 0, 0).jvm_max_memory, 0.115);
     }
 }

@@ -35,19 +35,12 @@ impl Object {
     /// Reads exactly one JSON object; nesting is limited to 128 levels.
     pub(crate) fn parse(body: &[u8]) -> Result<Self, WireError> {
         if body.iter().all(u8::is_ascii_whitespace) {
-            return Err(WireError(
-                "the body is empty; one JSON object is accepted".to_owned(),
-            ));
+            return Err(WireError("the body is empty; one JSON object is accepted".to_owned()));
         }
         match serde_json::from_slice::<Value>(body) {
             Ok(Value::Object(map)) => Ok(Self(map)),
-            Ok(other) => Err(WireError(format!(
-                "the body is {}; one JSON object is accepted",
-                kind(&other)
-            ))),
-            Err(why) => Err(WireError(format!(
-                "the body is not valid JSON: {why}; one JSON object is accepted"
-            ))),
+            Ok(other) => Err(WireError(format!("the body is {}; one JSON object is accepted", kind(&other)))),
+            Err(why) => Err(WireError(format!("the body is not valid JSON: {why}; one JSON object is accepted"))),
         }
     }
 
@@ -65,9 +58,7 @@ impl Object {
             Value::String(text) => text.trim().parse().ok(),
             _ => None,
         };
-        number
-            .map(Some)
-            .ok_or_else(|| WireError::field(name, value, "an integer of 64 bits"))
+        number.map(Some).ok_or_else(|| WireError::field(name, value, "an integer of 64 bits"))
     }
 
     /// `null` and absence are 0, as for a Java primitive.
@@ -76,11 +67,8 @@ impl Object {
     }
 
     pub(crate) fn required_i64(&self, name: &str) -> Result<i64, WireError> {
-        self.opt_i64(name)?.ok_or_else(|| {
-            WireError(format!(
-                "field `{name}` is missing; an integer of 64 bits is needed"
-            ))
-        })
+        self.opt_i64(name)?
+            .ok_or_else(|| WireError(format!("field `{name}` is missing; an integer of 64 bits is needed")))
     }
 
     pub(crate) fn i32(&self, name: &str) -> Result<i32, WireError> {
@@ -91,11 +79,9 @@ impl Object {
         let Some(number) = self.opt_i64(name)? else {
             return Ok(None);
         };
-        i32::try_from(number).map(Some).map_err(|_| {
-            WireError(format!(
-                "field `{name}` is {number}; an integer of 32 bits is accepted"
-            ))
-        })
+        i32::try_from(number)
+            .map(Some)
+            .map_err(|_| WireError(format!("field `{name}` is {number}; an integer of 32 bits is accepted")))
     }
 
     pub(crate) fn f64(&self, name: &str) -> Result<f64, WireError> {
@@ -125,14 +111,11 @@ impl Object {
     }
 
     pub(crate) fn opt_str(&self, name: &str) -> Result<Option<String>, WireError> {
-        self.get(name)
-            .map(|value| scalar_text(name, value))
-            .transpose()
+        self.get(name).map(|value| scalar_text(name, value)).transpose()
     }
 
     pub(crate) fn required_str(&self, name: &str) -> Result<String, WireError> {
-        self.opt_str(name)?
-            .ok_or_else(|| WireError(format!("field `{name}` is missing; a string is needed")))
+        self.opt_str(name)?.ok_or_else(|| WireError(format!("field `{name}` is missing; a string is needed")))
     }
 
     pub(crate) fn str(&self, name: &str) -> Result<String, WireError> {
@@ -148,10 +131,7 @@ impl Object {
     }
 
     pub(crate) fn strings(&self, name: &str) -> Result<Vec<String>, WireError> {
-        self.list(name)?
-            .into_iter()
-            .map(|item| scalar_text(name, item))
-            .collect()
+        self.list(name)?.into_iter().map(|item| scalar_text(name, item)).collect()
     }
 
     pub(crate) fn objects(&self, name: &str) -> Result<Vec<Self>, WireError> {
@@ -198,18 +178,10 @@ fn scalar_text(name: &str, value: &Value) -> Result<String, WireError> {
 }
 
 /// An integer, or a fraction cut towards zero as Jackson does; a float too large to be exact is refused.
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "the bound above the cast keeps it exact"
-)]
+#[expect(clippy::cast_possible_truncation, reason = "the bound above the cast keeps it exact")]
 fn integer(number: &Number) -> Option<i64> {
     const EXACT: f64 = 9_007_199_254_740_992.0;
-    number.as_i64().or_else(|| {
-        number
-            .as_f64()
-            .filter(|f| f.abs() < EXACT && number.is_f64())
-            .map(|f| f.trunc() as i64)
-    })
+    number.as_i64().or_else(|| number.as_f64().filter(|f| f.abs() < EXACT && number.is_f64()).map(|f| f.trunc() as i64))
 }
 
 fn kind(value: &Value) -> &'static str {
@@ -271,42 +243,21 @@ mod tests {
 
     #[test]
     fn an_object_where_a_string_belongs_is_an_error_that_names_the_field() {
-        let why = object(r#"{"jobParams":{"a":1}}"#)
-            .opt_str("jobParams")
-            .expect_err("an object");
-        assert_eq!(
-            why.to_string(),
-            r#"field `jobParams` is {"a":1}; a string is accepted"#
-        );
+        let why = object(r#"{"jobParams":{"a":1}}"#).opt_str("jobParams").expect_err("an object");
+        assert_eq!(why.to_string(), r#"field `jobParams` is {"a":1}; a string is accepted"#);
     }
 
     #[test]
     fn ids_beyond_2_to_the_53_stay_exact_and_float_ids_are_refused() {
-        assert_eq!(
-            object(r#"{"id":1004402621408084033}"#).required_i64("id"),
-            Ok(1_004_402_621_408_084_033)
-        );
-        assert_eq!(
-            object(r#"{"id":"1004402621408084033"}"#).required_i64("id"),
-            Ok(1_004_402_621_408_084_033)
-        );
-        assert!(
-            object(r#"{"id":1.004402621408084e18}"#)
-                .required_i64("id")
-                .is_err()
-        );
-        assert!(
-            object(r#"{"id":9223372036854775808}"#)
-                .required_i64("id")
-                .is_err()
-        );
+        assert_eq!(object(r#"{"id":1004402621408084033}"#).required_i64("id"), Ok(1_004_402_621_408_084_033));
+        assert_eq!(object(r#"{"id":"1004402621408084033"}"#).required_i64("id"), Ok(1_004_402_621_408_084_033));
+        assert!(object(r#"{"id":1.004402621408084e18}"#).required_i64("id").is_err());
+        assert!(object(r#"{"id":9223372036854775808}"#).required_i64("id").is_err());
     }
 
     #[test]
     fn trailing_tokens_non_objects_and_deep_nesting_are_errors() {
-        for body in [
-            "{} {}", "{}x", "[]", "1", "null", "\"a\"", "", "  ", "{\"a\":", "{'a':1}x",
-        ] {
+        for body in ["{} {}", "{}x", "[]", "1", "null", "\"a\"", "", "  ", "{\"a\":", "{'a':1}x"] {
             assert!(Object::parse(body.as_bytes()).is_err(), "{body}");
         }
         let deep = format!("{{\"a\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));

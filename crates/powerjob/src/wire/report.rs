@@ -170,9 +170,6 @@ mod tests {
         let text = r#"{"appId":1,"jobId":1,"instanceId":2,"wfInstanceId":null,"appendedWfContext":null,"instanceStatus":3,
             "result":null,"sourceAddress":"a:1","endTime":null,"needAlert":null,"alertContent":null,"reportTime":"5"}"#;
         let report = TaskTrackerReportInstanceStatusReq::parse(text.as_bytes()).expect("tolerated");
-        assert_eq!(
-            (report.wf_instance_id, report.end_time, report.report_time),
-            (None, None, 5)
-        );
+        assert_eq!((report.wf_instance_id, report.end_time, report.report_time), (None, None, 5));
     }
 }

@@ -13,10 +13,7 @@ use crate::{
 
 /// Binds the port. Where any free port will do, the one of the stored address is tried first, so that open instances keep
 /// their address.
-pub(crate) async fn listen(
-    checked: &Checked,
-    stored: Option<&str>,
-) -> Result<Listener, WorkerError> {
+pub(crate) async fn listen(checked: &Checked, stored: Option<&str>) -> Result<Listener, WorkerError> {
     let wanted = checked.listen;
     if wanted.port() == 0
         && let Some(port) = stored.and_then(port_of)
@@ -24,9 +21,7 @@ pub(crate) async fn listen(
     {
         return Ok(listener);
     }
-    bind(wanted)
-        .await
-        .map_err(|why| WorkerError::Bind(why.to_string()))
+    bind(wanted).await.map_err(|why| WorkerError::Bind(why.to_string()))
 }
 
 /// Chooses the address. `stored` is the one that open instances were dispatched to, if there are any.
@@ -65,8 +60,7 @@ async fn own_ip(checked: &Checked) -> Option<Ipv4Addr> {
     if !checked.listen.ip().is_unspecified() {
         return Some(*checked.listen.ip());
     }
-    let mut connecting: FuturesUnordered<_> =
-        checked.servers.iter().map(local_address_towards).collect();
+    let mut connecting: FuturesUnordered<_> = checked.servers.iter().map(local_address_towards).collect();
     while let Some(local) = connecting.next().await {
         if local.is_some() {
             return local;

@@ -74,12 +74,7 @@ pub struct Worker;
 impl Worker {
     /// Begins with a configuration.
     pub fn builder(config: WorkerConfig) -> WorkerBuilder {
-        WorkerBuilder {
-            config,
-            store: None,
-            journals: None,
-            registry: Registry::default(),
-        }
+        WorkerBuilder { config, store: None, journals: None, registry: Registry::default() }
     }
 }
 
@@ -126,18 +121,10 @@ impl WorkerBuilder {
     /// # Errors
     /// [`WorkerError`]: mistakes in the configuration, a busy port, a store or journal directory that cannot be used.
     pub async fn start(self) -> Result<WorkerHandle, WorkerError> {
-        let Self {
-            config,
-            store,
-            journals,
-            registry,
-        } = self;
+        let Self { config, store, journals, registry } = self;
         let mut mistakes = Vec::new();
         if registry.is_empty() {
-            mistakes.push(
-                "processors: none is given; a worker without processors can only fail jobs"
-                    .to_owned(),
-            );
+            mistakes.push("processors: none is given; a worker without processors can only fail jobs".to_owned());
         }
         if config.state_dir.is_none() && (store.is_none() || journals.is_none()) {
             mistakes.push("state_dir: give a directory, or a store and journals".to_owned());
@@ -154,17 +141,9 @@ impl WorkerBuilder {
         let records = Records::new(store, config.lane.clone());
         let loaded = records.load().await?;
 
-        let stored = loaded
-            .address
-            .filter(|_| !loaded.recovered.records.is_empty());
+        let stored = loaded.address.filter(|_| !loaded.recovered.records.is_empty());
         let listener = address::listen(&checked, stored.as_deref()).await?;
-        let own = address::choose(
-            &checked,
-            config.advertise.as_deref(),
-            listener.port(),
-            stored,
-        )
-        .await?;
+        let own = address::choose(&checked, config.advertise.as_deref(), listener.port(), stored).await?;
         records.set_address(&own).await?;
 
         let http = http_client()?;
@@ -176,12 +155,7 @@ impl WorkerBuilder {
             owner: watch::Sender::new(None),
             log_owner: watch::Sender::new(None),
             records: RwLock::new(
-                loaded
-                    .recovered
-                    .records
-                    .iter()
-                    .map(|r| (r.dispatch.instance_id, Arc::new(r.clone())))
-                    .collect(),
+                loaded.recovered.records.iter().map(|r| (r.dispatch.instance_id, Arc::new(r.clone()))).collect(),
             ),
             state: RwLock::default(),
             generation: watch::Sender::new(0),
@@ -204,11 +178,8 @@ impl WorkerBuilder {
             context_limit: config.context_limit,
         };
         let logs = Logs::new(journals, shared.clone(), inbox.clone(), tasks.clone());
-        let forgotten: Vec<(i64, String)> = loaded
-            .open_logs
-            .into_iter()
-            .filter(|(id, _)| shared.record(*id).is_none())
-            .collect();
+        let forgotten: Vec<(i64, String)> =
+            loaded.open_logs.into_iter().filter(|(id, _)| shared.record(*id).is_none()).collect();
         logs.close_forgotten(&forgotten);
         let clock = super::driver::Clock::start();
         let core = Core::new(core_config, loaded.recovered, clock.now());
@@ -219,11 +190,7 @@ impl WorkerBuilder {
             reports: Reports::new(shared.clone(), inbox.clone(), tasks.clone()),
             runs: Runs::new(registry, inbox.clone(), tasks.clone(), counters.clone()),
             logs,
-            discovery: Arc::new(Discovery::new(
-                checked.servers.clone(),
-                config.app.clone(),
-                http,
-            )),
+            discovery: Arc::new(Discovery::new(checked.servers.clone(), config.app.clone(), http)),
             openapi: openapi(config, &checked.servers),
             metrics: HostMetrics::spawn()?,
             peers: peers.clone(),
@@ -244,36 +211,16 @@ impl WorkerBuilder {
             processors = ?driver.processors(),
             "worker starts"
         );
-        let inbound = Arc::new(Requests {
-            shared: shared.clone(),
-            inbox: inbox.clone(),
-        });
-        let routes = Routes {
-            inbound,
-            counters: counters.clone(),
-        }
-        .router();
+        let inbound = Arc::new(Requests { shared: shared.clone(), inbox: inbox.clone() });
+        let routes = Routes { inbound, counters: counters.clone() }.router();
         let served = Served::new(routes, peers.clone(), counters);
-        let own_tasks = OwnTasks {
-            listener,
-            served,
-            peers,
-            servers: checked.servers,
-            tasks,
-            kill: kill.clone(),
-        };
+        let own_tasks = OwnTasks { listener, served, peers, servers: checked.servers, tasks, kill: kill.clone() };
         let driver = tokio::spawn(async move {
             own_tasks.run(driver).await;
             // Nobody may be waiting.
             let _ = gone_sender.send(true);
         });
-        Ok(WorkerHandle {
-            shared,
-            inbox,
-            kill,
-            gone,
-            driver: Mutex::new(Some(driver)),
-        })
+        Ok(WorkerHandle { shared, inbox, kill, gone, driver: Mutex::new(Some(driver)) })
     }
 }
 
@@ -284,8 +231,7 @@ fn openapi(config: &WorkerConfig, servers: &[crate::ServerAddress]) -> Option<Op
         Some(password) => api.with_app_token(&config.app, password),
         None => Ok(api),
     });
-    made.map_err(|error| tracing::warn!(%error, "the server cannot be asked about instances"))
-        .ok()
+    made.map_err(|error| tracing::warn!(%error, "the server cannot be asked about instances")).ok()
 }
 
 async fn open_state(
@@ -325,14 +271,7 @@ struct OwnTasks {
 impl OwnTasks {
     /// Runs until the driver ends or the worker is cut off.
     async fn run(self, driver: Driver) {
-        let Self {
-            listener,
-            served,
-            peers,
-            servers,
-            tasks,
-            kill,
-        } = self;
+        let Self { listener, served, peers, servers, tasks, kill } = self;
         let closing = CancellationToken::new();
         // Also when the driver panics: a port that answers for a worker that is gone would keep jobs from others.
         let _closes = closing.clone().drop_guard();
@@ -373,11 +312,7 @@ impl Inbound for Requests {
         self.shared.counters.dispatches.one();
         let (answer, answered) = oneshot::channel();
         let request_text = String::from_utf8_lossy(&raw).into_owned();
-        let input = Input::Dispatch {
-            dispatch: Box::new(request.into_dispatch()),
-            request: request_text,
-            answer,
-        };
+        let input = Input::Dispatch { dispatch: Box::new(request.into_dispatch()), request: request_text, answer };
         let ends = || StoreProblem("this worker is ending".to_owned());
         self.inbox.send(input).await.map_err(|_| ends())?;
         answered.await.map_err(|_| ends())?
@@ -386,10 +321,7 @@ impl Inbound for Requests {
     async fn stop_instance(&self, instance_id: i64) {
         self.shared.counters.stops.one();
         // A worker that is ending asks the server about the instance when it starts again.
-        let _ = self
-            .inbox
-            .send(Input::Event(Event::StopInstance(instance_id)))
-            .await;
+        let _ = self.inbox.send(Input::Event(Event::StopInstance(instance_id))).await;
     }
 
     fn query(&self, instance_id: i64) -> Option<InstanceDetail> {

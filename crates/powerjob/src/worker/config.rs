@@ -45,10 +45,7 @@ pub struct WorkerConfig {
 
 impl WorkerConfig {
     /// A worker of `app` on these servers with the defaults of the Java worker: port 27777 and 8192 for both limits.
-    pub fn new<S: Into<String>>(
-        servers: impl IntoIterator<Item = S>,
-        app: impl Into<String>,
-    ) -> Self {
+    pub fn new<S: Into<String>>(servers: impl IntoIterator<Item = S>, app: impl Into<String>) -> Self {
         Self {
             servers: servers.into_iter().map(Into::into).collect(),
             app: app.into(),
@@ -76,24 +73,16 @@ impl WorkerConfig {
         let mut mistakes = Vec::new();
         let mut note = |text: String| mistakes.push(text);
         if self.app.trim().is_empty() {
-            note(
-                "app: no app name is given; name the app that is registered on the server"
-                    .to_owned(),
-            );
+            note("app: no app name is given; name the app that is registered on the server".to_owned());
         }
         if self.lane.trim().is_empty() {
-            note(
-                "lane: the name is empty; give the worker identity a name, e.g. `main`".to_owned(),
-            );
+            note("lane: the name is empty; give the worker identity a name, e.g. `main`".to_owned());
         }
         if self.slots == 0 {
             note("slots: 0 slots cannot run anything; give at least 1".to_owned());
         }
         if self.servers.is_empty() {
-            note(
-                "servers: no server is given; name at least one web address, e.g. `10.0.0.1:7700`"
-                    .to_owned(),
-            );
+            note("servers: no server is given; name at least one web address, e.g. `10.0.0.1:7700`".to_owned());
         }
         let mut servers: Vec<ServerAddress> = Vec::new();
         for text in &self.servers {
@@ -103,9 +92,7 @@ impl WorkerConfig {
                 Err(why) => note(format!("servers: {why}")),
             }
         }
-        let listen = parse_listen(&self.listen)
-            .map_err(|why| note(format!("listen: {why}")))
-            .ok();
+        let listen = parse_listen(&self.listen).map_err(|why| note(format!("listen: {why}"))).ok();
         if let Some(text) = &self.advertise
             && let Err(why) = parse_advertise(text)
         {
@@ -119,11 +106,7 @@ impl WorkerConfig {
             }
         }
         match (listen, mistakes.is_empty()) {
-            (Some(listen), true) => Ok(Checked {
-                servers,
-                listen,
-                peers,
-            }),
+            (Some(listen), true) => Ok(Checked { servers, listen, peers }),
             _ => Err(mistakes),
         }
     }
@@ -137,30 +120,24 @@ pub(crate) struct Checked {
     pub(crate) peers: Vec<Cidr>,
 }
 
-const NO_IPV6: &str =
-    "PowerJob addresses have exactly one colon, so IPv6 cannot be used; give an IPv4 address";
+const NO_IPV6: &str = "PowerJob addresses have exactly one colon, so IPv6 cannot be used; give an IPv4 address";
 
 fn parse_listen(text: &str) -> Result<SocketAddrV4, String> {
     let Some((host, port)) = text.rsplit_once(':') else {
-        return Err(format!(
-            "`{text}` has no port; write host:port, e.g. `0.0.0.0:27777`"
-        ));
+        return Err(format!("`{text}` has no port; write host:port, e.g. `0.0.0.0:27777`"));
     };
     if host.contains(':') || host.starts_with('[') {
         return Err(format!("`{text}` is an IPv6 address: {NO_IPV6}"));
     }
-    let port: u16 = port.parse().map_err(|_| {
-        format!("`{port}` in `{text}` is not a port; give a number from 0 to 65535")
-    })?;
+    let port: u16 =
+        port.parse().map_err(|_| format!("`{port}` in `{text}` is not a port; give a number from 0 to 65535"))?;
     let ip = match host {
         "localhost" => Ipv4Addr::LOCALHOST,
         "" | "*" => Ipv4Addr::UNSPECIFIED,
         _ => match host.parse::<IpAddr>() {
             Ok(IpAddr::V4(ip)) => ip,
             _ => {
-                return Err(format!(
-                    "`{host}` in `{text}` is not an IPv4 address of this host; e.g. `0.0.0.0:27777`"
-                ));
+                return Err(format!("`{host}` in `{text}` is not an IPv4 address of this host; e.g. `0.0.0.0:27777`"));
             }
         },
     };
@@ -169,30 +146,19 @@ fn parse_listen(text: &str) -> Result<SocketAddrV4, String> {
 
 fn parse_advertise(text: &str) -> Result<(), String> {
     let Some((host, port)) = text.rsplit_once(':') else {
-        return Err(format!(
-            "`{text}` has no port; write host:port as the server reaches this worker"
-        ));
+        return Err(format!("`{text}` has no port; write host:port as the server reaches this worker"));
     };
     if host.contains(':') || host.starts_with('[') {
         return Err(format!("`{text}` is an IPv6 address: {NO_IPV6}"));
     }
     if host.is_empty() || host == "0.0.0.0" {
-        return Err(format!(
-            "`{text}` is no address that a server can call; give this host's own address"
-        ));
+        return Err(format!("`{text}` is no address that a server can call; give this host's own address"));
     }
     if !matches!(port.parse::<u16>(), Ok(1..)) {
-        return Err(format!(
-            "`{port}` in `{text}` is not a port; give a number from 1 to 65535"
-        ));
+        return Err(format!("`{port}` in `{text}` is not a port; give a number from 1 to 65535"));
     }
-    if host
-        .chars()
-        .any(|c| c.is_whitespace() || c.is_control() || c == '/')
-    {
-        return Err(format!(
-            "`{text}` is not host:port; give the plain address without scheme or path"
-        ));
+    if host.chars().any(|c| c.is_whitespace() || c.is_control() || c == '/') {
+        return Err(format!("`{text}` is not host:port; give the plain address without scheme or path"));
     }
     Ok(())
 }
@@ -209,19 +175,8 @@ mod tests {
         config.extra_peers = vec!["10.0.0.0/40".to_owned()];
         config.slots = 0;
         let mistakes = config.check().expect_err("all of it is wrong");
-        for part in [
-            "app:",
-            "slots:",
-            "https",
-            "`b`",
-            "IPv6",
-            "advertise:",
-            "extra_peers:",
-        ] {
-            assert!(
-                mistakes.iter().any(|m| m.contains(part)),
-                "{part} in {mistakes:?}"
-            );
+        for part in ["app:", "slots:", "https", "`b`", "IPv6", "advertise:", "extra_peers:"] {
+            assert!(mistakes.iter().any(|m| m.contains(part)), "{part} in {mistakes:?}");
         }
     }
 

@@ -42,10 +42,7 @@ pub(crate) fn task_context(record: &InstanceRecord, start: Start) -> TaskContext
 /// The workflow context of a node: every value in its string form, nulls left out. Outside of a workflow, and where the text
 /// is no object, it is empty, as in the Java worker (protocol text 9).
 fn workflow_values(dispatch: &Dispatch) -> HashMap<String, String> {
-    let Some(text) = dispatch
-        .wf_instance_id
-        .and(dispatch.instance_params.as_deref())
-    else {
+    let Some(text) = dispatch.wf_instance_id.and(dispatch.instance_params.as_deref()) else {
         return HashMap::new();
     };
     let Ok(Value::Object(map)) = serde_json::from_str::<Value>(text) else {
@@ -65,22 +62,13 @@ mod tests {
     use super::*;
 
     fn values(wf: &str, params: &str) -> HashMap<String, String> {
-        let text =
-            serde_json::json!({"jobId":1,"instanceId":2,"wfInstanceId":wf,"instanceParams":params})
-                .to_string();
-        workflow_values(
-            &crate::wire::ServerScheduleJobReq::parse(text.as_bytes())
-                .expect("valid")
-                .into_dispatch(),
-        )
+        let text = serde_json::json!({"jobId":1,"instanceId":2,"wfInstanceId":wf,"instanceParams":params}).to_string();
+        workflow_values(&crate::wire::ServerScheduleJobReq::parse(text.as_bytes()).expect("valid").into_dispatch())
     }
 
     #[test]
     fn trap_26_the_workflow_context_is_a_flat_map_of_strings() {
-        let context = values(
-            "7",
-            r#"{"a":"x","n":4,"big":1004402731818942529,"o":{"b":[1]},"z":null,"t":true}"#,
-        );
+        let context = values("7", r#"{"a":"x","n":4,"big":1004402731818942529,"o":{"b":[1]},"z":null,"t":true}"#);
         assert_eq!(context["a"], "x");
         assert_eq!(context["n"], "4");
         assert_eq!(context["big"], "1004402731818942529");

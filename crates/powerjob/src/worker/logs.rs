@@ -60,19 +60,8 @@ pub(crate) struct Logs {
 }
 
 impl Logs {
-    pub(crate) fn new(
-        journals: Journals,
-        shared: Arc<Shared>,
-        inbox: mpsc::Sender<Input>,
-        tasks: TaskTracker,
-    ) -> Self {
-        Self {
-            journals,
-            open: HashMap::new(),
-            shared,
-            inbox,
-            tasks,
-        }
+    pub(crate) fn new(journals: Journals, shared: Arc<Shared>, inbox: mpsc::Sender<Input>, tasks: TaskTracker) -> Self {
+        Self { journals, open: HashMap::new(), shared, inbox, tasks }
     }
 
     /// Closes the journals of instances that were closed just before a crash.
@@ -111,11 +100,7 @@ impl Logs {
         log.gate.send_replace(Gate::Open);
         log.pump.kick();
         let pump = log.pump.clone();
-        let first = self.tell(async move {
-            pump.first_sent()
-                .await
-                .then_some(Event::FirstLineSent(instance_id))
-        });
+        let first = self.tell(async move { pump.first_sent().await.then_some(Event::FirstLineSent(instance_id)) });
         if let Some(log) = self.open.get_mut(&instance_id) {
             log.first_line = Some(first);
         }
@@ -123,8 +108,7 @@ impl Logs {
 
     /// A logger on the instance's journal.
     pub(crate) fn logger(&mut self, instance_id: i64) -> Result<JobLogger, String> {
-        self.log(instance_id)
-            .map(|log| JobLogger::new(log.journal.clone()))
+        self.log(instance_id).map(|log| JobLogger::new(log.journal.clone()))
     }
 
     /// Writes a line of the worker's own.
@@ -145,10 +129,7 @@ impl Logs {
 
     /// Sends what is left, then nothing more; [`Event::LogDrained`] follows, after `limit_ms` at the latest.
     pub(crate) fn drain(&mut self, instance_id: i64, attempt: u32, limit_ms: Option<u64>) {
-        let drained = Event::LogDrained {
-            instance_id,
-            attempt,
-        };
+        let drained = Event::LogDrained { instance_id, attempt };
         let waiting = match self.log(instance_id) {
             Ok(log) => {
                 let (pump, gate) = (log.pump.clone(), log.gate.clone());
@@ -158,13 +139,8 @@ impl Logs {
                     gate.send_replace(Gate::Ended);
                     pump.stop().await;
                     if !all {
-                        let waited_ms =
-                            u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-                        tracing::warn!(
-                            instance_id,
-                            waited_ms,
-                            "not all lines of the log went to the server"
-                        );
+                        let waited_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+                        tracing::warn!(instance_id, waited_ms, "not all lines of the log went to the server");
                     }
                     Some(drained)
                 })
@@ -174,11 +150,7 @@ impl Logs {
         };
         match self.open.get_mut(&instance_id) {
             Some(log) => {
-                log.drain = Some(Drain {
-                    attempt,
-                    limit_ms,
-                    task: waiting,
-                });
+                log.drain = Some(Drain { attempt, limit_ms, task: waiting });
             }
             None => drop(self.tasks.spawn(waiting)),
         }
@@ -191,10 +163,7 @@ impl Logs {
             log.pump.rewind();
             // A drain that is about to say that all is sent must wait for all of it again.
             let ending = *log.gate.borrow() == Gate::Ended;
-            again = log
-                .drain
-                .as_ref()
-                .filter(|drain| ending && !drain.task.is_finished());
+            again = log.drain.as_ref().filter(|drain| ending && !drain.task.is_finished());
         }
         let again = again.map(|drain| (drain.attempt, drain.limit_ms));
         if let Err(error) = self.journals.cursors().rewind(instance_id, SINK).await {
@@ -242,25 +211,11 @@ impl Logs {
     /// The log, opened if need be and held until somebody says otherwise.
     fn log(&mut self, instance_id: i64) -> Result<&mut Log, String> {
         if !self.open.contains_key(&instance_id) {
-            let journal = self
-                .journals
-                .journal(instance_id)
-                .map_err(|error| error.to_string())?;
+            let journal = self.journals.journal(instance_id).map_err(|error| error.to_string())?;
             let (gate, pump) = self.pump(&journal);
-            self.open.insert(
-                instance_id,
-                Log {
-                    journal,
-                    gate,
-                    pump,
-                    first_line: None,
-                    drain: None,
-                },
-            );
+            self.open.insert(instance_id, Log { journal, gate, pump, first_line: None, drain: None });
         }
-        self.open
-            .get_mut(&instance_id)
-            .ok_or_else(|| "the log was closed".to_owned())
+        self.open.get_mut(&instance_id).ok_or_else(|| "the log was closed".to_owned())
     }
 
     /// A pump in place of one that has ended.
@@ -276,27 +231,13 @@ impl Logs {
 
     fn pump(&self, journal: &Arc<Journal>) -> (watch::Sender<Gate>, Arc<Pump>) {
         let (gate, gated) = watch::channel(Gate::Held);
-        let sink = ReportLogSink {
-            shared: self.shared.clone(),
-            gate: gated,
-        };
+        let sink = ReportLogSink { shared: self.shared.clone(), gate: gated };
         let cursors = self.journals.cursors().clone();
-        (
-            gate,
-            Arc::new(Pump::spawn(
-                journal.clone(),
-                Arc::new(sink),
-                cursors,
-                PumpOptions::default(),
-            )),
-        )
+        (gate, Arc::new(Pump::spawn(journal.clone(), Arc::new(sink), cursors, PumpOptions::default())))
     }
 
     /// Sends the event that the future gives to the driver.
-    fn tell(
-        &self,
-        event: impl Future<Output = Option<Event>> + Send + 'static,
-    ) -> AbortOnDropHandle<()> {
+    fn tell(&self, event: impl Future<Output = Option<Event>> + Send + 'static) -> AbortOnDropHandle<()> {
         let inbox = self.inbox.clone();
         AbortOnDropHandle::new(self.tasks.spawn(async move {
             if let Some(event) = event.await {
@@ -324,9 +265,7 @@ impl Sink for ReportLogSink {
         if *gate.borrow_and_update() != Gate::Open {
             // While it waits the lines may be taken back (a rewind), so they are asked for again afterwards.
             let _ = gate.wait_for(|gate| *gate != Gate::Held).await;
-            return Err(SinkError::Retry(
-                "held until the server is known to want the instance".to_owned(),
-            ));
+            return Err(SinkError::Retry("held until the server is known to want the instance".to_owned()));
         }
         tokio::select! {
             sent = self.post(instance_id, lines) => sent,
@@ -351,11 +290,7 @@ impl ReportLogSink {
             worker_address: self.shared.address.clone(),
             instance_log_contents: contents.collect(),
         };
-        let sent = self
-            .shared
-            .transport
-            .tell(&owner.transport, "/server/reportLog", &report)
-            .await;
+        let sent = self.shared.transport.tell(&owner.transport, "/server/reportLog", &report).await;
         sent.map_err(|why| SinkError::Retry(why.to_string()))?;
         self.shared.counters.log_lines_sent.add(lines.len() as u64);
         Ok(())

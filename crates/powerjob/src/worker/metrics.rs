@@ -25,19 +25,17 @@ impl HostMetrics {
     pub(crate) fn spawn() -> std::io::Result<Self> {
         let mut system = System::new().map_err(std::io::Error::other)?;
         let (sender, newest) = watch::channel(None);
-        std::thread::Builder::new()
-            .name("host-metrics".to_owned())
-            .spawn(move || {
-                while !sender.is_closed() {
-                    sender.send_replace(Some(sample(&mut system)));
-                    for _ in 0..EVERY.as_secs() {
-                        if sender.is_closed() {
-                            return;
-                        }
-                        std::thread::sleep(Duration::from_secs(1));
+        std::thread::Builder::new().name("host-metrics".to_owned()).spawn(move || {
+            while !sender.is_closed() {
+                sender.send_replace(Some(sample(&mut system)));
+                for _ in 0..EVERY.as_secs() {
+                    if sender.is_closed() {
+                        return;
                     }
+                    std::thread::sleep(Duration::from_secs(1));
                 }
-            })?;
+            }
+        })?;
         Ok(Self { newest })
     }
 
@@ -94,13 +92,7 @@ mod tests {
     #[tokio::test]
     async fn the_figures_of_this_host_do_not_exclude_it_from_dispatch() {
         let metrics = HostMetrics::spawn().expect("a thread").get().await;
-        assert!(
-            metrics.cpu_processors >= 1 && metrics.jvm_max_memory > 0.0,
-            "{metrics:?}"
-        );
-        assert!(
-            metrics.jvm_used_memory <= metrics.jvm_max_memory
-                && metrics.disk_used <= metrics.disk_total
-        );
+        assert!(metrics.cpu_processors >= 1 && metrics.jvm_max_memory > 0.0, "{metrics:?}");
+        assert!(metrics.jvm_used_memory <= metrics.jvm_max_memory && metrics.disk_used <= metrics.disk_total);
     }
 }

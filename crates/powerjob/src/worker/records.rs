@@ -30,10 +30,7 @@ const THIN_EVERY: i64 = 256;
 #[derive(Clone, Debug)]
 pub(crate) enum Durable {
     /// A write of the core, with the request text as it came where it is the first of an instance.
-    Core {
-        write: Write,
-        request: Option<String>,
-    },
+    Core { write: Write, request: Option<String> },
     /// The log of a closed instance has been closed as well.
     LogClosed(i64),
 }
@@ -63,20 +60,12 @@ impl Records {
     /// Makes the writes durable, all of them or none.
     pub(crate) async fn commit(&self, writes: Vec<Durable>) -> Result<(), StoreError> {
         let lane = self.lane.clone();
-        self.store
-            .write(move |db| {
-                writes
-                    .iter()
-                    .try_for_each(|durable| apply(db, &lane, durable))
-            })
-            .await
+        self.store.write(move |db| writes.iter().try_for_each(|durable| apply(db, &lane, durable))).await
     }
 
     pub(crate) async fn set_address(&self, address: &str) -> Result<(), StoreError> {
         let (lane, address) = (self.lane.clone(), address.to_owned());
-        self.store
-            .write(move |db| set_meta(db, &lane, ADDRESS, &address))
-            .await
+        self.store.write(move |db| set_meta(db, &lane, ADDRESS, &address)).await
     }
 
     pub(crate) async fn load(&self) -> Result<Loaded, WorkerError> {
@@ -84,12 +73,9 @@ impl Records {
         let (texts, closed, open_logs, owner, address) = self
             .store
             .read(move |db| {
-                let mut rows = db
-                    .prepare("SELECT instance_id, record FROM powerjob_instance WHERE lane = ?1")?;
+                let mut rows = db.prepare("SELECT instance_id, record FROM powerjob_instance WHERE lane = ?1")?;
                 let texts = rows
-                    .query_map([&lane], |row| {
-                        Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?))
-                    })?
+                    .query_map([&lane], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)))?
                     .collect::<rusqlite::Result<Vec<_>>>()?;
                 Ok((
                     texts,
@@ -100,28 +86,17 @@ impl Records {
                 ))
             })
             .await?;
-        let unreadable = |what: String, why: serde_json::Error| WorkerError::Record {
-            what,
-            why: why.to_string(),
-        };
+        let unreadable = |what: String, why: serde_json::Error| WorkerError::Record { what, why: why.to_string() };
         let mut records = Vec::with_capacity(texts.len());
         for (id, text) in texts {
-            let record: InstanceRecord = serde_json::from_str(&text)
-                .map_err(|why| unreadable(format!("instance {id}"), why))?;
+            let record: InstanceRecord =
+                serde_json::from_str(&text).map_err(|why| unreadable(format!("instance {id}"), why))?;
             records.push(record);
         }
         records.sort_by_key(|record| record.seq);
         let owner = owner.map(|text| serde_json::from_str(&text)).transpose();
         let owner = owner.map_err(|why| unreadable("the server in use".to_owned(), why))?;
-        Ok(Loaded {
-            recovered: Recovered {
-                records,
-                closed,
-                owner,
-            },
-            address,
-            open_logs,
-        })
+        Ok(Loaded { recovered: Recovered { records, closed, owner }, address, open_logs })
     }
 }
 
@@ -144,11 +119,8 @@ fn closed(db: &Connection, lane: &str) -> rusqlite::Result<Vec<ClosedInstance>> 
 }
 
 fn open_logs(db: &Connection, lane: &str) -> rusqlite::Result<Vec<(i64, String)>> {
-    let mut rows = db.prepare(
-        "SELECT instance_id, status FROM powerjob_closed WHERE lane = ?1 AND log_open = 1",
-    )?;
-    rows.query_map([lane], |row| Ok((row.get(0)?, row.get(1)?)))?
-        .collect()
+    let mut rows = db.prepare("SELECT instance_id, status FROM powerjob_closed WHERE lane = ?1 AND log_open = 1")?;
+    rows.query_map([lane], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
 }
 
 fn apply(db: &Connection, lane: &str, durable: &Durable) -> rusqlite::Result<()> {
@@ -156,9 +128,7 @@ fn apply(db: &Connection, lane: &str, durable: &Durable) -> rusqlite::Result<()>
         Durable::Core { write, request } => (write, request),
         Durable::LogClosed(instance_id) => {
             return db
-                .prepare_cached(
-                    "UPDATE powerjob_closed SET log_open = 0 WHERE lane = ?1 AND instance_id = ?2",
-                )?
+                .prepare_cached("UPDATE powerjob_closed SET log_open = 0 WHERE lane = ?1 AND instance_id = ?2")?
                 .execute(params![lane, instance_id])
                 .map(drop);
         }
@@ -173,16 +143,9 @@ fn apply(db: &Connection, lane: &str, durable: &Durable) -> rusqlite::Result<()>
             .execute(params![lane, record.dispatch.instance_id, json(record)?, request])?;
         }
         Write::Close(closed) => {
-            let ClosedInstance {
-                instance_id,
-                last_report_time,
-                attempt,
-                status,
-            } = closed;
-            db.prepare_cached(
-                "DELETE FROM powerjob_instance WHERE lane = ?1 AND instance_id = ?2",
-            )?
-            .execute(params![lane, instance_id])?;
+            let ClosedInstance { instance_id, last_report_time, attempt, status } = closed;
+            db.prepare_cached("DELETE FROM powerjob_instance WHERE lane = ?1 AND instance_id = ?2")?
+                .execute(params![lane, instance_id])?;
             db.prepare_cached(
                 "INSERT OR REPLACE INTO powerjob_closed (lane, instance_id, last_report_time, attempt, status)
                  VALUES (?1, ?2, ?3, ?4, ?5)",
@@ -206,15 +169,12 @@ fn kept() -> i64 {
 }
 
 fn json<T: serde::Serialize>(value: &T) -> rusqlite::Result<String> {
-    serde_json::to_string(value)
-        .map_err(|why| rusqlite::Error::ToSqlConversionFailure(Box::new(why)))
+    serde_json::to_string(value).map_err(|why| rusqlite::Error::ToSqlConversionFailure(Box::new(why)))
 }
 
 fn set_meta(db: &Connection, lane: &str, key: &str, value: &str) -> rusqlite::Result<()> {
-    db.prepare_cached(
-        "INSERT OR REPLACE INTO powerjob_meta (lane, key, value) VALUES (?1, ?2, ?3)",
-    )?
-    .execute(params![lane, key, value])?;
+    db.prepare_cached("INSERT OR REPLACE INTO powerjob_meta (lane, key, value) VALUES (?1, ?2, ?3)")?
+        .execute(params![lane, key, value])?;
     Ok(())
 }
 
@@ -230,11 +190,8 @@ mod tests {
     use crate::{core::Stage, wire::ServerScheduleJobReq};
 
     fn record(instance_id: i64, seq: u64) -> InstanceRecord {
-        let text =
-            format!(r#"{{"jobId":1,"instanceId":{instance_id},"jobParams":"{{\"a\":\"ä\"}}"}}"#);
-        let dispatch = ServerScheduleJobReq::parse(text.as_bytes())
-            .expect("valid")
-            .into_dispatch();
+        let text = format!(r#"{{"jobId":1,"instanceId":{instance_id},"jobParams":"{{\"a\":\"ä\"}}"}}"#);
+        let dispatch = ServerScheduleJobReq::parse(text.as_bytes()).expect("valid").into_dispatch();
         InstanceRecord {
             dispatch,
             stage: Stage::Running,
@@ -252,99 +209,51 @@ mod tests {
     }
 
     fn put(record: &InstanceRecord) -> Durable {
-        Durable::Core {
-            write: Write::Put(Box::new(record.clone())),
-            request: Some("{}".to_owned()),
-        }
+        Durable::Core { write: Write::Put(Box::new(record.clone())), request: Some("{}".to_owned()) }
     }
 
     fn close(instance_id: i64) -> Durable {
-        let closed = ClosedInstance {
-            instance_id,
-            last_report_time: 9,
-            attempt: 1,
-            status: "FAILED".to_owned(),
-        };
-        Durable::Core {
-            write: Write::Close(closed),
-            request: None,
-        }
+        let closed = ClosedInstance { instance_id, last_report_time: 9, attempt: 1, status: "FAILED".to_owned() };
+        Durable::Core { write: Write::Close(closed), request: None }
     }
 
     #[tokio::test]
     async fn what_was_written_is_found_again_by_its_lane_only() {
         let store = Store::open_in_memory(MIGRATIONS).expect("a store");
-        let (main, other) = (
-            Records::new(store.clone(), "main".to_owned()),
-            Records::new(store, "other".to_owned()),
-        );
+        let (main, other) = (Records::new(store.clone(), "main".to_owned()), Records::new(store, "other".to_owned()));
         let (first, second) = (record(1_004_402_621_408_084_033, 0), record(7, 1));
-        main.commit(vec![put(&second), put(&first), put(&record(8, 2))])
-            .await
-            .expect("stored");
+        main.commit(vec![put(&second), put(&first), put(&record(8, 2))]).await.expect("stored");
         main.commit(vec![close(8)]).await.expect("stored");
         main.set_address("10.0.0.5:27777").await.expect("stored");
         let loaded = main.load().await.expect("readable");
         assert_eq!(loaded.recovered.records, [first, second]);
-        assert_eq!(
-            (loaded.recovered.closed.len(), loaded.address.as_deref()),
-            (1, Some("10.0.0.5:27777"))
-        );
+        assert_eq!((loaded.recovered.closed.len(), loaded.address.as_deref()), (1, Some("10.0.0.5:27777")));
         assert_eq!(loaded.open_logs, [(8, "FAILED".to_owned())]);
-        main.commit(vec![Durable::LogClosed(8)])
-            .await
-            .expect("stored");
+        main.commit(vec![Durable::LogClosed(8)]).await.expect("stored");
         assert!(main.load().await.expect("readable").open_logs.is_empty());
         let none = other.load().await.expect("readable");
-        assert!(
-            none.recovered.records.is_empty()
-                && none.recovered.closed.is_empty()
-                && none.address.is_none()
-        );
+        assert!(none.recovered.records.is_empty() && none.recovered.closed.is_empty() && none.address.is_none());
     }
 
     #[tokio::test]
     async fn only_the_newest_closed_instances_are_kept() {
-        let records = Records::new(
-            Store::open_in_memory(MIGRATIONS).expect("a store"),
-            "main".to_owned(),
-        );
+        let records = Records::new(Store::open_in_memory(MIGRATIONS).expect("a store"), "main".to_owned());
         let many = i64::try_from(CLOSED_KEPT).expect("small") + 3 * THIN_EVERY;
-        records
-            .commit((0..many).map(close).collect())
-            .await
-            .expect("stored");
-        let count = records.store.read(|db| {
-            db.query_row("SELECT count(*) FROM powerjob_closed", [], |r| {
-                r.get::<_, i64>(0)
-            })
-        });
+        records.commit((0..many).map(close).collect()).await.expect("stored");
+        let count =
+            records.store.read(|db| db.query_row("SELECT count(*) FROM powerjob_closed", [], |r| r.get::<_, i64>(0)));
         let count = count.await.expect("readable");
         assert!((kept()..kept() + THIN_EVERY).contains(&count), "{count}");
         let loaded = records.load().await.expect("readable").recovered.closed;
-        assert_eq!(
-            (loaded.len(), loaded.last().map(|c| c.instance_id)),
-            (CLOSED_KEPT, Some(many - 1))
-        );
+        assert_eq!((loaded.len(), loaded.last().map(|c| c.instance_id)), (CLOSED_KEPT, Some(many - 1)));
     }
 
     #[tokio::test]
     async fn a_record_of_another_version_is_an_error_that_names_the_instance() {
-        let records = Records::new(
-            Store::open_in_memory(MIGRATIONS).expect("a store"),
-            "main".to_owned(),
-        );
-        let spoil =
-            "INSERT INTO powerjob_instance VALUES ('main', 42, '{\"stage\":\"Flying\"}', NULL)";
-        records
-            .store
-            .write(move |db| db.execute_batch(spoil))
-            .await
-            .expect("stored");
+        let records = Records::new(Store::open_in_memory(MIGRATIONS).expect("a store"), "main".to_owned());
+        let spoil = "INSERT INTO powerjob_instance VALUES ('main', 42, '{\"stage\":\"Flying\"}', NULL)";
+        records.store.write(move |db| db.execute_batch(spoil)).await.expect("stored");
         let why = records.load().await.expect_err("unreadable").to_string();
-        assert!(
-            why.contains("instance 42") && why.contains("another version"),
-            "{why}"
-        );
+        assert!(why.contains("instance 42") && why.contains("another version"), "{why}");
     }
 }

@@ -35,15 +35,9 @@ impl Registry {
             return Ok(found.clone());
         }
         if asked.is_empty() {
-            return Err(format!(
-                "the job names no processor; set its processorInfo to one of {}",
-                self.served()
-            ));
+            return Err(format!("the job names no processor; set its processorInfo to one of {}", self.served()));
         }
-        let hint = self.nearest(asked).map_or_else(
-            || ".".to_owned(),
-            |name| format!(", did you mean `{name}`?"),
-        );
+        let hint = self.nearest(asked).map_or_else(|| ".".to_owned(), |name| format!(", did you mean `{name}`?"));
         Err(format!(
             "processor `{asked}` is not served by this worker{hint} It serves {}; correct the job's processorInfo, or enable \
              the processor in this worker's configuration, or send the job to another worker (tag)",
@@ -55,11 +49,7 @@ impl Registry {
         if self.named.is_empty() {
             return "nothing".to_owned();
         }
-        self.named
-            .keys()
-            .map(|name| format!("`{name}`"))
-            .collect::<Vec<_>>()
-            .join(", ")
+        self.named.keys().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
     }
 
     /// A name that a typing mistake, another case or a Java package in front could have meant.
@@ -67,20 +57,11 @@ impl Registry {
         let last = asked.rsplit('.').next().unwrap_or(asked).to_lowercase();
         let score = |name: &str| {
             let name = name.to_lowercase();
-            strsim::jaro_winkler(&name, &last).max(strsim::jaro_winkler(
-                &name,
-                last.trim_end_matches("processor"),
-            ))
+            strsim::jaro_winkler(&name, &last).max(strsim::jaro_winkler(&name, last.trim_end_matches("processor")))
         };
-        let mut best: Vec<(f64, &str)> = self
-            .named
-            .keys()
-            .map(|name| (score(name), name.as_str()))
-            .collect();
+        let mut best: Vec<(f64, &str)> = self.named.keys().map(|name| (score(name), name.as_str())).collect();
         best.sort_by(|a, b| b.0.total_cmp(&a.0));
-        best.first()
-            .filter(|(score, _)| *score > 0.8)
-            .map(|(_, name)| *name)
+        best.first().filter(|(score, _)| *score > 0.8).map(|(_, name)| *name)
     }
 }
 
@@ -102,9 +83,7 @@ mod tests {
 
     fn dispatch(processor_info: &str) -> Dispatch {
         let text = format!(r#"{{"jobId":1,"instanceId":2,"processorInfo":"{processor_info}"}}"#);
-        crate::wire::ServerScheduleJobReq::parse(text.as_bytes())
-            .expect("valid")
-            .into_dispatch()
+        crate::wire::ServerScheduleJobReq::parse(text.as_bytes()).expect("valid").into_dispatch()
     }
 
     fn registry() -> Registry {
@@ -117,24 +96,12 @@ mod tests {
 
     #[test]
     fn an_unknown_processor_is_answered_with_what_is_served_and_the_nearest_name() {
-        let why = registry()
-            .find(&dispatch("com.example.RunLlmTestProcessor"))
-            .err()
-            .expect("unknown");
-        assert!(
-            why.contains("`com.example.RunLlmTestProcessor` is not served"),
-            "{why}"
-        );
+        let why = registry().find(&dispatch("com.example.RunLlmTestProcessor")).err().expect("unknown");
+        assert!(why.contains("`com.example.RunLlmTestProcessor` is not served"), "{why}");
         assert!(why.contains("did you mean `RunLLMTest`?"), "{why}");
-        assert!(
-            why.contains("It serves `CollectLogs`, `RunLLMTest`"),
-            "{why}"
-        );
+        assert!(why.contains("It serves `CollectLogs`, `RunLLMTest`"), "{why}");
         let why = registry().find(&dispatch("xyz")).err().expect("unknown");
-        assert!(
-            why.contains("is not served by this worker. It serves"),
-            "{why}"
-        );
+        assert!(why.contains("is not served by this worker. It serves"), "{why}");
         assert!(registry().find(&dispatch(" RunLLMTest ")).is_ok());
     }
 

@@ -47,13 +47,7 @@ pub(crate) struct Reports {
 
 impl Reports {
     pub(crate) fn new(shared: Arc<Shared>, inbox: mpsc::Sender<Input>, tasks: TaskTracker) -> Self {
-        Self {
-            lines: HashMap::new(),
-            places: Arc::new(Semaphore::new(AT_ONCE)),
-            shared,
-            inbox,
-            tasks,
-        }
+        Self { lines: HashMap::new(), places: Arc::new(Semaphore::new(AT_ONCE)), shared, inbox, tasks }
     }
 
     /// Sends the report when those before it of the same instance are answered.
@@ -81,23 +75,11 @@ impl Reports {
         }
     }
 
-    fn start(
-        &mut self,
-        record: Arc<InstanceRecord>,
-        report: Report,
-        waiting: VecDeque<(Arc<InstanceRecord>, Report)>,
-    ) {
+    fn start(&mut self, record: Arc<InstanceRecord>, report: Report, waiting: VecDeque<(Arc<InstanceRecord>, Report)>) {
         let instance_id = record.dispatch.instance_id;
         let cancel = CancellationToken::new();
-        self.lines.insert(
-            instance_id,
-            Line {
-                waiting,
-                cancel: cancel.clone(),
-            },
-        );
-        let (shared, inbox, places) =
-            (self.shared.clone(), self.inbox.clone(), self.places.clone());
+        self.lines.insert(instance_id, Line { waiting, cancel: cancel.clone() });
+        let (shared, inbox, places) = (self.shared.clone(), self.inbox.clone(), self.places.clone());
         self.tasks.spawn(async move {
             let sent = async {
                 let _place = places.acquire().await;
@@ -122,10 +104,7 @@ impl Reports {
 
 fn answer(instance_id: i64, report: &Report, sent: Result<(), AskError>) -> Event {
     match report {
-        Report::Running { .. } => Event::RunningReportDone {
-            instance_id,
-            ok: sent.is_ok(),
-        },
+        Report::Running { .. } => Event::RunningReportDone { instance_id, ok: sent.is_ok() },
         Report::Final(report) => Event::FinalReportDone {
             instance_id,
             report_time: report.report_time,
@@ -142,26 +121,12 @@ async fn send(shared: &Shared, record: &InstanceRecord, report: &Report) -> Resu
     };
     let message = message(owner.app_id, &shared.address, record, report);
     match report {
-        Report::Running { .. } => {
-            shared
-                .transport
-                .tell(&owner.transport, PATH, &message)
-                .await
-        }
-        Report::Final(_) => shared
-            .transport
-            .ask(&owner.transport, PATH, &message)
-            .await
-            .map(drop),
+        Report::Running { .. } => shared.transport.tell(&owner.transport, PATH, &message).await,
+        Report::Final(_) => shared.transport.ask(&owner.transport, PATH, &message).await.map(drop),
     }
 }
 
-fn message(
-    app_id: i64,
-    address: &str,
-    record: &InstanceRecord,
-    report: &Report,
-) -> TaskTrackerReportInstanceStatusReq {
+fn message(app_id: i64, address: &str, record: &InstanceRecord, report: &Report) -> TaskTrackerReportInstanceStatusReq {
     let dispatch = &record.dispatch;
     let mut message = TaskTrackerReportInstanceStatusReq {
         app_id,
@@ -176,10 +141,7 @@ fn message(
     };
     match report {
         Report::Running { report_time } => message.report_time = *report_time,
-        Report::Final(FinalReport {
-            outcome,
-            report_time,
-        }) => {
+        Report::Final(FinalReport { outcome, report_time }) => {
             message.report_time = *report_time;
             message.instance_status = if outcome.success { SUCCEED } else { FAILED };
             message.succeed_task_num = i64::from(outcome.success);

@@ -55,13 +55,7 @@ impl Runs {
         tasks: TaskTracker,
         counters: Arc<Counters>,
     ) -> Self {
-        Self {
-            registry,
-            open: HashMap::new(),
-            inbox,
-            tasks,
-            counters,
-        }
+        Self { registry, open: HashMap::new(), inbox, tasks, counters }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -75,77 +69,37 @@ impl Runs {
 
     /// Starts a processor. Its end comes to the driver as an event, always.
     pub(crate) fn start(&mut self, start: StartRun) {
-        let StartRun {
-            record,
-            attempt,
-            resumed,
-            time_left_ms,
-            worker_address,
-            log,
-            stop_first,
-        } = start;
+        let StartRun { record, attempt, resumed, time_left_ms, worker_address, log, stop_first } = start;
         let instance_id = record.dispatch.instance_id;
         let stop = StopSignal::new();
         if let Some(reason) = stop_first {
             stop.raise(reason);
         }
         let prepared = log.map_err(ProcessResult::failed).and_then(|log| {
-            let processor = self
-                .registry
-                .find(&record.dispatch)
-                .map_err(ProcessResult::rejected)?;
+            let processor = self.registry.find(&record.dispatch).map_err(ProcessResult::rejected)?;
             let resumed = restart(resumed, processor.restart_policy(), stop_first.is_some())?;
-            let start = Start {
-                attempt,
-                resumed,
-                time_left_ms,
-                worker_address,
-                log,
-                stop: stop.clone(),
-            };
+            let start = Start { attempt, resumed, time_left_ms, worker_address, log, stop: stop.clone() };
             Ok((processor, task_context(&record, start)))
         });
-        let (inbox, counters, name) = (
-            self.inbox.clone(),
-            self.counters.clone(),
-            record.dispatch.processor_info.clone(),
-        );
+        let (inbox, counters, name) =
+            (self.inbox.clone(), self.counters.clone(), record.dispatch.processor_info.clone());
         let signal = stop.clone();
         let task = self.tasks.spawn(async move {
             let (result, workflow) = match prepared {
                 Ok((processor, ctx)) => {
                     let workflow = ctx.workflow.clone();
-                    let id = RunId {
-                        instance_id,
-                        attempt,
-                        name,
-                    };
-                    (
-                        supervise(&id, processor, ctx, &signal, &counters).await,
-                        workflow,
-                    )
+                    let id = RunId { instance_id, attempt, name };
+                    (supervise(&id, processor, ctx, &signal, &counters).await, workflow)
                 }
                 Err(result) => (result, WorkflowContext::default()),
             };
             let appended_context = workflow.appended();
             // A closed channel means that the worker is gone; the record says RUNNING and the next start takes it up.
             let _ = inbox
-                .send(Input::Event(Event::ProcessorEnded {
-                    instance_id,
-                    attempt,
-                    result,
-                    appended_context,
-                }))
+                .send(Input::Event(Event::ProcessorEnded { instance_id, attempt, result, appended_context }))
                 .await;
         });
-        self.open.insert(
-            instance_id,
-            Run {
-                attempt,
-                stop,
-                _task: AbortOnDropHandle::new(task),
-            },
-        );
+        self.open.insert(instance_id, Run { attempt, stop, _task: AbortOnDropHandle::new(task) });
     }
 
     /// Asks a processor to end.
@@ -157,11 +111,7 @@ impl Runs {
 
     /// A processor has ended: its slot is free.
     pub(crate) fn ended(&mut self, instance_id: i64, attempt: u32) {
-        if self
-            .open
-            .get(&instance_id)
-            .is_some_and(|run| run.attempt == attempt)
-        {
+        if self.open.get(&instance_id).is_some_and(|run| run.attempt == attempt) {
             self.open.remove(&instance_id);
         }
     }
@@ -174,9 +124,7 @@ fn restart(resumed: bool, policy: RestartPolicy, stopping: bool) -> Result<bool,
         _ if !resumed => Ok(false),
         RestartPolicy::Resume => Ok(true),
         RestartPolicy::Rerun if !stopping => Ok(false),
-        RestartPolicy::Rerun => Err(ProcessResult::rejected(
-            "stopped while the worker was restarted",
-        )),
+        RestartPolicy::Rerun => Err(ProcessResult::rejected("stopped while the worker was restarted")),
         RestartPolicy::Fail => Err(ProcessResult::rejected(
             "the worker was restarted while this run was under way, and its processor cannot take up a run that was cut; \
              start the job again",
@@ -200,13 +148,8 @@ async fn supervise(
     stop: &StopSignal,
     counters: &Counters,
 ) -> ProcessResult {
-    let RunId {
-        instance_id,
-        attempt,
-        name,
-    } = id;
-    let mut work =
-        AbortOnDropHandle::new(tokio::spawn(async move { processor.process(ctx).await }));
+    let RunId { instance_id, attempt, name } = id;
+    let mut work = AbortOnDropHandle::new(tokio::spawn(async move { processor.process(ctx).await }));
     let nag = async {
         let reason = stop.raised().await;
         let mut minutes = 0_u32;
@@ -232,27 +175,14 @@ async fn supervise(
         Err(error) if error.is_panic() => {
             counters.panics.one();
             let text = panic_text(error.into_panic().as_ref());
-            tracing::error!(
-                instance_id,
-                attempt,
-                processor = name,
-                panic = text,
-                "the processor panicked"
-            );
-            ProcessResult::failed(format!(
-                "processor `{name}` panicked: {text}; this is an error in its code"
-            ))
+            tracing::error!(instance_id, attempt, processor = name, panic = text, "the processor panicked");
+            ProcessResult::failed(format!("processor `{name}` panicked: {text}; this is an error in its code"))
         }
-        Err(_) => ProcessResult::failed(format!(
-            "processor `{name}` was cancelled from within the worker's process"
-        )),
+        Err(_) => ProcessResult::failed(format!("processor `{name}` was cancelled from within the worker's process")),
     }
 }
 
 fn panic_text(payload: &(dyn Any + Send)) -> String {
-    let text = payload
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_owned());
-    text.or_else(|| payload.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "no text".to_owned())
+    let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no text".to_owned())
 }

@@ -59,19 +59,13 @@ impl Shared {
 
     /// The answer to `queryInstanceStatus`; an instance that is being stopped is no longer ours to speak of.
     pub(crate) fn detail(&self, instance_id: i64) -> Option<InstanceDetail> {
-        let record = self
-            .record(instance_id)
-            .filter(|record| record.stage != Stage::Stopping)?;
+        let record = self.record(instance_id).filter(|record| record.stage != Stage::Stopping)?;
         Some(InstanceDetail {
             actual_trigger_time: Some(record.received_at),
             status: 3,
             task_tracker_address: self.address.clone(),
             job_params: record.dispatch.job_params.clone(),
-            task_detail: Some(TaskDetail {
-                total_task_num: 1,
-                succeed_task_num: 0,
-                failed_task_num: 0,
-            }),
+            task_detail: Some(TaskDetail { total_task_num: 1, succeed_task_num: 0, failed_task_num: 0 }),
         })
     }
 
@@ -97,17 +91,13 @@ impl Shared {
             }),
             discovery_error: state.discovery_error.clone(),
             clock_skew_ms: state.clock_skew_ms,
-            last_heartbeat_ago_ms: heard
-                .map(|ago| u64::try_from(ago.as_millis()).unwrap_or(u64::MAX)),
+            last_heartbeat_ago_ms: heard.map(|ago| u64::try_from(ago.as_millis()).unwrap_or(u64::MAX)),
             overload: state.heartbeat_overload,
             draining: state.draining,
             slots: self.config.slots,
             running: state.running,
             store_error: state.store_error.clone(),
-            instances: records
-                .iter()
-                .map(|record| instance_status(record))
-                .collect(),
+            instances: records.iter().map(|record| instance_status(record)).collect(),
             counters: self.counters.status(),
         }
     }

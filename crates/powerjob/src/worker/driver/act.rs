@@ -60,56 +60,27 @@ impl Driver {
     async fn act(&mut self, action: Action, behind: &VecDeque<Action>) {
         match action {
             Action::Discover { current } => self.discover(current),
-            Action::SendHeartbeat {
-                overload,
-                light_task_trackers,
-            } => self.send_heartbeat(overload, light_task_trackers),
-            Action::ReportRunning {
-                instance_id,
-                report_time,
-            } => {
+            Action::SendHeartbeat { overload, light_task_trackers } => {
+                self.send_heartbeat(overload, light_task_trackers);
+            }
+            Action::ReportRunning { instance_id, report_time } => {
                 self.report(instance_id, Report::Running { report_time });
             }
-            Action::ReportFinal {
-                instance_id,
-                report,
-            } => self.report(instance_id, Report::Final(report)),
+            Action::ReportFinal { instance_id, report } => self.report(instance_id, Report::Final(report)),
             Action::AskInstanceInfo(instance_id) => self.ask_instance_info(instance_id),
             Action::OpenLog { instance_id, send } => self.p.logs.open(instance_id, send),
-            Action::LogLine {
-                instance_id,
-                level,
-                text,
-            } => self.p.logs.line(instance_id, level, &text),
-            Action::StartProcessor {
-                instance_id,
-                attempt,
-                resumed,
-                time_left_ms,
-            } => {
+            Action::LogLine { instance_id, level, text } => self.p.logs.line(instance_id, level, &text),
+            Action::StartProcessor { instance_id, attempt, resumed, time_left_ms } => {
                 let stop_first = behind.iter().find_map(|action| match action {
-                    Action::StopProcessor {
-                        instance_id: stopped,
-                        reason,
-                    } if *stopped == instance_id => Some(*reason),
+                    Action::StopProcessor { instance_id: stopped, reason } if *stopped == instance_id => Some(*reason),
                     _ => None,
                 });
                 self.start(instance_id, attempt, resumed, time_left_ms, stop_first);
             }
-            Action::StopProcessor {
-                instance_id,
-                reason,
-            } => self.p.runs.stop(instance_id, reason),
-            Action::DrainLog {
-                instance_id,
-                attempt,
-                limit_ms,
-            } => self.p.logs.drain(instance_id, attempt, limit_ms),
+            Action::StopProcessor { instance_id, reason } => self.p.runs.stop(instance_id, reason),
+            Action::DrainLog { instance_id, attempt, limit_ms } => self.p.logs.drain(instance_id, attempt, limit_ms),
             Action::RewindLog(instance_id) => self.p.logs.rewind(instance_id).await,
-            Action::CloseLog {
-                instance_id,
-                status,
-            } => {
+            Action::CloseLog { instance_id, status } => {
                 self.p.logs.close(instance_id, status);
                 self.p.logs_closed.push(instance_id);
             }
@@ -118,11 +89,7 @@ impl Driver {
     }
 
     fn discover(&self, current: Option<String>) {
-        let (discovery, peers, inbox) = (
-            self.p.discovery.clone(),
-            self.p.peers.clone(),
-            self.p.inbox.clone(),
-        );
+        let (discovery, peers, inbox) = (self.p.discovery.clone(), self.p.peers.clone(), self.p.inbox.clone());
         self.p.tasks.spawn(async move {
             let found = discovery.run(current.as_deref()).await;
             if let Ok(found) = &found {
@@ -135,11 +102,7 @@ impl Driver {
     }
 
     pub(super) fn send_heartbeat(&self, overload: bool, open: u32) {
-        let (shared, metrics, inbox) = (
-            self.p.shared.clone(),
-            self.p.metrics.clone(),
-            self.p.inbox.clone(),
-        );
+        let (shared, metrics, inbox) = (self.p.shared.clone(), self.p.metrics.clone(), self.p.inbox.clone());
         self.p.tasks.spawn(async move {
             let ok = heartbeat(&shared, &metrics, overload, open).await;
             let _ = inbox.send(Input::Heartbeat { ok, overload }).await;
@@ -150,10 +113,7 @@ impl Driver {
         match self.p.shared.record(instance_id) {
             Some(record) => self.p.reports.submit(record, report),
             // The core reports only what it has; closed in the same batch means that nobody waits for an answer.
-            None => tracing::debug!(
-                instance_id,
-                "a report of an instance that is closed already is left out"
-            ),
+            None => tracing::debug!(instance_id, "a report of an instance that is closed already is left out"),
         }
     }
 
@@ -165,40 +125,20 @@ impl Driver {
         time_left_ms: Option<u64>,
         stop_first: Option<StopReason>,
     ) {
-        let log = self
-            .p
-            .logs
-            .logger(instance_id)
-            .map_err(|why| format!("failed to open the log of the instance: {why}"));
+        let log =
+            self.p.logs.logger(instance_id).map_err(|why| format!("failed to open the log of the instance: {why}"));
         let Some(record) = self.p.shared.record(instance_id) else {
-            return tracing::error!(
-                instance_id,
-                "the record of an instance that is to start is missing"
-            );
+            return tracing::error!(instance_id, "the record of an instance that is to start is missing");
         };
         let worker_address = self.p.shared.address.clone();
-        self.p.runs.start(StartRun {
-            record,
-            attempt,
-            resumed,
-            time_left_ms,
-            worker_address,
-            log,
-            stop_first,
-        });
+        self.p.runs.start(StartRun { record, attempt, resumed, time_left_ms, worker_address, log, stop_first });
     }
 
     fn ask_instance_info(&self, instance_id: i64) {
-        let (api, shared, inbox) = (
-            self.p.openapi.clone(),
-            self.p.shared.clone(),
-            self.p.inbox.clone(),
-        );
+        let (api, shared, inbox) = (self.p.openapi.clone(), self.p.shared.clone(), self.p.inbox.clone());
         self.p.tasks.spawn(async move {
             let info = instance_info(api, &shared, instance_id).await;
-            let _ = inbox
-                .send(Input::Event(Event::InstanceInfo { instance_id, info }))
-                .await;
+            let _ = inbox.send(Input::Event(Event::InstanceInfo { instance_id, info })).await;
         });
     }
 }
@@ -223,10 +163,7 @@ async fn heartbeat(shared: &Shared, metrics: &HostMetrics, overload: bool, open:
         // Last: the server drops a heartbeat that is older than the one it has.
         heartbeat_time: now_ms(),
     };
-    let sent = shared
-        .transport
-        .tell(&owner.transport, "/server/workerHeartbeat", &message)
-        .await;
+    let sent = shared.transport.tell(&owner.transport, "/server/workerHeartbeat", &message).await;
     if let Err(why) = &sent {
         tracing::debug!(%why, "a heartbeat was not taken");
     }

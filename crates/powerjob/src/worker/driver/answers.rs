@@ -29,9 +29,7 @@ impl Driver {
         self.p.shared.state.write().clock_skew_ms = skew_ms;
         let off = skew_ms.filter(|skew| skew.abs() > SKEW_WORTH_A_WARNING_MS);
         if let Some(skew_ms) = off
-            && self
-                .skew_warned
-                .is_none_or(|at| at.elapsed() > SKEW_WARNING_EVERY)
+            && self.skew_warned.is_none_or(|at| at.elapsed() > SKEW_WARNING_EVERY)
         {
             self.skew_warned = Some(Instant::now());
             tracing::warn!(

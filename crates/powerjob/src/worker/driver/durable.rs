@@ -12,21 +12,14 @@ use crate::{
 impl Driver {
     /// Makes the writes of a batch durable, all or none.
     pub(super) async fn commit(&mut self, batch: &Batch) -> Result<(), String> {
-        let mut requests: HashMap<i64, &String> = batch
-            .requests
-            .iter()
-            .map(|(id, text)| (*id, text))
-            .collect();
+        let mut requests: HashMap<i64, &String> = batch.requests.iter().map(|(id, text)| (*id, text)).collect();
         let mut writes: Vec<Durable> = Vec::new();
         for write in batch.outputs.iter().flat_map(|output| &output.writes) {
             let request = match write {
                 Write::Put(record) => requests.remove(&record.dispatch.instance_id).cloned(),
                 _ => None,
             };
-            writes.push(Durable::Core {
-                write: write.clone(),
-                request,
-            });
+            writes.push(Durable::Core { write: write.clone(), request });
         }
         if writes.is_empty() {
             return Ok(());
@@ -43,15 +36,7 @@ impl Driver {
             Err(error) => {
                 let why = format!("the state store cannot be written: {}", chain(&error));
                 self.p.shared.counters.store_failures.one();
-                if self
-                    .p
-                    .shared
-                    .state
-                    .write()
-                    .store_error
-                    .replace(why.clone())
-                    .is_none()
-                {
+                if self.p.shared.state.write().store_error.replace(why.clone()).is_none() {
                     tracing::error!("{why}; dispatches are refused until it can");
                 }
                 Err(why)
@@ -63,41 +48,23 @@ impl Driver {
         let Some(held) = self.held.take_if(|held| held.retry_at <= Instant::now()) else {
             return;
         };
-        let Held {
-            batch,
-            heartbeat_at,
-            ..
-        } = held;
+        let Held { batch, heartbeat_at, .. } = held;
         if self.commit(&batch).await.is_ok() {
             return self.carry_out(batch).await;
         }
         let now = Instant::now();
         let heartbeat_at = if heartbeat_at <= now {
-            self.send_heartbeat(
-                true,
-                u32::try_from(self.p.shared.records.read().len()).unwrap_or(u32::MAX),
-            );
+            self.send_heartbeat(true, u32::try_from(self.p.shared.records.read().len()).unwrap_or(u32::MAX));
             now + STUCK_HEARTBEAT
         } else {
             heartbeat_at
         };
-        self.held = Some(Held {
-            batch,
-            retry_at: now + STORE_RETRY,
-            heartbeat_at,
-        });
+        self.held = Some(Held { batch, retry_at: now + STORE_RETRY, heartbeat_at });
     }
 
     /// While the store fails no dispatch can be taken, and ticks only say again what time it is.
     pub(super) fn refuse_dispatches(&mut self) {
-        let why = self
-            .p
-            .shared
-            .state
-            .read()
-            .store_error
-            .clone()
-            .unwrap_or_default();
+        let why = self.p.shared.state.read().store_error.clone().unwrap_or_default();
         let waiting = std::mem::take(&mut self.waiting);
         for input in waiting {
             match input {
@@ -109,11 +76,7 @@ impl Driver {
                 Input::Event(Event::Tick) => {}
                 Input::Shutdown(how) => {
                     // Cannot wait for a store that may stay full for ever.
-                    self.leaving = Some(Leaving {
-                        how,
-                        said_goodbye: true,
-                        since: Instant::now(),
-                    });
+                    self.leaving = Some(Leaving { how, said_goodbye: true, since: Instant::now() });
                 }
                 other => self.waiting.push_back(other),
             }

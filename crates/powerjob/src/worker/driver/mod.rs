@@ -22,8 +22,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
 use super::{
-    Shutdown, logs::Logs, metrics::HostMetrics, records::Records, reports::Reports, runs::Runs,
-    shared::Shared,
+    Shutdown, logs::Logs, metrics::HostMetrics, records::Records, reports::Reports, runs::Runs, shared::Shared,
 };
 use crate::{
     client::{Discovery, Found, now_ms},
@@ -52,17 +51,12 @@ pub(crate) struct Clock {
 
 impl Clock {
     pub(crate) fn start() -> Self {
-        Self {
-            origin: Instant::now(),
-        }
+        Self { origin: Instant::now() }
     }
 
     pub(crate) fn now(&self) -> Now {
         let mono_ms = u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX);
-        Now {
-            mono_ms,
-            wall_ms: now_ms(),
-        }
+        Now { mono_ms, wall_ms: now_ms() }
     }
 
     fn at(&self, mono_ms: u64) -> Instant {
@@ -149,13 +143,7 @@ pub(crate) struct Driver {
 impl Driver {
     pub(crate) fn new(parts: Parts) -> Self {
         let waiting = VecDeque::from([Input::Event(Event::Tick)]);
-        Self {
-            p: parts,
-            waiting,
-            held: None,
-            leaving: None,
-            skew_warned: None,
-        }
+        Self { p: parts, waiting, held: None, leaving: None, skew_warned: None }
     }
 
     pub(crate) fn processors(&self) -> Vec<String> {
@@ -166,11 +154,7 @@ impl Driver {
     pub(crate) async fn run(mut self) {
         while !self.may_leave() {
             self.receive().await;
-            if let Some(leaving) = self
-                .leaving
-                .as_mut()
-                .filter(|leaving| leaving.since.elapsed() >= GOODBYE)
-            {
+            if let Some(leaving) = self.leaving.as_mut().filter(|leaving| leaving.since.elapsed() >= GOODBYE) {
                 // The server does not listen; it notices by itself.
                 leaving.said_goodbye = true;
             }
@@ -218,11 +202,7 @@ impl Driver {
             Some(held) => Some(held.retry_at),
             None => self.p.core.wake_at().map(|ms| self.p.clock.at(ms)),
         };
-        let leaving = self
-            .leaving
-            .as_ref()
-            .filter(|l| !l.said_goodbye)
-            .map(|l| l.since + GOODBYE);
+        let leaving = self.leaving.as_ref().filter(|l| !l.said_goodbye).map(|l| l.since + GOODBYE);
         due.into_iter().chain(leaving).min()
     }
 
@@ -232,22 +212,14 @@ impl Driver {
         let before = dispatches.then(|| self.p.core.clone());
         let mut batch = Batch::default();
         while batch.outputs.len() < BATCH
-            && self
-                .waiting
-                .front()
-                .is_some_and(|input| matches!(input, Input::Dispatch { .. }) == dispatches)
+            && self.waiting.front().is_some_and(|input| matches!(input, Input::Dispatch { .. }) == dispatches)
         {
             let Some(input) = self.waiting.pop_front() else {
                 break;
             };
             self.handle(input, &mut batch);
             // What the core writes behind a rewind must not be durable before the rewind is done.
-            let rewinds = |output: &Output| {
-                output
-                    .actions
-                    .iter()
-                    .any(|a| matches!(a, Action::RewindLog(_)))
-            };
+            let rewinds = |output: &Output| output.actions.iter().any(|a| matches!(a, Action::RewindLog(_)));
             if batch.outputs.last().is_some_and(rewinds) {
                 break;
             }
@@ -256,11 +228,7 @@ impl Driver {
             (Ok(()), _) => self.carry_out(batch).await,
             (Err(why), Some(before)) => {
                 self.p.core = before;
-                self.p
-                    .shared
-                    .counters
-                    .dispatches_not_stored
-                    .add(batch.answers.len() as u64);
+                self.p.shared.counters.dispatches_not_stored.add(batch.answers.len() as u64);
                 for answer in batch.answers {
                     // The server may have hung up.
                     let _ = answer.send(Err(StoreProblem(why.clone())));
@@ -268,11 +236,7 @@ impl Driver {
             }
             (Err(_), None) => {
                 let now = Instant::now();
-                self.held = Some(Held {
-                    batch,
-                    retry_at: now + STORE_RETRY,
-                    heartbeat_at: now,
-                });
+                self.held = Some(Held { batch, retry_at: now + STORE_RETRY, heartbeat_at: now });
             }
         }
     }
@@ -281,11 +245,7 @@ impl Driver {
         let now = self.p.clock.now();
         let event = match input {
             Input::Event(event) => event,
-            Input::Dispatch {
-                dispatch,
-                request,
-                answer,
-            } => {
+            Input::Dispatch { dispatch, request, answer } => {
                 let id = dispatch.instance_id;
                 let known = self.p.core.instance(now, id).is_some();
                 let output = self.p.core.handle(now, Event::RunJob(*dispatch));
@@ -317,11 +277,7 @@ impl Driver {
                 match &mut self.leaving {
                     Some(leaving) => leaving.how = how,
                     None => {
-                        self.leaving = Some(Leaving {
-                            how,
-                            said_goodbye: false,
-                            since: Instant::now(),
-                        });
+                        self.leaving = Some(Leaving { how, said_goodbye: false, since: Instant::now() });
                     }
                 }
                 Event::Drain(true)
@@ -329,20 +285,13 @@ impl Driver {
         };
         match &event {
             Event::StopInstance(id) => self.p.reports.stopped(*id),
-            Event::ProcessorEnded {
-                instance_id,
-                attempt,
-                ..
-            } => self.p.runs.ended(*instance_id, *attempt),
+            Event::ProcessorEnded { instance_id, attempt, .. } => self.p.runs.ended(*instance_id, *attempt),
             Event::Drain(on) => self.p.shared.state.write().draining = *on,
             _ => {}
         }
         batch.outputs.push(self.p.core.handle(now, event));
         if batch.owner_seen {
-            self.p
-                .shared
-                .owner
-                .send_replace(self.p.core.owner().cloned());
+            self.p.shared.owner.send_replace(self.p.core.owner().cloned());
         }
     }
 

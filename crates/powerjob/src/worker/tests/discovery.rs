@@ -6,17 +6,8 @@ use super::*;
 use crate::client::Discovery;
 
 async fn find(servers: &[String], app: &str) -> Result<crate::client::Found, String> {
-    let servers = servers
-        .iter()
-        .map(|text| text.parse().expect("an address"))
-        .collect();
-    Discovery::new(
-        servers,
-        app.to_owned(),
-        crate::client::http_client().expect("a client"),
-    )
-    .run(None)
-    .await
+    let servers = servers.iter().map(|text| text.parse().expect("an address")).collect();
+    Discovery::new(servers, app.to_owned(), crate::client::http_client().expect("a client")).run(None).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -24,10 +15,7 @@ async fn the_owner_is_found_with_its_birth_and_the_app_name_is_percent_encoded()
     let fake = Fake::start().await;
     let found = find(&[fake.server()], APP).await.expect("found");
     assert_eq!(found.owner.transport, fake.transport());
-    assert_eq!(
-        (found.owner.app_id, found.owner.born_time),
-        (fake::APP_ID, Some(1_700_000_000_000))
-    );
+    assert_eq!((found.owner.app_id, found.owner.born_time), (fake::APP_ID, Some(1_700_000_000_000)));
     assert_eq!(found.owner.web, fake.server());
 }
 
@@ -36,10 +24,7 @@ async fn trap_05_acquire_names_the_protocol_http_in_upper_case_and_the_server_in
     let rig = Rig::new().await;
     let worker = rig.listed().await;
     let first = rig.fake.book.lock().acquires[0].clone();
-    assert_eq!(
-        (first["protocol"].as_str(), first["appId"].as_str()),
-        ("HTTP", "7")
-    );
+    assert_eq!((first["protocol"].as_str(), first["appId"].as_str()), ("HTTP", "7"));
     assert!(!first.contains_key("currentServer"));
     assert_eq!(rig.fake.heartbeats()[0].protocol, "HTTP");
     drop(worker);
@@ -50,10 +35,7 @@ async fn trap_08_the_first_heartbeat_has_metrics_and_the_app_id() {
     let rig = Rig::new().await;
     let worker = rig.listed().await;
     let beat = rig.fake.heartbeats()[0].clone();
-    assert_eq!(
-        (beat.app_id, beat.app_name.as_str(), beat.overload),
-        (fake::APP_ID, APP, false)
-    );
+    assert_eq!((beat.app_id, beat.app_name.as_str(), beat.overload), (fake::APP_ID, APP, false));
     assert!(beat.system_metrics.cpu_processors > 0 && beat.system_metrics.jvm_max_memory > 0.0);
     drop(worker);
 }
@@ -66,18 +48,13 @@ async fn trap_09_a_clock_that_differs_from_the_servers_is_measured() {
     let status = worker.status();
     let skew = status.clock_skew_ms.expect("measured");
     assert!((-95_000..=-85_000).contains(&skew), "{skew}");
-    assert!(
-        !status.listed,
-        "the server takes a worker that is 90 s behind for dead"
-    );
+    assert!(!status.listed, "the server takes a worker that is 90 s behind for dead");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unregistered_app_is_named_with_the_server_and_what_to_do() {
     let fake = Fake::start().await;
-    let why = find(&[fake.server()], "nobody")
-        .await
-        .expect_err("not registered");
+    let why = find(&[fake.server()], "nobody").await.expect_err("not registered");
     for part in ["`nobody` is not registered", &fake.server(), "register it"] {
         assert!(why.contains(part), "{part} in {why}");
     }
@@ -86,69 +63,40 @@ async fn an_unregistered_app_is_named_with_the_server_and_what_to_do() {
 #[tokio::test(flavor = "multi_thread")]
 async fn trap_04_the_transport_port_given_as_web_port_is_recognised() {
     let fake = Fake::start().await;
-    let why = find(&[fake.transport()], APP)
-        .await
-        .expect_err("the wrong port");
-    assert!(
-        why.contains("transport port") && why.contains("7700"),
-        "{why}"
-    );
+    let why = find(&[fake.transport()], APP).await.expect_err("the wrong port");
+    assert!(why.contains("transport port") && why.contains("7700"), "{why}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn something_else_than_powerjob_is_recognised() {
-    let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-        .await
-        .expect("a port");
+    let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
     let address = listener.local_addr().expect("an address").to_string();
     tokio::spawn(async move { axum::serve(listener, axum::Router::new()).await });
-    let why = find(std::slice::from_ref(&address), APP)
-        .await
-        .expect_err("not PowerJob");
-    assert!(
-        why.contains(&address) && why.contains("not the web port of a PowerJob server"),
-        "{why}"
-    );
+    let why = find(std::slice::from_ref(&address), APP).await.expect_err("not PowerJob");
+    assert!(why.contains(&address) && why.contains("not the web port of a PowerJob server"), "{why}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dead_and_a_silent_address_do_not_keep_the_living_one_from_being_found() {
     let fake = Fake::start().await;
     let dead = {
-        let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-            .await
-            .expect("a port");
+        let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
         listener.local_addr().expect("an address").to_string()
     };
     // Accepts into its backlog and never says a word.
-    let silent = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-        .await
-        .expect("a port");
+    let silent = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
     let silent_address = silent.local_addr().expect("an address").to_string();
     let began = Instant::now();
-    let found = find(&[silent_address, dead, fake.server()], APP)
-        .await
-        .expect("found");
+    let found = find(&[silent_address, dead, fake.server()], APP).await.expect("found");
     assert_eq!(found.owner.transport, fake.transport());
-    assert!(
-        began.elapsed() < Duration::from_secs(6),
-        "{:?}",
-        began.elapsed()
-    );
+    assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
     drop(silent);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_server_at_all_names_every_address() {
-    let why = find(&["127.0.0.1:1".to_owned(), "127.0.0.1:2".to_owned()], APP)
-        .await
-        .expect_err("nobody");
-    assert!(
-        why.contains("127.0.0.1:1")
-            && why.contains("127.0.0.1:2")
-            && why.contains("does not answer"),
-        "{why}"
-    );
+    let why = find(&["127.0.0.1:1".to_owned(), "127.0.0.1:2".to_owned()], APP).await.expect_err("nobody");
+    assert!(why.contains("127.0.0.1:1") && why.contains("127.0.0.1:2") && why.contains("does not answer"), "{why}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -157,14 +105,9 @@ async fn a_worker_that_listens_everywhere_takes_the_local_address_of_its_way_to_
     rig.config.listen = "0.0.0.0:0".to_owned();
     rig.config.servers = vec![rig.fake.server().replace("127.0.0.1", "localhost")];
     let worker = rig.listed().await;
-    assert!(
-        worker.address().starts_with("127.0.0.1:"),
-        "{}",
-        worker.address()
-    );
+    assert!(worker.address().starts_with("127.0.0.1:"), "{}", worker.address());
     let address = worker.address().to_owned();
-    rig.dispatch(&worker, 5, "fail", json!({"sleep": 60_000}))
-        .await;
+    rig.dispatch(&worker, 5, "fail", json!({"sleep": 60_000})).await;
     worker.crash().await;
     // Another address is kept off while an instance is open.
     rig.config.advertise = Some("10.9.8.7:27777".to_owned());
@@ -177,9 +120,6 @@ async fn an_advertised_address_is_told_as_it_is() {
     let mut rig = Rig::new().await;
     rig.config.advertise = Some("gpu-7.example:27777".to_owned());
     let worker = rig.listed().await;
-    assert_eq!(
-        rig.fake.heartbeats()[0].worker_address,
-        "gpu-7.example:27777"
-    );
+    assert_eq!(rig.fake.heartbeats()[0].worker_address, "gpu-7.example:27777");
     drop(worker);
 }

@@ -18,9 +18,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, runtime::Runtime};
 
-use crate::wire::{
-    InstanceLogContent, TaskTrackerReportInstanceStatusReq, WorkerHeartbeat, WorkerLogReportReq,
-};
+use crate::wire::{InstanceLogContent, TaskTrackerReportInstanceStatusReq, WorkerHeartbeat, WorkerLogReportReq};
 
 pub(super) const APP: &str = "it app&co";
 pub(super) const APP_ID: i64 = 7;
@@ -70,12 +68,7 @@ impl Fake {
             acquires: Vec::new(),
             transport: transport.to_string(),
         };
-        let mut fake = Self {
-            book: Arc::new(Mutex::new(book)),
-            web,
-            transport,
-            runtime: None,
-        };
+        let mut fake = Self { book: Arc::new(Mutex::new(book)), web, transport, runtime: None };
         fake.revive();
         fake
     }
@@ -103,10 +96,7 @@ impl Fake {
             .enable_all()
             .build()
             .expect("a runtime for the fake server");
-        for (address, routes) in [
-            (self.web, web_routes()),
-            (self.transport, transport_routes()),
-        ] {
+        for (address, routes) in [(self.web, web_routes()), (self.transport, transport_routes())] {
             let routes = routes.with_state(self.book.clone());
             runtime.spawn(async move {
                 let listener = loop {
@@ -142,10 +132,7 @@ impl Fake {
 
     /// The final reports of an instance.
     pub(super) fn finals(&self, instance_id: i64) -> Vec<TaskTrackerReportInstanceStatusReq> {
-        self.reports(instance_id)
-            .into_iter()
-            .filter(|report| report.instance_status != 3)
-            .collect()
+        self.reports(instance_id).into_iter().filter(|report| report.instance_status != 3).collect()
     }
 
     pub(super) fn lines(&self, instance_id: i64) -> Vec<InstanceLogContent> {
@@ -163,10 +150,7 @@ impl Drop for Fake {
 }
 
 async fn bind(address: SocketAddr) -> SocketAddr {
-    TcpListener::bind(address)
-        .await
-        .and_then(|listener| listener.local_addr())
-        .expect("a free port")
+    TcpListener::bind(address).await.and_then(|listener| listener.local_addr()).expect("a free port")
 }
 
 fn web_routes() -> Router<Arc<Mutex<Book>>> {
@@ -182,12 +166,7 @@ fn transport_routes() -> Router<Arc<Mutex<Book>>> {
         .route("/server/workerHeartbeat", post(heartbeat))
         .route("/server/reportInstanceStatus", post(report))
         .route("/server/reportLog", post(report_log))
-        .fallback(|| async {
-            (
-                StatusCode::NOT_FOUND,
-                "<html><body><h1>Resource not found</h1></body></html>",
-            )
-        })
+        .fallback(|| async { (StatusCode::NOT_FOUND, "<html><body><h1>Resource not found</h1></body></html>") })
 }
 
 async fn assert(Query(query): Query<HashMap<String, String>>) -> Json<Value> {
@@ -195,17 +174,14 @@ async fn assert(Query(query): Query<HashMap<String, String>>) -> Json<Value> {
     Json(if name == APP {
         json!({"success": true, "data": APP_ID, "message": null})
     } else {
-        let text =
-            format!("app({name}) is not registered! Please register the app in oms-console first.");
+        let text = format!("app({name}) is not registered! Please register the app in oms-console first.");
         json!({"success": false, "data": null, "message": text})
     })
 }
 
 async fn acquire(State(book): Shared, Query(query): Query<HashMap<String, String>>) -> Json<Value> {
     let mut book = book.lock();
-    let http = query
-        .get("protocol")
-        .is_some_and(|protocol| protocol == "HTTP");
+    let http = query.get("protocol").is_some_and(|protocol| protocol == "HTTP");
     book.acquires.push(query);
     Json(if http {
         json!({"success": true, "data": book.transport, "message": null})
@@ -217,19 +193,11 @@ async fn acquire(State(book): Shared, Query(query): Query<HashMap<String, String
 async fn hello(State(book): Shared) -> Json<Value> {
     let book = book.lock();
     let now = crate::client::now_ms() + book.clock_offset_ms;
-    Json(
-        json!({"success": true, "data": {"serverInfo": {"id": 1, "bornTime": book.born_time}, "serverTimeTs": now}}),
-    )
+    Json(json!({"success": true, "data": {"serverInfo": {"id": 1, "bornTime": book.born_time}, "serverTimeTs": now}}))
 }
 
-async fn fetch_instance_info(
-    State(book): Shared,
-    Form(form): Form<HashMap<String, String>>,
-) -> Json<Value> {
-    let id: i64 = form
-        .get("instanceId")
-        .and_then(|id| id.parse().ok())
-        .unwrap_or(0);
+async fn fetch_instance_info(State(book): Shared, Form(form): Form<HashMap<String, String>>) -> Json<Value> {
+    let id: i64 = form.get("instanceId").and_then(|id| id.parse().ok()).unwrap_or(0);
     let known = book.lock().instances.get(&id).cloned();
     Json(match known {
         Some((status, address)) => json!({"success": true, "message": null, "data":
@@ -263,19 +231,13 @@ async fn report(State(book): Shared, body: axum::body::Bytes) -> Response {
         return Json(json!({"success": true})).into_response();
     }
     let (status, answer) = book.final_answers.remove(0);
-    (
-        StatusCode::from_u16(status).expect("a status"),
-        Json(answer),
-    )
-        .into_response()
+    (StatusCode::from_u16(status).expect("a status"), Json(answer)).into_response()
 }
 
 async fn report_log(State(book): Shared, body: axum::body::Bytes) -> Response {
     match WorkerLogReportReq::parse(&body) {
         Ok(report) => {
-            book.lock()
-                .seen
-                .extend(report.instance_log_contents.into_iter().map(Seen::Line));
+            book.lock().seen.extend(report.instance_log_contents.into_iter().map(Seen::Line));
             StatusCode::OK.into_response()
         }
         Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error").into_response(),

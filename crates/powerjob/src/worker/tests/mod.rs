@@ -24,10 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let end = tokio::time::Instant::now() + PATIENCE;
     while !condition() {
-        assert!(
-            tokio::time::Instant::now() < end,
-            "waited in vain for: {what}"
-        );
+        assert!(tokio::time::Instant::now() < end, "waited in vain for: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
@@ -38,11 +35,7 @@ struct Play(RestartPolicy);
 #[async_trait]
 impl Processor for Play {
     async fn process(&self, ctx: TaskContext) -> ProcessResult {
-        let params: Value = ctx
-            .job_params
-            .as_deref()
-            .and_then(|t| serde_json::from_str(t).ok())
-            .unwrap_or_default();
+        let params: Value = ctx.job_params.as_deref().and_then(|t| serde_json::from_str(t).ok()).unwrap_or_default();
         for i in 0..params["lines"].as_u64().unwrap_or(0) {
             ctx.log.info(format!("line {i}"));
         }
@@ -53,8 +46,7 @@ impl Processor for Play {
         if let Some(text) = params["panic"].as_str() {
             panic!("{text}");
         }
-        let sleep =
-            tokio::time::sleep(Duration::from_millis(params["sleep"].as_u64().unwrap_or(0)));
+        let sleep = tokio::time::sleep(Duration::from_millis(params["sleep"].as_u64().unwrap_or(0)));
         if params["deaf"] == json!(true) {
             sleep.await;
         } else {
@@ -66,10 +58,7 @@ impl Processor for Play {
                 }
             }
         }
-        ctx.workflow.append(
-            "from",
-            ctx.workflow.values().get("k").cloned().unwrap_or_default(),
-        );
+        ctx.workflow.append("from", ctx.workflow.values().get("k").cloned().unwrap_or_default());
         match params["fail"].as_str() {
             Some(why) => ProcessResult::failed(why),
             None => ProcessResult::success("done"),
@@ -97,12 +86,7 @@ impl Rig {
         config.listen = "127.0.0.1:0".to_owned();
         config.state_dir = Some(dir.path().to_owned());
         let http = crate::client::http_client().expect("a client");
-        Self {
-            dir,
-            fake,
-            config,
-            http,
-        }
+        Self { dir, fake, config, http }
     }
 
     fn builder(&self) -> WorkerBuilder {
@@ -120,10 +104,7 @@ impl Rig {
     async fn listed(&self) -> WorkerHandle {
         let worker = self.start().await;
         let before = self.fake.heartbeats().len();
-        until("a heartbeat", || {
-            self.fake.heartbeats().len() > before || worker.status().listed
-        })
-        .await;
+        until("a heartbeat", || self.fake.heartbeats().len() > before || worker.status().listed).await;
         worker
     }
 
@@ -132,35 +113,19 @@ impl Rig {
     }
 
     async fn post_raw(&self, worker: &WorkerHandle, path: &str, body: String) -> (u16, String) {
-        let answer = self
-            .http
-            .post(format!("http://{}{path}", worker.address()))
-            .body(body)
-            .send()
-            .await;
+        let answer = self.http.post(format!("http://{}{path}", worker.address())).body(body).send().await;
         let answer = answer.expect("an answer");
-        (
-            answer.status().as_u16(),
-            answer.text().await.expect("a body"),
-        )
+        (answer.status().as_u16(), answer.text().await.expect("a body"))
     }
 
     /// Dispatches an instance and expects the empty 200.
     async fn dispatch(&self, worker: &WorkerHandle, id: i64, processor: &str, params: Value) {
-        let answer = self
-            .post(
-                worker,
-                "/worker/runJob",
-                &request(worker, id, processor, params),
-            )
-            .await;
+        let answer = self.post(worker, "/worker/runJob", &request(worker, id, processor, params)).await;
         assert_eq!(answer, (200, String::new()));
     }
 
     async fn stop(&self, worker: &WorkerHandle, id: i64) {
-        let answer = self
-            .post(worker, "/worker/stopInstance", &json!({"instanceId": id}))
-            .await;
+        let answer = self.post(worker, "/worker/stopInstance", &json!({"instanceId": id})).await;
         assert_eq!(answer, (200, String::new()));
     }
 
@@ -171,22 +136,12 @@ impl Rig {
     /// Waits until the worker has closed the instance.
     async fn closed(&self, worker: &WorkerHandle, id: i64) {
         let id = id.to_string();
-        until("the instance is closed", || {
-            worker
-                .status()
-                .instances
-                .iter()
-                .all(|i| i.instance_id != id)
-        })
-        .await;
+        until("the instance is closed", || worker.status().instances.iter().all(|i| i.instance_id != id)).await;
     }
 }
 
 /// A dispatch as a server writes it.
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "the parameters are written in place"
-)]
+#[expect(clippy::needless_pass_by_value, reason = "the parameters are written in place")]
 fn request(worker: &WorkerHandle, id: i64, processor: &str, params: Value) -> Value {
     json!({"allWorkerAddress": [worker.address()], "maxWorkerCount": 0, "jobId": 11, "instanceId": id,
         "executeType": "STANDALONE", "processorType": "BUILT_IN", "processorInfo": processor, "instanceTimeoutMS": 0,

@@ -5,49 +5,22 @@ use super::*;
 const ID: i64 = 1_004_402_621_408_084_032;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_instance_that_ends_while_the_server_is_gone_is_reported_with_its_whole_log_when_it_is_back()
- {
+async fn an_instance_that_ends_while_the_server_is_gone_is_reported_with_its_whole_log_when_it_is_back() {
     let mut rig = Rig::new().await;
     let worker = rig.listed().await;
-    rig.dispatch(&worker, ID, "fail", json!({"lines": 3, "sleep": 700}))
-        .await;
+    rig.dispatch(&worker, ID, "fail", json!({"lines": 3, "sleep": 700})).await;
     until("RUNNING", || !rig.fake.reports(ID).is_empty()).await;
     rig.fake.kill();
-    until("it waits for the server", || {
-        worker
-            .status()
-            .instances
-            .iter()
-            .any(|i| i.stage == "draining")
-    })
-    .await;
-    until("the worker knows", || {
-        worker.status().discovery_error.is_some()
-    })
-    .await;
+    until("it waits for the server", || worker.status().instances.iter().any(|i| i.stage == "draining")).await;
+    until("the worker knows", || worker.status().discovery_error.is_some()).await;
     let beats = rig.fake.heartbeats().len();
     rig.fake.revive();
     until("the end", || !rig.fake.finals(ID).is_empty()).await;
-    assert!(
-        rig.fake.heartbeats().len() > beats,
-        "the heartbeat came before its time"
-    );
+    assert!(rig.fake.heartbeats().len() > beats, "the heartbeat came before its time");
     assert_eq!(rig.fake.finals(ID)[0].instance_status, 5);
-    let texts: Vec<String> = rig
-        .fake
-        .lines(ID)
-        .into_iter()
-        .map(|line| line.log_content)
-        .collect();
+    let texts: Vec<String> = rig.fake.lines(ID).into_iter().map(|line| line.log_content).collect();
     for n in 0..3 {
-        assert_eq!(
-            texts
-                .iter()
-                .filter(|text| **text == format!("line {n}"))
-                .count(),
-            1,
-            "{texts:?}"
-        );
+        assert_eq!(texts.iter().filter(|text| **text == format!("line {n}")).count(), 1, "{texts:?}");
     }
     assert!(texts.last().is_some_and(|text| text.starts_with("SUCCEED")));
 }
@@ -59,10 +32,7 @@ async fn a_worker_starts_without_any_server_and_registers_when_one_is_there() {
     let worker = rig.start().await;
     until("it says why", || worker.status().discovery_error.is_some()).await;
     let why = worker.status().discovery_error.expect("a reason");
-    assert!(
-        why.contains(&rig.fake.server()) && !worker.status().listed,
-        "{why}"
-    );
+    assert!(why.contains(&rig.fake.server()) && !worker.status().listed, "{why}");
     rig.fake.revive();
     until("it is listed", || worker.status().listed).await;
 }
@@ -71,8 +41,7 @@ async fn a_worker_starts_without_any_server_and_registers_when_one_is_there() {
 async fn a_server_that_was_born_again_gets_the_log_of_open_instances_from_line_0() {
     let mut rig = Rig::new().await;
     let worker = rig.listed().await;
-    rig.dispatch(&worker, ID, "fail", json!({"lines": 30, "sleep": 60_000}))
-        .await;
+    rig.dispatch(&worker, ID, "fail", json!({"lines": 30, "sleep": 60_000})).await;
     until("the log is there", || rig.fake.lines(ID).len() > 30).await;
     let first: Vec<_> = rig.fake.lines(ID);
     rig.fake.kill();
@@ -83,69 +52,40 @@ async fn a_server_that_was_born_again_gets_the_log_of_open_instances_from_line_0
     }
     rig.fake.revive();
     until("the log is there again", || rig.fake.lines(ID).len() > 30).await;
-    assert_eq!(
-        rig.fake.lines(ID)[..first.len()],
-        first,
-        "the same lines with the same log times"
-    );
+    assert_eq!(rig.fake.lines(ID)[..first.len()], first, "the same lines with the same log times");
     drop(worker);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_final_report_that_is_refused_is_repeated_with_the_same_report_time() {
     let rig = Rig::new().await;
-    rig.fake.book.lock().final_answers = vec![
-        (500, json!({})),
-        (200, json!({"success": false, "message": "deadlock"})),
-    ];
+    rig.fake.book.lock().final_answers =
+        vec![(500, json!({})), (200, json!({"success": false, "message": "deadlock"}))];
     let worker = rig.listed().await;
-    rig.dispatch(&worker, ID, "fail", json!({"fail": "x"}))
-        .await;
+    rig.dispatch(&worker, ID, "fail", json!({"fail": "x"})).await;
     until("three reports", || rig.fake.finals(ID).len() >= 3).await;
     rig.closed(&worker, ID).await;
     let finals = rig.fake.finals(ID);
-    assert!(
-        finals.iter().all(|report| *report == finals[0]),
-        "{finals:?}"
-    );
+    assert!(finals.iter().all(|report| *report == finals[0]), "{finals:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dispatch_that_cannot_be_stored_is_answered_500_and_not_run_and_the_worker_recovers() {
     let rig = Rig::new().await;
     let migrations = [crate::MIGRATIONS, testrig_joblog::MIGRATIONS].concat();
-    let store = testrig_store::Store::open(&rig.dir.path().join("worker.db"), &migrations)
-        .expect("a store");
-    let worker = rig
-        .builder()
-        .store(store.clone())
-        .start()
-        .await
-        .expect("starts");
+    let store = testrig_store::Store::open(&rig.dir.path().join("worker.db"), &migrations).expect("a store");
+    let worker = rig.builder().store(store.clone()).start().await.expect("starts");
     until("it is listed", || worker.status().listed).await;
-    store
-        .write(|db| db.query_row("PRAGMA max_page_count = 1", [], |_| Ok(())))
-        .await
-        .expect("the disk is full");
+    store.write(|db| db.query_row("PRAGMA max_page_count = 1", [], |_| Ok(()))).await.expect("the disk is full");
     let body = request(&worker, ID, "fail", json!({"text": "x".repeat(200_000)}));
     let (status, text) = rig.post(&worker, "/worker/runJob", &body).await;
     assert_eq!(status, 500, "{text}");
     assert!(text.contains("state store"), "{text}");
-    assert!(
-        worker.status().instances.is_empty() && worker.status().counters.dispatches_not_stored == 1
-    );
-    store
-        .write(|db| db.query_row("PRAGMA max_page_count = 100000000", [], |_| Ok(())))
-        .await
-        .expect("space again");
+    assert!(worker.status().instances.is_empty() && worker.status().counters.dispatches_not_stored == 1);
+    store.write(|db| db.query_row("PRAGMA max_page_count = 100000000", [], |_| Ok(()))).await.expect("space again");
     rig.dispatch(&worker, ID, "fail", json!({})).await;
     until("the end", || !rig.fake.finals(ID).is_empty()).await;
-    let accepted = rig
-        .fake
-        .lines(ID)
-        .iter()
-        .filter(|line| line.log_content.contains("accepted"))
-        .count();
+    let accepted = rig.fake.lines(ID).iter().filter(|line| line.log_content.contains("accepted")).count();
     assert_eq!(accepted, 1, "only the second dispatch was taken");
 }
 
@@ -153,74 +93,43 @@ async fn a_dispatch_that_cannot_be_stored_is_answered_500_and_not_run_and_the_wo
 async fn events_are_held_in_order_while_the_store_fails() {
     let rig = Rig::new().await;
     let migrations = [crate::MIGRATIONS, testrig_joblog::MIGRATIONS].concat();
-    let store = testrig_store::Store::open(&rig.dir.path().join("worker.db"), &migrations)
-        .expect("a store");
-    let worker = rig
-        .builder()
-        .store(store.clone())
-        .start()
-        .await
-        .expect("starts");
+    let store = testrig_store::Store::open(&rig.dir.path().join("worker.db"), &migrations).expect("a store");
+    let worker = rig.builder().store(store.clone()).start().await.expect("starts");
     until("it is listed", || worker.status().listed).await;
-    let body = request(
-        &worker,
-        ID,
-        "fail",
-        json!({"sleep": 500, "fail": "y".repeat(8000)}),
-    );
+    let body = request(&worker, ID, "fail", json!({"sleep": 500, "fail": "y".repeat(8000)}));
     rig.post(&worker, "/worker/runJob", &body).await;
     until("it runs", || worker.status().running == 1).await;
-    store.write(|db| db.execute_batch("CREATE TRIGGER full BEFORE INSERT ON powerjob_instance BEGIN SELECT RAISE(ABORT, 'disk is full'); END")).await.expect("a trigger");
-    until("the failure is seen", || {
-        worker.status().store_error.is_some()
-    })
-    .await;
+    store
+        .write(|db| {
+            db.execute_batch(
+                "CREATE TRIGGER full BEFORE INSERT ON powerjob_instance BEGIN SELECT RAISE(ABORT, 'disk is full'); END",
+            )
+        })
+        .await
+        .expect("a trigger");
+    until("the failure is seen", || worker.status().store_error.is_some()).await;
     let why = worker.status().store_error.expect("a reason");
     assert!(why.contains("disk is full"), "{why}");
-    until("the server is told", || {
-        rig.fake
-            .heartbeats()
-            .last()
-            .is_some_and(|beat| beat.overload)
-    })
-    .await;
-    let (status, _) = rig
-        .post(
-            &worker,
-            "/worker/runJob",
-            &request(&worker, ID + 1, "fail", json!({})),
-        )
-        .await;
+    until("the server is told", || rig.fake.heartbeats().last().is_some_and(|beat| beat.overload)).await;
+    let (status, _) = rig.post(&worker, "/worker/runJob", &request(&worker, ID + 1, "fail", json!({}))).await;
     assert_eq!(status, 500);
-    store
-        .write(|db| db.execute_batch("DROP TRIGGER full"))
-        .await
-        .expect("space again");
+    store.write(|db| db.execute_batch("DROP TRIGGER full")).await.expect("space again");
     until("the end", || !rig.fake.finals(ID).is_empty()).await;
     assert_eq!(rig.fake.finals(ID)[0].instance_status, 4);
-    until("the error is gone", || {
-        worker.status().store_error.is_none()
-    })
-    .await;
+    until("the error is gone", || worker.status().store_error.is_none()).await;
     assert!(rig.fake.reports(ID + 1).is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_accepts_and_never_answers_does_not_hold_up_the_end_of_the_worker() {
     let rig = Rig::new().await;
-    let silent = tokio::net::TcpListener::bind("127.0.0.1:0")
-        .await
-        .expect("a port");
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     rig.fake.book.lock().transport = silent.local_addr().expect("an address").to_string();
     let worker = rig.start().await;
     until("an owner", || worker.status().owner.is_some()).await;
     let began = std::time::Instant::now();
     worker.shutdown(Shutdown::Drain).await;
-    assert!(
-        began.elapsed() < Duration::from_secs(3),
-        "{:?}",
-        began.elapsed()
-    );
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
     drop(silent);
 }
 
@@ -229,23 +138,11 @@ async fn a_drain_that_is_taken_back_lets_jobs_in_again() {
     let rig = Rig::new().await;
     let worker = rig.listed().await;
     worker.drain(true).await;
-    until("overload is told", || {
-        rig.fake
-            .heartbeats()
-            .last()
-            .is_some_and(|beat| beat.overload)
-    })
-    .await;
+    until("overload is told", || rig.fake.heartbeats().last().is_some_and(|beat| beat.overload)).await;
     rig.dispatch(&worker, ID, "fail", json!({})).await;
     assert!(worker.status().draining && worker.status().counters.overload_ignored == 1);
     worker.drain(false).await;
-    until("the flag is gone", || {
-        rig.fake
-            .heartbeats()
-            .last()
-            .is_some_and(|beat| !beat.overload)
-    })
-    .await;
+    until("the flag is gone", || rig.fake.heartbeats().last().is_some_and(|beat| !beat.overload)).await;
     rig.dispatch(&worker, ID, "fail", json!({})).await;
     until("the end", || !rig.fake.finals(ID).is_empty()).await;
 }
