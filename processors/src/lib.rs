@@ -10,6 +10,8 @@ mod registry;
 mod related;
 pub mod run_llm_test;
 #[cfg(test)]
+mod task_rig;
+#[cfg(test)]
 mod testing;
 
 pub use aggregate_metrics::AggregateMetrics;

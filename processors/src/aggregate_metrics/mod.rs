@@ -103,12 +103,14 @@ async fn aggregate(env: &Arc<Environment>, ctx: &TaskContext) -> ProcessResult {
             .map_err(|(file, error)| format!("failed to read `{}`: {error}", file.display()))
     });
     let counted = tokio::select! {
+        // A stop that is there already must not depend on how fast the reading is.
+        biased;
+        reason = ctx.stop.raised() => return related::ended(reason, "adding up the records"),
         done = work => match done {
             Ok(Ok(counted)) => counted,
             Ok(Err(text)) => return ProcessResult::failed(text),
             Err(error) => return ProcessResult::failed(format!("adding up the records ended: {error}")),
         },
-        reason = ctx.stop.raised() => return related::ended(reason, "adding up the records"),
     };
     if let Err(failure) = usable(&counted, &plan, ctx) {
         return failure;

@@ -160,8 +160,9 @@ async fn send(plan: &Plan, source: Source, ctx: &TaskContext) -> Result<Packed, 
     };
     match &plan.target {
         Target::Mounted(dir) => tokio::select! {
-            written = mounted::write(dir, &plan.archive, ctx.instance_id, packing) => written,
+            biased;
             ended = watched => Err(ended),
+            written = mounted::write(dir, &plan.archive, ctx.instance_id, packing) => written,
         },
         Target::Bucket(bucket) => s3::upload(bucket, &plan.archive, packing, &progress, watched).await,
     }

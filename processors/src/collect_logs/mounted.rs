@@ -41,7 +41,9 @@ pub(super) async fn write(
     fs::create_dir_all(dir).await.map_err(|error| fail("create the directory", dir, &error))?;
     let target = dir.join(name);
     let mut part = Part { path: dir.join(format!(".{name}.{instance_id}.part")), done: false };
-    let mut file = fs::File::create(&part.path).await.map_err(|error| fail("create", &part.path, &error))?;
+    // Not on another thread: dropped in the middle, that would make the file after it was removed.
+    let file = std::fs::File::create(&part.path).map_err(|error| fail("create", &part.path, &error))?;
+    let mut file = fs::File::from_std(file);
     while let Some(chunk) = packing.chunks.recv().await {
         file.write_all(&chunk).await.map_err(|error| fail("write", &part.path, &error))?;
     }

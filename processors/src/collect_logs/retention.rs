@@ -21,30 +21,35 @@ pub(super) async fn apply(plan: &Plan, ctx: &TaskContext) -> Vec<String> {
     let Some(retention) = &plan.retention else { return Vec::new() };
     let days = u32::try_from(retention.days).unwrap_or(u32::MAX);
     let Some(oldest) = SystemTime::now().checked_sub(DAY.saturating_mul(days)) else { return Vec::new() };
-    // With the default target every day has a directory of its own, and the old ones are in the others.
-    let (root, by_day) = match &retention.above_days {
-        Some(above) => (above, true),
-        None => (&plan.target, false),
-    };
-    let outcome = match root {
-        Target::Mounted(dir) => {
-            let (dir, own) = (dir.clone(), plan.target.address(&plan.archive));
-            let (pattern, values) = (retention.pattern.clone(), retention.values.clone());
-            let work =
-                move || mounted(&dir, by_day, own.as_ref(), oldest, &|found| name::matches(&pattern, &values, found));
-            tokio::task::spawn_blocking(work)
-                .await
-                .unwrap_or_else(|error| (Vec::new(), vec![format!("removing old archives ended: {error}")]))
-        }
-        Target::Bucket(bucket) => bucket_objects(bucket, by_day, plan, retention, oldest).await,
-    };
-    let (removed, warnings) = outcome;
+    let (removed, warnings) = at_target(plan, oldest).await;
     for gone in removed {
         ctx.log.info(format!("removed {gone}, older than retentionDays {}", retention.days));
     }
     warnings
 }
 
+/// Removes this job's archives from before `oldest`; what was removed, and warnings.
+pub(super) async fn at_target(plan: &Plan, oldest: SystemTime) -> Outcome {
+    let Some(retention) = &plan.retention else { return Outcome::default() };
+    // With the default target every day has a directory of its own, and the old ones are in the others.
+    let (root, by_day) = match &retention.above_days {
+        Some(above) => (above, true),
+        None => (&plan.target, false),
+    };
+    match root {
+        Target::Mounted(dir) => {
+            let (dir, own) = (dir.clone(), plan.target.address(&plan.archive));
+            let (pattern, values) = (retention.pattern.clone(), retention.values.clone());
+            let work =
+                move || mounted(&dir, by_day, own.as_ref(), oldest, &|found| name::matches(&pattern, &values, found));
+            let ended = |error| (Vec::new(), vec![format!("removing old archives ended: {error}")]);
+            tokio::task::spawn_blocking(work).await.unwrap_or_else(ended)
+        }
+        Target::Bucket(bucket) => bucket_objects(bucket, by_day, plan, retention, oldest).await,
+    }
+}
+
+/// What was removed, and warnings.
 type Outcome = (Vec<String>, Vec<String>);
 
 fn mounted(root: &Path, by_day: bool, own: &Path, oldest: SystemTime, ours: &dyn Fn(&str) -> bool) -> Outcome {

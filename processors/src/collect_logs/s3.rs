@@ -79,8 +79,9 @@ pub(super) async fn upload(
     let open: Arc<Mutex<Option<String>>> = Arc::default();
     let sending = Sending { client: &client, bucket, key: &key, open: Arc::clone(&open), progress };
     let result = tokio::select! {
-        result = sending.run(packing) => result,
+        biased;
         ended = stop => Err(ended),
+        result = sending.run(packing) => result,
     };
     if result.is_err() {
         let left = open.lock().take();

@@ -77,8 +77,10 @@ impl NotifyResult {
             );
         }
         tokio::select! {
-            result = self.tell(&plan, ctx) => result,
+            // What is there before anybody is told keeps them from being told.
+            biased;
             reason = ctx.stop.raised() => related::ended(reason, "telling people"),
+            result = self.tell(&plan, ctx) => result,
         }
     }
 
