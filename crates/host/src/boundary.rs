@@ -59,14 +59,8 @@ impl FromStr for BoundaryId {
         let bytes = text.as_bytes();
         let fits = bytes.len() <= MAX_LEN
             && bytes.first().is_some_and(u8::is_ascii_alphanumeric)
-            && bytes
-                .iter()
-                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
-        if fits {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(InvalidBoundaryId(text.to_owned()))
-        }
+            && bytes.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
+        if fits { Ok(Self(text.to_owned())) } else { Err(InvalidBoundaryId(text.to_owned())) }
     }
 }
 
@@ -98,10 +92,7 @@ mod tests {
     fn a_boundary_is_named_after_instance_and_attempt() {
         let id = BoundaryId::new(819_231, 2);
         assert_eq!(id.as_str(), "testrig-819231-2");
-        assert_eq!(
-            id.part("setup").expect("plain word").as_str(),
-            "testrig-819231-2-setup"
-        );
+        assert_eq!(id.part("setup").expect("plain word").as_str(), "testrig-819231-2-setup");
     }
 
     #[test]

@@ -35,8 +35,7 @@ impl fmt::Display for ExitStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.code, self.signal) {
             (_, Some(signal)) => {
-                let name =
-                    nix::sys::signal::Signal::try_from(signal).map_or("unnamed", |s| s.as_str());
+                let name = nix::sys::signal::Signal::try_from(signal).map_or("unnamed", |s| s.as_str());
                 write!(f, "killed by signal {signal} ({name})")?;
             }
             (Some(code), None) => write!(f, "exit code {code}")?,
@@ -58,25 +57,11 @@ mod tests {
 
     #[test]
     fn an_exit_reads_as_a_person_would_say_it() {
-        let plain = ExitStatus {
-            code: Some(3),
-            ..ExitStatus::default()
-        };
+        let plain = ExitStatus { code: Some(3), ..ExitStatus::default() };
         assert_eq!(plain.to_string(), "exit code 3");
-        let oom = ExitStatus {
-            code: Some(137),
-            signal: Some(9),
-            oom_killed: true,
-            ..ExitStatus::default()
-        };
-        assert_eq!(
-            oom.to_string(),
-            "killed by signal 9 (SIGKILL), out of memory"
-        );
-        let lost = ExitStatus {
-            error: Some("the shim was killed".into()),
-            ..ExitStatus::default()
-        };
+        let oom = ExitStatus { code: Some(137), signal: Some(9), oom_killed: true, ..ExitStatus::default() };
+        assert_eq!(oom.to_string(), "killed by signal 9 (SIGKILL), out of memory");
+        let lost = ExitStatus { error: Some("the shim was killed".into()), ..ExitStatus::default() };
         assert_eq!(lost.to_string(), "exit code unknown, the shim was killed");
         assert!(!lost.success());
     }

@@ -27,14 +27,10 @@ pub async fn http(client: &reqwest::Client, url: &str, limit: Duration) -> Probe
     timed(async {
         let answer = tokio::time::timeout(limit, client.get(url).timeout(limit).send()).await;
         match answer {
-            Err(_) => (
-                false,
-                format!("GET {url}: no answer within {} ms", limit.as_millis()),
-            ),
-            Ok(Err(error)) if error.is_timeout() => (
-                false,
-                format!("GET {url}: no answer within {} ms", limit.as_millis()),
-            ),
+            Err(_) => (false, format!("GET {url}: no answer within {} ms", limit.as_millis())),
+            Ok(Err(error)) if error.is_timeout() => {
+                (false, format!("GET {url}: no answer within {} ms", limit.as_millis()))
+            }
             Ok(Err(error)) => (false, format!("GET {url}: {}", root_cause(&error))),
             Ok(Ok(answer)) => {
                 let status = answer.status();
@@ -52,13 +48,7 @@ pub async fn tcp(address: SocketAddr, limit: Duration) -> Probe {
         match tokio::time::timeout(limit, tokio::net::TcpStream::connect(address)).await {
             Ok(Ok(_)) => (true, format!("TCP {address}: connected")),
             Ok(Err(error)) => (false, format!("TCP {address}: {error}")),
-            Err(_) => (
-                false,
-                format!(
-                    "TCP {address}: no connection within {} ms",
-                    limit.as_millis()
-                ),
-            ),
+            Err(_) => (false, format!("TCP {address}: no connection within {} ms", limit.as_millis())),
         }
     })
     .await
@@ -79,17 +69,10 @@ pub async fn container_command(
     let words = command.join(" ");
     let output = outcome.output.trim();
     let (healthy, detail) = match outcome.code {
-        None => (
-            false,
-            format!("`{words}`: not done within {} ms", limit.as_millis()),
-        ),
+        None => (false, format!("`{words}`: not done within {} ms", limit.as_millis())),
         Some(code) => (code == 0, format!("`{words}`: exit code {code}")),
     };
-    Ok(Probe {
-        healthy,
-        detail: with_output(detail, output),
-        took: begin.elapsed(),
-    })
+    Ok(Probe { healthy, detail: with_output(detail, output), took: begin.elapsed() })
 }
 
 /// Runs a command on the host in a boundary of its own; exit code 0 is healthy.
@@ -102,39 +85,21 @@ pub async fn host_command(runner: &ProcessRunner, spec: ScriptSpec) -> Result<Pr
     let limit = spec.limit;
     let outcome = runner.run_script(spec, std::future::pending()).await?;
     let (healthy, detail) = if outcome.timed_out {
-        (
-            false,
-            format!("`{words}`: not done within {} ms", limit.as_millis()),
-        )
+        (false, format!("`{words}`: not done within {} ms", limit.as_millis()))
     } else {
-        (
-            outcome.exit.success(),
-            format!("`{words}`: {}", outcome.exit),
-        )
+        (outcome.exit.success(), format!("`{words}`: {}", outcome.exit))
     };
-    Ok(Probe {
-        healthy,
-        detail: with_output(detail, outcome.output_tail.trim()),
-        took: begin.elapsed(),
-    })
+    Ok(Probe { healthy, detail: with_output(detail, outcome.output_tail.trim()), took: begin.elapsed() })
 }
 
 async fn timed(probe: impl Future<Output = (bool, String)>) -> Probe {
     let begin = Instant::now();
     let (healthy, detail) = probe.await;
-    Probe {
-        healthy,
-        detail,
-        took: begin.elapsed(),
-    }
+    Probe { healthy, detail, took: begin.elapsed() }
 }
 
 fn with_output(detail: String, output: &str) -> String {
-    if output.is_empty() {
-        detail
-    } else {
-        format!("{detail}: {output}")
-    }
+    if output.is_empty() { detail } else { format!("{detail}: {output}") }
 }
 
 /// reqwest's own text only repeats the URL.
@@ -170,42 +135,26 @@ mod tests {
     fn client() -> reqwest::Client {
         // A second test of the same process finds it installed.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        reqwest::Client::builder()
-            .no_proxy()
-            .build()
-            .expect("client")
+        reqwest::Client::builder().no_proxy().build().expect("client")
     }
 
     #[tokio::test]
     async fn a_status_below_400_is_healthy_and_503_is_not() {
         let fine = answering("HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n").await;
-        let busy = answering(
-            "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
-        )
-        .await;
+        let busy =
+            answering("HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await;
         let probe = http(&client(), &format!("http://{fine}/healthz"), LIMIT).await;
         assert!(probe.healthy, "{probe:?}");
         let probe = http(&client(), &format!("http://{busy}/healthz"), LIMIT).await;
-        assert!(
-            !probe.healthy && probe.detail.ends_with("HTTP 503"),
-            "{probe:?}"
-        );
+        assert!(!probe.healthy && probe.detail.ends_with("HTTP 503"), "{probe:?}");
     }
 
     #[tokio::test]
     async fn a_service_that_accepts_and_never_answers_is_unhealthy_after_the_limit() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("free port");
         let address = listener.local_addr().expect("bound");
-        let probe = http(
-            &client(),
-            &format!("http://{address}/"),
-            Duration::from_millis(50),
-        )
-        .await;
-        assert!(
-            !probe.healthy && probe.detail.contains("no answer within 50 ms"),
-            "{probe:?}"
-        );
+        let probe = http(&client(), &format!("http://{address}/"), Duration::from_millis(50)).await;
+        assert!(!probe.healthy && probe.detail.contains("no answer within 50 ms"), "{probe:?}");
         assert!(tcp(address, LIMIT).await.healthy);
     }
 
@@ -215,14 +164,8 @@ mod tests {
         let address = listener.local_addr().expect("bound");
         drop(listener);
         let probe = tcp(address, LIMIT).await;
-        assert!(
-            !probe.healthy && probe.detail.contains("refused"),
-            "{probe:?}"
-        );
+        assert!(!probe.healthy && probe.detail.contains("refused"), "{probe:?}");
         let probe = http(&client(), &format!("http://{address}/"), LIMIT).await;
-        assert!(
-            !probe.healthy && probe.detail.contains("refused"),
-            "{probe:?}"
-        );
+        assert!(!probe.healthy && probe.detail.contains("refused"), "{probe:?}");
     }
 }

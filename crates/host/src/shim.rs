@@ -39,9 +39,7 @@ const WRITE_PAUSE: Duration = Duration::from_millis(200);
 pub fn main(mut args: impl Iterator<Item = OsString>) -> ExitCode {
     close_inherited_descriptors();
     let (Some(spec), None) = (args.next().map(PathBuf::from), args.next()) else {
-        return complain(
-            "the shim takes one argument, the path of a spec.json; it is for the agent's own use",
-        );
+        return complain("the shim takes one argument, the path of a spec.json; it is for the agent's own use");
     };
     let Some(dir) = spec.parent().map(Path::to_owned) else {
         return complain("the shim's spec has no directory");
@@ -87,10 +85,7 @@ fn detach() -> io::Result<Side> {
         ForkResult::Parent { .. } => Ok(Side::Caller(reader)),
         ForkResult::Child => {
             setsid()?;
-            let null = fs::File::options()
-                .read(true)
-                .write(true)
-                .open("/dev/null")?;
+            let null = fs::File::options().read(true).write(true).open("/dev/null")?;
             for standard in 0..=2 {
                 // SAFETY: both descriptors are open; dup2 replaces the standard one and leaves ours.
                 Errno::result(unsafe { libc::dup2(null.as_raw_fd(), standard) })?;
@@ -139,16 +134,10 @@ fn lock(files: &Files) -> Option<nix::fcntl::Flock<fs::File>> {
 /// Starts the program; an error is a sentence for the user.
 fn start(files: &Files, spec: &ProcessSpec, cgroups: &Cgroups) -> Result<i32, String> {
     if let Some(bytes) = spec.memory {
-        cgroups
-            .limit_memory(bytes)
-            .map_err(|e| format!("failed to limit its memory to {bytes} bytes: {e}"))?;
+        cgroups.limit_memory(bytes).map_err(|e| format!("failed to limit its memory to {bytes} bytes: {e}"))?;
     }
-    nix::sys::prctl::set_child_subreaper(true)
-        .map_err(|e| format!("failed to become its subreaper: {e}"))?;
-    let own = i32::try_from(std::process::id())
-        .ok()
-        .and_then(Ident::of)
-        .ok_or("/proc is not readable")?;
+    nix::sys::prctl::set_child_subreaper(true).map_err(|e| format!("failed to become its subreaper: {e}"))?;
+    let own = i32::try_from(std::process::id()).ok().and_then(Ident::of).ok_or("/proc is not readable")?;
     let starting = Starting {
         shim: own,
         boot_id: boot_id().map_err(|e| format!("failed to read the kernel's boot id: {e}"))?,
@@ -211,8 +200,6 @@ fn cgroup_name(spec: &ProcessSpec, dir: &Path) -> String {
 }
 
 fn now_ms() -> i64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

@@ -29,9 +29,7 @@ impl Signal {
 
 /// A text that names no signal.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "`{0}` is no signal: accepted are names such as `SIGTERM` or `TERM` and numbers from 1 to {HIGHEST}"
-)]
+#[error("`{0}` is no signal: accepted are names such as `SIGTERM` or `TERM` and numbers from 1 to {HIGHEST}")]
 pub struct InvalidSignal(String);
 
 impl FromStr for Signal {
@@ -40,21 +38,11 @@ impl FromStr for Signal {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let wrong = || InvalidSignal(text.to_owned());
         if let Ok(number) = text.parse::<i32>() {
-            return if (1..=HIGHEST).contains(&number) {
-                Ok(Self(number))
-            } else {
-                Err(wrong())
-            };
+            return if (1..=HIGHEST).contains(&number) { Ok(Self(number)) } else { Err(wrong()) };
         }
         let upper = text.to_ascii_uppercase();
-        let name = if upper.starts_with("SIG") {
-            upper
-        } else {
-            format!("SIG{upper}")
-        };
-        nix::sys::signal::Signal::from_str(&name)
-            .map(|s| Self(s as i32))
-            .map_err(|_| wrong())
+        let name = if upper.starts_with("SIG") { upper } else { format!("SIG{upper}") };
+        nix::sys::signal::Signal::from_str(&name).map(|s| Self(s as i32)).map_err(|_| wrong())
     }
 }
 
@@ -90,12 +78,7 @@ mod tests {
         for text in ["SIGTERM", "TERM", "term", "15"] {
             assert_eq!(text.parse::<Signal>().expect(text), Signal::TERM);
         }
-        assert_eq!(
-            "40".parse::<Signal>()
-                .expect("real-time signal")
-                .to_string(),
-            "40"
-        );
+        assert_eq!("40".parse::<Signal>().expect("real-time signal").to_string(), "40");
     }
 
     #[test]

@@ -99,20 +99,14 @@ mod tests {
         let mut sampler = HostSampler::new().expect("a Linux host");
         sampler.sample().expect("figures");
         let sample = sampler.sample().expect("figures");
-        assert!(
-            sample.cpus > 0 && sample.memory_total_bytes > sample.memory_used_bytes,
-            "{sample:?}"
-        );
+        assert!(sample.cpus > 0 && sample.memory_total_bytes > sample.memory_used_bytes, "{sample:?}");
         assert!((0.0..=100.5).contains(&sample.cpu_percent), "{sample:?}");
     }
 
     #[test]
     fn a_disk_is_that_of_the_path() {
         let here = disk(Path::new(".")).expect("the working directory exists");
-        assert!(
-            here.total_bytes >= here.available_bytes && here.total_bytes > 0,
-            "{here:?}"
-        );
+        assert!(here.total_bytes >= here.available_bytes && here.total_bytes > 0, "{here:?}");
         assert!(disk(Path::new("/does/not/exist")).is_err());
     }
 }

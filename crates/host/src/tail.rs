@@ -36,13 +36,7 @@ pub struct FileLine {
 impl FileTail {
     /// Starts at `offset`; the file need not exist yet.
     pub fn new(path: impl Into<PathBuf>, offset: u64) -> Self {
-        Self {
-            path: path.into(),
-            file: None,
-            read_to: offset,
-            delivered: offset,
-            buffer: Vec::new(),
-        }
+        Self { path: path.into(), file: None, read_to: offset, delivered: offset, buffer: Vec::new() }
     }
 
     /// Complete lines that are there now, at most about `max_bytes` of them. None does not mean the end: the file may grow.
@@ -75,11 +69,7 @@ impl FileTail {
         if !self.buffer.is_empty() {
             let bytes = std::mem::take(&mut self.buffer);
             self.delivered += bytes.len() as u64;
-            lines.push(FileLine {
-                end: self.delivered,
-                bytes,
-                continues: false,
-            });
+            lines.push(FileLine { end: self.delivered, bytes, continues: false });
         }
         Ok(lines)
     }
@@ -99,11 +89,7 @@ impl FileTail {
         let bytes = self.buffer[..keep].to_vec();
         self.buffer.drain(..used);
         self.delivered += used as u64;
-        Some(FileLine {
-            end: self.delivered,
-            bytes,
-            continues,
-        })
+        Some(FileLine { end: self.delivered, bytes, continues })
     }
 
     fn fill(&mut self) -> io::Result<usize> {
@@ -137,11 +123,7 @@ pub fn last_bytes(path: &Path, begin: u64, keep: usize) -> String {
     };
     let bytes = read().unwrap_or_default();
     // A cut in the midst of a character leaves at most three bytes of it.
-    let skip = bytes
-        .iter()
-        .take(3)
-        .take_while(|b| (**b & 0xC0) == 0x80)
-        .count();
+    let skip = bytes.iter().take(3).take_while(|b| (**b & 0xC0) == 0x80).count();
     String::from_utf8_lossy(&bytes[skip..]).into_owned()
 }
 
@@ -158,10 +140,7 @@ mod tests {
     }
 
     fn texts(lines: &[FileLine]) -> Vec<String> {
-        lines
-            .iter()
-            .map(|l| String::from_utf8_lossy(&l.bytes).into_owned())
-            .collect()
+        lines.iter().map(|l| String::from_utf8_lossy(&l.bytes).into_owned()).collect()
     }
 
     #[test]
@@ -170,9 +149,7 @@ mod tests {
         let lines = FileTail::new(&path, 0).lines(usize::MAX).expect("readable");
         assert_eq!(texts(&lines), ["one", "", "three"]);
         for (at, line) in lines.iter().enumerate() {
-            let rest = FileTail::new(&path, line.end)
-                .lines(usize::MAX)
-                .expect("readable");
+            let rest = FileTail::new(&path, line.end).lines(usize::MAX).expect("readable");
             assert_eq!(rest, lines[at + 1..]);
         }
     }
@@ -206,10 +183,7 @@ mod tests {
         let mut tail = FileTail::new(&path, 0);
         let lines = tail.finish().expect("readable");
         assert_eq!(
-            lines
-                .iter()
-                .map(|l| (l.bytes.len(), l.continues))
-                .collect::<Vec<_>>(),
+            lines.iter().map(|l| (l.bytes.len(), l.continues)).collect::<Vec<_>>(),
             [(LONGEST_LINE, true), (5, false)]
         );
     }

@@ -49,11 +49,7 @@ impl LeaseRequest {
     /// The request in words, e.g. `2 accelerators of type 910B with at least 32 GiB each`.
     pub fn in_words(&self) -> String {
         let mut words = if self.device_ids.is_empty() {
-            format!(
-                "{} accelerator{}",
-                self.count,
-                if self.count == 1 { "" } else { "s" }
-            )
+            format!("{} accelerator{}", self.count, if self.count == 1 { "" } else { "s" })
         } else {
             format!("accelerators {}", self.device_ids.join(", "))
         };

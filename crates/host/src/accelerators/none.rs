@@ -26,10 +26,7 @@ impl Accelerators for NoAccelerators {
                 there: "none (accelerator provider `none`)".to_owned(),
             });
         }
-        Ok(Lease {
-            holder: request.holder.clone(),
-            devices: Vec::new(),
-        })
+        Ok(Lease { holder: request.holder.clone(), devices: Vec::new() })
     }
 
     async fn release(&self, _holder: &BoundaryId) -> Result<(), LeaseError> {
@@ -53,16 +50,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_request_for_cards_fails_at_once_with_what_was_asked_and_what_is_there() {
-        let error = NoAccelerators
-            .lease(&request(2))
-            .await
-            .expect_err("there are no cards");
+        let error = NoAccelerators.lease(&request(2)).await.expect_err("there are no cards");
         assert!(matches!(error, LeaseError::Impossible { .. }));
         let text = error.to_string();
-        assert!(
-            text.contains("2 accelerators of type 910B with at least 32768 MiB each"),
-            "{text}"
-        );
+        assert!(text.contains("2 accelerators of type 910B with at least 32768 MiB each"), "{text}");
         assert!(text.contains("there is none"), "{text}");
         let mut named = request(0);
         named.device_ids = vec!["0".into()];
@@ -71,10 +62,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_request_for_no_cards_gets_an_empty_lease() {
-        let lease = NoAccelerators
-            .lease(&request(0))
-            .await
-            .expect("nothing was asked");
+        let lease = NoAccelerators.lease(&request(0)).await.expect("nothing was asked");
         assert!(lease.devices.is_empty());
     }
 }

@@ -51,25 +51,14 @@ impl Docker {
     /// # Errors
     /// [`DockerError::InvalidEndpoint`].
     pub fn connect(endpoint: &str) -> Result<Self, DockerError> {
-        let endpoint = if endpoint.starts_with('/') {
-            format!("unix://{endpoint}")
-        } else {
-            endpoint.to_owned()
-        };
-        let known = ["unix://", "tcp://", "http://"].iter().any(|scheme| {
-            endpoint
-                .strip_prefix(scheme)
-                .is_some_and(|rest| !rest.is_empty())
-        });
+        let endpoint = if endpoint.starts_with('/') { format!("unix://{endpoint}") } else { endpoint.to_owned() };
+        let known = ["unix://", "tcp://", "http://"]
+            .iter()
+            .any(|scheme| endpoint.strip_prefix(scheme).is_some_and(|rest| !rest.is_empty()));
         if !known {
             return Err(DockerError::InvalidEndpoint { endpoint });
         }
-        Ok(Self {
-            inner: Arc::new(Inner {
-                endpoint,
-                client: Mutex::new(None),
-            }),
-        })
+        Ok(Self { inner: Arc::new(Inner { endpoint, client: Mutex::new(None) }) })
     }
 
     /// The address as given.
@@ -82,14 +71,8 @@ impl Docker {
     /// # Errors
     /// [`DockerError::Unavailable`], naming the endpoint and what to do.
     pub async fn ping(&self) -> Result<EngineInfo, DockerError> {
-        let version = self
-            .call("ask the engine's version", QUICK, async |d| {
-                d.version().await
-            })
-            .await?;
-        let info = self
-            .call("ask the engine's settings", QUICK, async |d| d.info().await)
-            .await?;
+        let version = self.call("ask the engine's version", QUICK, async |d| d.version().await).await?;
+        let info = self.call("ask the engine's settings", QUICK, async |d| d.info().await).await?;
         let mut runtimes: Vec<String> = info.runtimes.unwrap_or_default().into_keys().collect();
         runtimes.sort();
         Ok(EngineInfo {
@@ -97,9 +80,7 @@ impl Docker {
             api_version: version.api_version.unwrap_or_default(),
             runtimes,
             init: info.init_binary.is_some_and(|name| !name.is_empty())
-                && info
-                    .init_commit
-                    .is_some_and(|c| c.id.is_some_and(|id| !id.is_empty() && id != "N/A")),
+                && info.init_commit.is_some_and(|c| c.id.is_some_and(|id| !id.is_empty() && id != "N/A")),
             live_restore: info.live_restore_enabled.unwrap_or_default(),
         })
     }
@@ -161,13 +142,7 @@ mod tests {
 
     #[test]
     fn an_endpoint_of_another_kind_is_refused_with_what_is_accepted() {
-        for bad in [
-            "",
-            "ssh://host",
-            "npipe:////./pipe/x",
-            "localhost:2375",
-            "unix://",
-        ] {
+        for bad in ["", "ssh://host", "npipe:////./pipe/x", "localhost:2375", "unix://"] {
             let error = Docker::connect(bad).expect_err(bad).to_string();
             assert!(error.contains("unix:///path/to/socket"), "{error}");
         }
@@ -190,13 +165,7 @@ mod tests {
         let _listener = tokio::net::UnixListener::bind(&socket).expect("socket");
         let docker = Docker::connect(&socket.display().to_string()).expect("path of a socket");
         let limit = Duration::from_millis(100);
-        let error = docker
-            .call("ask", limit, async |d| d.version().await)
-            .await
-            .expect_err("mute");
-        assert!(
-            error.is_unavailable() && error.to_string().contains("no answer within"),
-            "{error}"
-        );
+        let error = docker.call("ask", limit, async |d| d.version().await).await.expect_err("mute");
+        assert!(error.is_unavailable() && error.to_string().contains("no answer within"), "{error}");
     }
 }

@@ -26,20 +26,10 @@ impl Docker {
     /// [`DockerError::Conflict`] if the name is taken: [`Docker::find_by_name`] says by whom, the caller decides.
     /// [`DockerError::NotFound`] if the image is not here.
     pub async fn create(&self, spec: &ContainerSpec) -> Result<String, DockerError> {
-        let doing = format!(
-            "create container `{}` from image `{}`",
-            spec.name, spec.image
-        );
-        let options = CreateContainerOptions {
-            name: Some(spec.name.clone()),
-            ..CreateContainerOptions::default()
-        };
+        let doing = format!("create container `{}` from image `{}`", spec.name, spec.image);
+        let options = CreateContainerOptions { name: Some(spec.name.clone()), ..CreateContainerOptions::default() };
         let body = spec.body();
-        let made = self
-            .call(&doing, SLOW, async |d| {
-                d.create_container(Some(options), body).await
-            })
-            .await?;
+        let made = self.call(&doing, SLOW, async |d| d.create_container(Some(options), body).await).await?;
         Ok(made.id)
     }
 
@@ -49,10 +39,7 @@ impl Docker {
     /// [`DockerError::Refused`] with the engine's words, e.g. a busy port, an unknown runtime, a missing program.
     pub async fn start(&self, id: &str) -> Result<(), DockerError> {
         let doing = format!("start container `{}`", short(id));
-        self.call(&doing, SLOW, async |d| {
-            d.start_container(id, None::<StartContainerOptions>).await
-        })
-        .await
+        self.call(&doing, SLOW, async |d| d.start_container(id, None::<StartContainerOptions>).await).await
     }
 
     /// The container as it is now, by id or name.
@@ -61,12 +48,8 @@ impl Docker {
     /// [`DockerError::NotFound`] if there is none.
     pub async fn inspect(&self, id: &str) -> Result<ContainerInfo, DockerError> {
         let doing = format!("inspect container `{}`", short(id));
-        let raw = self
-            .call(&doing, QUICK, async |d| {
-                d.inspect_container(id, None::<InspectContainerOptions>)
-                    .await
-            })
-            .await?;
+        let raw =
+            self.call(&doing, QUICK, async |d| d.inspect_container(id, None::<InspectContainerOptions>).await).await?;
         Ok(ContainerInfo::from_engine(raw))
     }
 
@@ -87,11 +70,7 @@ impl Docker {
     ///
     /// # Errors
     /// As every call.
-    pub async fn find_by_label(
-        &self,
-        label: &str,
-        value: Option<&str>,
-    ) -> Result<Vec<ContainerInfo>, DockerError> {
+    pub async fn find_by_label(&self, label: &str, value: Option<&str>) -> Result<Vec<ContainerInfo>, DockerError> {
         let filter = value.map_or_else(|| label.to_owned(), |value| format!("{label}={value}"));
         let doing = format!("list containers with label `{filter}`");
         let options = ListContainersOptions {
@@ -99,11 +78,7 @@ impl Docker {
             filters: Some(HashMap::from([("label".to_owned(), vec![filter])])),
             ..ListContainersOptions::default()
         };
-        let listed = self
-            .call(&doing, QUICK, async |d| {
-                d.list_containers(Some(options)).await
-            })
-            .await?;
+        let listed = self.call(&doing, QUICK, async |d| d.list_containers(Some(options)).await).await?;
         let mut found = Vec::with_capacity(listed.len());
         for id in listed.into_iter().filter_map(|c| c.id) {
             match self.inspect(&id).await {
@@ -122,15 +97,8 @@ impl Docker {
     /// [`DockerError::NotFound`] if there is no such container.
     pub async fn kill(&self, id: &str, signal: Signal) -> Result<(), DockerError> {
         let doing = format!("send {signal} to container `{}`", short(id));
-        let options = KillContainerOptions {
-            signal: signal.to_string(),
-        };
-        match self
-            .call(&doing, SLOW, async |d| {
-                d.kill_container(id, Some(options)).await
-            })
-            .await
-        {
+        let options = KillContainerOptions { signal: signal.to_string() };
+        match self.call(&doing, SLOW, async |d| d.kill_container(id, Some(options)).await).await {
             // "Container .. is not running"
             Err(DockerError::Conflict { .. }) => Ok(()),
             done => done,
@@ -145,12 +113,7 @@ impl Docker {
     /// # Errors
     /// [`DockerError::NotDone`] if it is still there long after the kill; [`DockerError::Unavailable`] if the engine went
     /// away meanwhile: ask again.
-    pub async fn stop(
-        &self,
-        id: &str,
-        signal: Signal,
-        grace: Duration,
-    ) -> Result<ExitStatus, DockerError> {
+    pub async fn stop(&self, id: &str, signal: Signal, grace: Duration) -> Result<ExitStatus, DockerError> {
         if let Some(exit) = self.ended(id).await? {
             return Ok(exit);
         }
@@ -178,17 +141,8 @@ impl Docker {
         let doing = format!("remove container `{}`", short(id));
         let deadline = tokio::time::Instant::now() + KILL_LIMIT;
         loop {
-            let options = RemoveContainerOptions {
-                force: true,
-                v: true,
-                link: false,
-            };
-            match self
-                .call(&doing, SLOW, async |d| {
-                    d.remove_container(id, Some(options)).await
-                })
-                .await
-            {
+            let options = RemoveContainerOptions { force: true, v: true, link: false };
+            match self.call(&doing, SLOW, async |d| d.remove_container(id, Some(options)).await).await {
                 Ok(()) => {}
                 Err(error) if error.is_not_found() => return Ok(()),
                 // "removal of container .. is already in progress"
@@ -209,11 +163,7 @@ impl Docker {
         }
     }
 
-    async fn ended_within(
-        &self,
-        id: &str,
-        limit: Duration,
-    ) -> Result<Option<ExitStatus>, DockerError> {
+    async fn ended_within(&self, id: &str, limit: Duration) -> Result<Option<ExitStatus>, DockerError> {
         let deadline = tokio::time::Instant::now() + limit;
         loop {
             if let Some(exit) = self.ended(id).await? {

@@ -79,9 +79,7 @@ impl DockerError {
 #[derive(Debug, thiserror::Error)]
 pub enum PullError {
     /// The policy is `Never` and the image is not on this host.
-    #[error(
-        "image `{image}` is not on this host and the pull policy is Never; pull it by hand or use IfNotPresent"
-    )]
+    #[error("image `{image}` is not on this host and the pull policy is Never; pull it by hand or use IfNotPresent")]
     NeverPulled {
         /// Name of the image.
         image: String,
@@ -95,9 +93,7 @@ pub enum PullError {
         message: String,
     },
     /// The registry wants other or any credentials.
-    #[error(
-        "the registry refused image `{image}` for want of permission: {message}; check the registry credentials"
-    )]
+    #[error("the registry refused image `{image}` for want of permission: {message}; check the registry credentials")]
     Unauthorized {
         /// Name of the image.
         image: String,
@@ -139,45 +135,24 @@ pub enum PullError {
 pub(super) fn classify(endpoint: &str, doing: &str, error: BollardError) -> DockerError {
     let doing = doing.to_owned();
     match error {
-        BollardError::DockerResponseServerError {
-            status_code,
-            message,
-        } => match status_code {
+        BollardError::DockerResponseServerError { status_code, message } => match status_code {
             404 => DockerError::NotFound { doing, message },
             409 => DockerError::Conflict { doing, message },
             status if status == 503 || speaks_of_a_lost_runtime(&message) => {
                 unavailable(endpoint, doing, format!("HTTP {status}: {message}"))
             }
-            status => DockerError::Refused {
-                doing,
-                status,
-                message,
-            },
+            status => DockerError::Refused { doing, status, message },
         },
-        BollardError::DockerStreamError { error } => DockerError::Refused {
-            doing,
-            status: 0,
-            message: error,
-        },
-        BollardError::UnsupportedURISchemeError { uri } => {
-            DockerError::InvalidEndpoint { endpoint: uri }
-        }
-        BollardError::SocketNotFoundError(path) => {
-            unavailable(endpoint, doing, format!("there is no socket {path}"))
-        }
-        BollardError::RequestTimeoutError => {
-            unavailable(endpoint, doing, "no answer in time".to_owned())
-        }
+        BollardError::DockerStreamError { error } => DockerError::Refused { doing, status: 0, message: error },
+        BollardError::UnsupportedURISchemeError { uri } => DockerError::InvalidEndpoint { endpoint: uri },
+        BollardError::SocketNotFoundError(path) => unavailable(endpoint, doing, format!("there is no socket {path}")),
+        BollardError::RequestTimeoutError => unavailable(endpoint, doing, "no answer in time".to_owned()),
         BollardError::IOError { .. }
         | BollardError::HyperResponseError { .. }
         | BollardError::HyperLegacyError { .. }
         | BollardError::JsonDataError { .. }
         | BollardError::JsonSerdeError { .. } => unavailable(endpoint, doing, chain(&error)),
-        other => DockerError::Refused {
-            doing,
-            status: 0,
-            message: chain(&other),
-        },
+        other => DockerError::Refused { doing, status: 0, message: chain(&other) },
     }
 }
 
@@ -195,11 +170,7 @@ fn speaks_of_a_lost_runtime(message: &str) -> bool {
 }
 
 fn unavailable(endpoint: &str, doing: String, detail: String) -> DockerError {
-    DockerError::Unavailable {
-        doing,
-        endpoint: endpoint.to_owned(),
-        detail,
-    }
+    DockerError::Unavailable { doing, endpoint: endpoint.to_owned(), detail }
 }
 
 /// The error and its causes on one line, each said once.
@@ -223,40 +194,25 @@ mod tests {
 
     #[test]
     fn a_missing_socket_is_unknown_and_names_the_endpoint_and_the_way_out() {
-        let error = classify(
-            "unix:///nope.sock",
-            "ping",
-            BollardError::SocketNotFoundError("/nope.sock".into()),
-        );
+        let error = classify("unix:///nope.sock", "ping", BollardError::SocketNotFoundError("/nope.sock".into()));
         assert!(error.is_unavailable());
         let text = error.to_string();
-        assert!(
-            text.contains("unix:///nope.sock") && text.contains("docker.endpoint"),
-            "{text}"
-        );
+        assert!(text.contains("unix:///nope.sock") && text.contains("docker.endpoint"), "{text}");
     }
 
     #[test]
     fn an_answer_of_the_engine_is_never_taken_for_its_absence() {
         for status in [400, 404, 409, 500] {
-            let error = BollardError::DockerResponseServerError {
-                status_code: status,
-                message: "no".into(),
-            };
-            assert!(
-                !classify("unix:///s", "start", error).is_unavailable(),
-                "{status}"
-            );
+            let error = BollardError::DockerResponseServerError { status_code: status, message: "no".into() };
+            assert!(!classify("unix:///s", "start", error).is_unavailable(), "{status}");
         }
     }
 
     #[test]
     fn an_engine_that_lost_its_containerd_is_unknown_not_a_refusal() {
-        let message = "connection error: desc = \"transport: error while dialing unix:///run/containerd/containerd.sock\"";
-        let error = BollardError::DockerResponseServerError {
-            status_code: 500,
-            message: message.into(),
-        };
+        let message =
+            "connection error: desc = \"transport: error while dialing unix:///run/containerd/containerd.sock\"";
+        let error = BollardError::DockerResponseServerError { status_code: 500, message: message.into() };
         assert!(classify("unix:///s", "start", error).is_unavailable());
     }
 }

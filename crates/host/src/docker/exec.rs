@@ -47,29 +47,16 @@ impl Docker {
             cmd: Some(command.to_vec()),
             ..CreateExecOptions::default()
         };
-        let exec = self
-            .call(&doing, QUICK, async |d| d.create_exec(id, options).await)
-            .await?
-            .id;
+        let exec = self.call(&doing, QUICK, async |d| d.create_exec(id, options).await).await?.id;
         let mut output = Vec::new();
         let run = self.attached(&doing, &exec, keep, &mut output);
         let outcome = tokio::time::timeout(limit, run).await;
         let output = String::from_utf8_lossy(&output).into_owned();
         match outcome {
-            Ok(code) => Ok(ExecOutcome {
-                code: Some(code?),
-                output,
-                timed_out: false,
-                left_running: false,
-            }),
+            Ok(code) => Ok(ExecOutcome { code: Some(code?), output, timed_out: false, left_running: false }),
             Err(_) => {
                 let left_running = !self.end_exec(&doing, id, &exec).await;
-                Ok(ExecOutcome {
-                    code: None,
-                    output,
-                    timed_out: true,
-                    left_running,
-                })
+                Ok(ExecOutcome { code: None, output, timed_out: true, left_running })
             }
         }
     }
@@ -78,24 +65,16 @@ impl Docker {
     async fn end_exec(&self, doing: &str, id: &str, exec: &str) -> bool {
         let deadline = tokio::time::Instant::now() + CODE_LIMIT;
         loop {
-            let Ok(state) = self
-                .call(doing, QUICK, async |d| d.inspect_exec(exec).await)
-                .await
-            else {
+            let Ok(state) = self.call(doing, QUICK, async |d| d.inspect_exec(exec).await).await else {
                 return false;
             };
             if state.running == Some(false) {
                 return true;
             }
             let container = state.container_id.unwrap_or_else(|| id.to_owned());
-            let pid = state
-                .pid
-                .and_then(|pid| i32::try_from(pid).ok())
-                .filter(|pid| *pid > 0);
+            let pid = state.pid.and_then(|pid| i32::try_from(pid).ok()).filter(|pid| *pid > 0);
             let killed = match pid {
-                Some(pid) => {
-                    tokio::task::spawn_blocking(move || kill_in_container(&container, pid)).await
-                }
+                Some(pid) => tokio::task::spawn_blocking(move || kill_in_container(&container, pid)).await,
                 None => return false,
             };
             if !killed.unwrap_or(false) || tokio::time::Instant::now() >= deadline {
@@ -105,37 +84,18 @@ impl Docker {
         }
     }
 
-    async fn attached(
-        &self,
-        doing: &str,
-        exec: &str,
-        keep: usize,
-        output: &mut Vec<u8>,
-    ) -> Result<i64, DockerError> {
+    async fn attached(&self, doing: &str, exec: &str, keep: usize, output: &mut Vec<u8>) -> Result<i64, DockerError> {
         let client = self.client(doing)?;
-        let started = client
-            .start_exec(exec, None::<StartExecOptions>)
-            .await
-            .map_err(|e| self.fail(doing, e))?;
-        if let StartExecResults::Attached {
-            output: mut stream,
-            input: _input,
-        } = started
-        {
+        let started = client.start_exec(exec, None::<StartExecOptions>).await.map_err(|e| self.fail(doing, e))?;
+        if let StartExecResults::Attached { output: mut stream, input: _input } = started {
             while let Some(part) = stream.next().await {
-                keep_tail(
-                    output,
-                    part.map_err(|e| self.fail(doing, e))?.as_ref(),
-                    keep,
-                );
+                keep_tail(output, part.map_err(|e| self.fail(doing, e))?.as_ref(), keep);
             }
         }
         // The stream may end a moment before the engine has the code.
         let deadline = tokio::time::Instant::now() + CODE_LIMIT;
         loop {
-            let state = self
-                .call(doing, QUICK, async |d| d.inspect_exec(exec).await)
-                .await?;
+            let state = self.call(doing, QUICK, async |d| d.inspect_exec(exec).await).await?;
             match state.exit_code {
                 Some(code) if state.running != Some(true) => return Ok(code),
                 _ if tokio::time::Instant::now() >= deadline => {
@@ -164,15 +124,9 @@ fn kill_in_container(container: &str, pid: i32) -> bool {
         return false;
     }
     let below = proc::descendants(&all, top);
-    let targets = all
-        .iter()
-        .map(|stat| stat.ident)
-        .filter(|ident| below.contains(&ident.pid))
-        .chain([top]);
+    let targets = all.iter().map(|stat| stat.ident).filter(|ident| below.contains(&ident.pid)).chain([top]);
     // The top last: its children must still be its children when they are looked for.
-    targets.fold(true, |done, ident| {
-        done & (!is_inside(ident.pid) || ident.signal(SIGKILL).is_ok())
-    })
+    targets.fold(true, |done, ident| done & (!is_inside(ident.pid) || ident.signal(SIGKILL).is_ok()))
 }
 
 fn keep_tail(kept: &mut Vec<u8>, part: &[u8], limit: usize) {

@@ -64,10 +64,7 @@ impl Docker {
     /// All but [`DockerError::NotFound`].
     pub async fn image(&self, name: &str) -> Result<Option<ImageInfo>, DockerError> {
         let doing = format!("inspect image `{name}`");
-        match self
-            .call(&doing, QUICK, async |d| d.inspect_image(name).await)
-            .await
-        {
+        match self.call(&doing, QUICK, async |d| d.inspect_image(name).await).await {
             Ok(raw) => Ok(Some(ImageInfo {
                 id: raw.id.unwrap_or_default(),
                 repo_digests: raw.repo_digests.unwrap_or_default(),
@@ -94,9 +91,7 @@ impl Docker {
                 return Ok(image);
             }
             if policy == PullPolicy::Never {
-                return Err(PullError::NeverPulled {
-                    image: name.to_owned(),
-                });
+                return Err(PullError::NeverPulled { image: name.to_owned() });
             }
         }
         self.pull(name, auth, progress).await?;
@@ -125,9 +120,7 @@ impl Docker {
             serveraddress: Some(auth.server.clone()),
             ..DockerCredentials::default()
         });
-        let mut events = self
-            .client(&doing)?
-            .create_image(Some(options), None, credentials);
+        let mut events = self.client(&doing)?.create_image(Some(options), None, credentials);
         loop {
             match tokio::time::timeout(SILENCE, events.next()).await {
                 Err(_) => return Err(self.too_slow(&doing, SILENCE).into()),
@@ -158,12 +151,7 @@ fn split_reference(name: &str) -> (&str, &str) {
 /// Begin and end of each layer; the many messages in between ("Downloading", with numbers) would flood a log.
 fn progress_line(event: &CreateImageInfo) -> Option<String> {
     let status = event.status.as_deref()?.trim();
-    if status.is_empty()
-        || matches!(
-            status,
-            "Downloading" | "Extracting" | "Waiting" | "Verifying Checksum"
-        )
-    {
+    if status.is_empty() || matches!(status, "Downloading" | "Extracting" | "Waiting" | "Verifying Checksum") {
         return None;
     }
     Some(match event.id.as_deref() {
@@ -178,9 +166,7 @@ fn pull_error(image: &str, error: DockerError) -> PullError {
     let (status, message) = match error {
         DockerError::NotFound { message, .. } => (404, message),
         DockerError::Conflict { message, .. } => (409, message),
-        DockerError::Refused {
-            status, message, ..
-        } => (status, message),
+        DockerError::Refused { status, message, .. } => (status, message),
         other => return PullError::Engine(other),
     };
     let lower = message.to_lowercase();
@@ -196,12 +182,8 @@ fn pull_error(image: &str, error: DockerError) -> PullError {
     ]) && !says(&["repository does not exist"])
     {
         PullError::Unauthorized { image, message }
-    } else if says(&[
-        "manifest unknown",
-        "not found",
-        "repository does not exist",
-        "name unknown",
-    ]) && !says(&["no such host"])
+    } else if says(&["manifest unknown", "not found", "repository does not exist", "name unknown"])
+        && !says(&["no such host"])
     {
         PullError::NotFound { image, message }
     } else if says(&[
@@ -237,51 +219,25 @@ mod tests {
     #[test]
     fn the_registrys_refusals_are_told_apart() {
         let error = |status, message: &str| {
-            pull_error(
-                "i",
-                DockerError::Refused {
-                    doing: String::new(),
-                    status,
-                    message: message.into(),
-                },
-            )
+            pull_error("i", DockerError::Refused { doing: String::new(), status, message: message.into() })
         };
-        let missing = error(
-            500,
-            "manifest for r/i:9 not found: manifest unknown: manifest unknown",
-        );
+        let missing = error(500, "manifest for r/i:9 not found: manifest unknown: manifest unknown");
         assert!(matches!(missing, PullError::NotFound { .. }), "{missing:?}");
-        let login = error(
-            500,
-            "Head \"https://r/v2/i/manifests/1\": no basic auth credentials",
-        );
+        let login = error(500, "Head \"https://r/v2/i/manifests/1\": no basic auth credentials");
         assert!(matches!(login, PullError::Unauthorized { .. }), "{login:?}");
-        let host = error(
-            500,
-            "Get \"https://r/v2/\": dial tcp: lookup r: no such host",
-        );
+        let host = error(500, "Get \"https://r/v2/\": dial tcp: lookup r: no such host");
         assert!(matches!(host, PullError::NoRoute { .. }), "{host:?}");
-        let closed = error(
-            500,
-            "Get \"http://127.0.0.1:1/v2/\": dial tcp 127.0.0.1:1: connect: connection refused",
-        );
+        let closed = error(500, "Get \"http://127.0.0.1:1/v2/\": dial tcp 127.0.0.1:1: connect: connection refused");
         assert!(matches!(closed, PullError::NoRoute { .. }), "{closed:?}");
         let full = error(0, "write /var/lib/docker/tmp/x: no space left on device");
         assert!(matches!(full, PullError::Failed { .. }), "{full:?}");
-        let name = error(
-            400,
-            "invalid reference format: repository name must be lowercase",
-        );
+        let name = error(400, "invalid reference format: repository name must be lowercase");
         assert!(matches!(name, PullError::InvalidName { .. }), "{name:?}");
     }
 
     #[test]
     fn credentials_do_not_show_in_debug_output() {
-        let auth = RegistryAuth {
-            server: "r".into(),
-            username: "u".into(),
-            password: "hunter2".into(),
-        };
+        let auth = RegistryAuth { server: "r".into(), username: "u".into(), password: "hunter2".into() };
         assert!(!format!("{auth:?}").contains("hunter2"));
     }
 }

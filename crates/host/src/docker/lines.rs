@@ -49,9 +49,7 @@ impl Assembler {
     pub(super) fn push(&mut self, frame: LogOutput, ready: &mut VecDeque<LogLine>) {
         let stream = match frame {
             LogOutput::StdErr { .. } => OutputStream::Stderr,
-            LogOutput::StdOut { .. } | LogOutput::StdIn { .. } | LogOutput::Console { .. } => {
-                OutputStream::Stdout
-            }
+            LogOutput::StdOut { .. } | LogOutput::StdIn { .. } | LogOutput::Console { .. } => OutputStream::Stdout,
         };
         let (time_ns, text) = split_time(frame.into_bytes());
         let (text, complete) = match text.strip_suffix(b"\n") {
@@ -61,32 +59,17 @@ impl Assembler {
         let open = &mut self.open[stream as usize];
         if complete && open.is_none() && text.len() <= LONGEST_LINE {
             self.lines += 1;
-            ready.push_back(LogLine {
-                number: self.lines,
-                time_ns,
-                stream,
-                bytes: text,
-                continues: false,
-            });
+            ready.push_back(LogLine { number: self.lines, time_ns, stream, bytes: text, continues: false });
             return;
         }
-        let line = open.get_or_insert_with(|| OpenLine {
-            time_ns,
-            bytes: Vec::new(),
-        });
+        let line = open.get_or_insert_with(|| OpenLine { time_ns, bytes: Vec::new() });
         line.bytes.extend_from_slice(&text);
         while line.bytes.len() > LONGEST_LINE {
             let rest = line.bytes.split_off(LONGEST_LINE);
             let part = std::mem::replace(&mut line.bytes, rest);
             self.lines += 1;
             let (number, time_ns) = (self.lines, line.time_ns);
-            ready.push_back(LogLine {
-                number,
-                time_ns,
-                stream,
-                bytes: part.into(),
-                continues: true,
-            });
+            ready.push_back(LogLine { number, time_ns, stream, bytes: part.into(), continues: true });
         }
         if complete {
             self.close(stream, ready);
@@ -102,27 +85,17 @@ impl Assembler {
     fn close(&mut self, stream: OutputStream, ready: &mut VecDeque<LogLine>) {
         if let Some(OpenLine { time_ns, bytes }) = self.open[stream as usize].take() {
             self.lines += 1;
-            ready.push_back(LogLine {
-                number: self.lines,
-                time_ns,
-                stream,
-                bytes: bytes.into(),
-                continues: false,
-            });
+            ready.push_back(LogLine { number: self.lines, time_ns, stream, bytes: bytes.into(), continues: false });
         }
     }
 }
 
 /// Takes the engine's time stamp off the front: `2025-11-23T10:00:00.000000001Z text`.
 fn split_time(frame: Bytes) -> (i64, Bytes) {
-    let parsed = frame
-        .iter()
-        .take(40)
-        .position(|b| *b == b' ')
-        .and_then(|end| {
-            let time: jiff::Timestamp = std::str::from_utf8(&frame[..end]).ok()?.parse().ok()?;
-            Some((i64::try_from(time.as_nanosecond()).ok()?, end + 1))
-        });
+    let parsed = frame.iter().take(40).position(|b| *b == b' ').and_then(|end| {
+        let time: jiff::Timestamp = std::str::from_utf8(&frame[..end]).ok()?.parse().ok()?;
+        Some((i64::try_from(time.as_nanosecond()).ok()?, end + 1))
+    });
     match parsed {
         Some((time_ns, start)) => (time_ns, frame.slice(start..)),
         None => (0, frame),
@@ -134,20 +107,14 @@ mod tests {
     use super::*;
 
     fn out(text: &str) -> LogOutput {
-        LogOutput::StdOut {
-            message: Bytes::from(format!("2025-11-23T10:00:00.000000001Z {text}")),
-        }
+        LogOutput::StdOut { message: Bytes::from(format!("2025-11-23T10:00:00.000000001Z {text}")) }
     }
 
     fn err(text: &str) -> LogOutput {
-        LogOutput::StdErr {
-            message: Bytes::from(format!("2025-11-23T10:00:00.000000002Z {text}")),
-        }
+        LogOutput::StdErr { message: Bytes::from(format!("2025-11-23T10:00:00.000000002Z {text}")) }
     }
 
-    fn lines(
-        frames: impl IntoIterator<Item = LogOutput>,
-    ) -> Vec<(u64, OutputStream, String, bool)> {
+    fn lines(frames: impl IntoIterator<Item = LogOutput>) -> Vec<(u64, OutputStream, String, bool)> {
         let (mut assembler, mut ready) = (Assembler::default(), VecDeque::new());
         for frame in frames {
             assembler.push(frame, &mut ready);
@@ -155,27 +122,14 @@ mod tests {
         assembler.finish(&mut ready);
         ready
             .into_iter()
-            .map(|l| {
-                (
-                    l.number,
-                    l.stream,
-                    String::from_utf8_lossy(&l.bytes).into_owned(),
-                    l.continues,
-                )
-            })
+            .map(|l| (l.number, l.stream, String::from_utf8_lossy(&l.bytes).into_owned(), l.continues))
             .collect()
     }
 
     #[test]
     fn parts_of_a_long_line_are_joined_although_the_other_stream_comes_in_between() {
         use OutputStream::{Stderr, Stdout};
-        let got = lines([
-            out("aaa"),
-            err("warn\n"),
-            out("bbb"),
-            out("ccc\n"),
-            out("\n"),
-        ]);
+        let got = lines([out("aaa"), err("warn\n"), out("bbb"), out("ccc\n"), out("\n")]);
         assert_eq!(
             got,
             [
@@ -188,10 +142,7 @@ mod tests {
 
     #[test]
     fn a_line_without_end_is_a_line_once_nothing_more_can_come() {
-        assert_eq!(
-            lines([out("last words")]),
-            [(1, OutputStream::Stdout, "last words".into(), false)]
-        );
+        assert_eq!(lines([out("last words")]), [(1, OutputStream::Stdout, "last words".into(), false)]);
     }
 
     #[test]
@@ -200,18 +151,13 @@ mod tests {
         let mut frames: Vec<LogOutput> = (0..65).map(|_| out(&part)).collect();
         frames.push(out("end\n"));
         let got = lines(frames);
-        assert_eq!(
-            got.iter().map(|l| l.2.len()).collect::<Vec<_>>(),
-            [LONGEST_LINE, 16 * 1024 + 3]
-        );
+        assert_eq!(got.iter().map(|l| l.2.len()).collect::<Vec<_>>(), [LONGEST_LINE, 16 * 1024 + 3]);
         assert_eq!(got.iter().map(|l| l.3).collect::<Vec<_>>(), [true, false]);
     }
 
     #[test]
     fn the_time_stamp_is_nanoseconds_and_text_without_one_is_kept_whole() {
-        let (time, text) = split_time(Bytes::from_static(
-            b"1970-01-01T00:00:01.000000002Z  two spaces\n",
-        ));
+        let (time, text) = split_time(Bytes::from_static(b"1970-01-01T00:00:01.000000002Z  two spaces\n"));
         assert_eq!((time, &text[..]), (1_000_000_002, &b" two spaces\n"[..]));
         assert_eq!(split_time(Bytes::from_static(b"no time here")).0, 0);
     }

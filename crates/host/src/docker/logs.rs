@@ -5,6 +5,10 @@
 //! clock that is set back makes them run backwards. The engine's log has no rotation here ([`super::ContainerSpec`]), so
 //! counting again from its first line always gives the same numbers. Reading it again costs the engine about a second per
 //! 100,000 lines, and happens only after a restart or an outage.
+//!
+//! What a container writes while its engine is away is stored once the engine is back, if the container still runs then. If
+//! it has ended by that time, the engine (seen with 20.10 and live-restore) never stores these last lines, though the exit
+//! code is known; nobody can read them.
 
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -113,11 +117,7 @@ impl LogStream {
                 None if pass.last => {
                     pass.assembler.finish(&mut pass.ready);
                     // What is left is at most one part of a line per stream.
-                    let rest: Vec<LogLine> = pass
-                        .ready
-                        .drain(..)
-                        .filter(|l| l.number > self.delivered)
-                        .collect();
+                    let rest: Vec<LogLine> = pass.ready.drain(..).filter(|l| l.number > self.delivered).collect();
                     if rest.is_empty() {
                         self.done = true;
                     } else {
@@ -151,11 +151,7 @@ impl LogStream {
         }
         // It may have written between the last frame and its end. Now nothing can be added: look at the end of the log, and
         // read all of it once more if what was read last is not to be found there.
-        let recent = self
-            .pass
-            .as_ref()
-            .map(|pass| pass.recent.clone())
-            .unwrap_or_default();
+        let recent = self.pass.as_ref().map(|pass| pass.recent.clone()).unwrap_or_default();
         let end = match end_of_log(&self.docker, &self.id, &recent).await {
             Ok(end) => end,
             Err(error) if error.is_unavailable() => {
@@ -191,13 +187,7 @@ impl LogStream {
             Err(error) => return Err(error),
         };
         let (ready, recent) = (VecDeque::new(), VecDeque::new());
-        Ok(Pass {
-            frames,
-            assembler: Assembler::default(),
-            last,
-            ready,
-            recent,
-        })
+        Ok(Pass { frames, assembler: Assembler::default(), last, ready, recent })
     }
 
     fn doing(&self) -> String {
@@ -206,31 +196,19 @@ impl LogStream {
 }
 
 /// The frames behind the last one that was read, if that one can be found among the last frames of the log.
-async fn end_of_log(
-    docker: &Docker,
-    id: &str,
-    recent: &VecDeque<u64>,
-) -> Result<Option<Vec<LogOutput>>, DockerError> {
+async fn end_of_log(docker: &Docker, id: &str, recent: &VecDeque<u64>) -> Result<Option<Vec<LogOutput>>, DockerError> {
     if recent.len() < REMEMBERED {
         return Ok(None);
     }
     let doing = format!("read the end of the log of container `{}`", short(id));
-    let options = LogsOptions {
-        tail: END.to_string(),
-        ..log_options(false)
-    };
-    let mut frames: Vec<LogOutput> = docker
-        .call(&doing, SLOW, async |d| {
-            d.logs(id, Some(options)).try_collect().await
-        })
-        .await?;
+    let options = LogsOptions { tail: END.to_string(), ..log_options(false) };
+    let mut frames: Vec<LogOutput> =
+        docker.call(&doing, SLOW, async |d| d.logs(id, Some(options)).try_collect().await).await?;
     if frames.iter().any(is_torn) {
         return Ok(None);
     }
     let prints: Vec<u64> = frames.iter().map(fingerprint).collect();
-    let found = prints
-        .windows(REMEMBERED)
-        .rposition(|window| recent.iter().eq(window));
+    let found = prints.windows(REMEMBERED).rposition(|window| recent.iter().eq(window));
     Ok(found.map(|at| frames.split_off(at + REMEMBERED)))
 }
 
@@ -240,13 +218,7 @@ fn is_torn(frame: &LogOutput) -> bool {
 }
 
 fn log_options(follow: bool) -> LogsOptions {
-    LogsOptions {
-        follow,
-        stdout: true,
-        stderr: true,
-        timestamps: true,
-        ..LogsOptions::default()
-    }
+    LogsOptions { follow, stdout: true, stderr: true, timestamps: true, ..LogsOptions::default() }
 }
 
 fn no_frames() -> Frames {

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use bollard::models::{
-    ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount as EngineMount, MountType,
-    PortBinding, ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
+    ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount as EngineMount, MountType, PortBinding,
+    ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
 };
 
 use crate::{BoundaryId, LABEL_BOUNDARY, Signal};
@@ -167,15 +167,9 @@ impl ContainerSpec {
             init: Some(self.init),
             // A log that the engine rotates or a container that it removes by itself would lose lines and the exit code;
             // a restart by the engine would be a second run that nobody asked for.
-            log_config: Some(HostConfigLogConfig {
-                typ: Some("json-file".to_owned()),
-                config: Some(never_rotated()),
-            }),
+            log_config: Some(HostConfigLogConfig { typ: Some("json-file".to_owned()), config: Some(never_rotated()) }),
             auto_remove: Some(false),
-            restart_policy: Some(RestartPolicy {
-                name: Some(RestartPolicyNameEnum::NO),
-                maximum_retry_count: None,
-            }),
+            restart_policy: Some(RestartPolicy { name: Some(RestartPolicyNameEnum::NO), maximum_retry_count: None }),
             ..HostConfig::default()
         }
     }
@@ -183,18 +177,11 @@ impl ContainerSpec {
     fn env_list(&self) -> Vec<String> {
         let mut list: Vec<(&str, &str)> = Vec::new();
         let boundary = (crate::ENV_BOUNDARY, self.boundary.as_str());
-        for (name, value) in self
-            .env
-            .iter()
-            .map(|(n, v)| (n.as_str(), v.as_str()))
-            .chain([boundary])
-        {
+        for (name, value) in self.env.iter().map(|(n, v)| (n.as_str(), v.as_str())).chain([boundary]) {
             list.retain(|(known, _)| *known != name);
             list.push((name, value));
         }
-        list.into_iter()
-            .map(|(name, value)| format!("{name}={value}"))
-            .collect()
+        list.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
     }
 
     fn port_bindings(&self) -> HashMap<String, Option<Vec<PortBinding>>> {
@@ -206,17 +193,9 @@ impl ContainerSpec {
             let binding = PortBinding {
                 host_ip: Some(port.bind.map(|ip| ip.to_string()).unwrap_or_default()),
                 // Empty: the engine takes a free one.
-                host_port: Some(if port.host == 0 {
-                    String::new()
-                } else {
-                    port.host.to_string()
-                }),
+                host_port: Some(if port.host == 0 { String::new() } else { port.host.to_string() }),
             };
-            ports
-                .entry(format!("{}/tcp", port.container))
-                .or_default()
-                .get_or_insert_default()
-                .push(binding);
+            ports.entry(format!("{}/tcp", port.container)).or_default().get_or_insert_default().push(binding);
         }
         ports
     }
@@ -225,14 +204,9 @@ impl ContainerSpec {
 /// The engine fills options that are missing from its own `log-opts`, and "unlimited" cannot be said: so a size that no disk
 /// has, one file (with which `compress` must be off), and no dropping of lines by `non-blocking`.
 fn never_rotated() -> HashMap<String, String> {
-    [
-        ("max-size", "1p"),
-        ("max-file", "1"),
-        ("compress", "false"),
-        ("mode", "blocking"),
-    ]
-    .map(|(name, value)| (name.to_owned(), value.to_owned()))
-    .into()
+    [("max-size", "1p"), ("max-file", "1"), ("compress", "false"), ("mode", "blocking")]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into()
 }
 
 /// `Mounts`, not `Binds`: the engine refuses a missing host path instead of creating a directory of that name.
@@ -247,17 +221,10 @@ fn engine_mount(mount: &Mount) -> EngineMount {
 }
 
 fn engine_ulimit(limit: &Ulimit) -> ResourcesUlimits {
-    ResourcesUlimits {
-        name: Some(limit.name.clone()),
-        soft: Some(limit.soft),
-        hard: Some(limit.hard),
-    }
+    ResourcesUlimits { name: Some(limit.name.clone()), soft: Some(limit.soft), hard: Some(limit.hard) }
 }
 
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "a CPU count is far below 2^63 / 1e9"
-)]
+#[expect(clippy::cast_possible_truncation, reason = "a CPU count is far below 2^63 / 1e9")]
 fn nano_cpus(cpus: f64) -> i64 {
     (cpus * 1e9).round() as i64
 }
@@ -277,24 +244,13 @@ mod tests {
     #[test]
     fn the_log_is_never_rotated_and_the_container_never_removed_or_restarted_by_the_engine() {
         let host = spec().body().host_config.expect("always set");
-        let log = host
-            .log_config
-            .expect("explicit, whatever the engine's default is");
+        let log = host.log_config.expect("explicit, whatever the engine's default is");
         assert_eq!(log.typ.as_deref(), Some("json-file"));
         let options = log.config.expect("explicit");
-        assert_eq!(
-            (options["max-size"].as_str(), options["max-file"].as_str()),
-            ("1p", "1")
-        );
-        assert_eq!(
-            (options["compress"].as_str(), options["mode"].as_str()),
-            ("false", "blocking")
-        );
+        assert_eq!((options["max-size"].as_str(), options["max-file"].as_str()), ("1p", "1"));
+        assert_eq!((options["compress"].as_str(), options["mode"].as_str()), ("false", "blocking"));
         assert_eq!(host.auto_remove, Some(false));
-        assert_eq!(
-            host.restart_policy.and_then(|p| p.name),
-            Some(RestartPolicyNameEnum::NO)
-        );
+        assert_eq!(host.restart_policy.and_then(|p| p.name), Some(RestartPolicyNameEnum::NO));
     }
 
     #[test]
@@ -303,53 +259,29 @@ mod tests {
         spec.memory = Some(64 << 20);
         spec.cpus = Some(1.5);
         let host = spec.body().host_config.expect("always set");
-        assert_eq!(
-            (host.memory, host.memory_swap),
-            (Some(64 << 20), Some(64 << 20))
-        );
+        assert_eq!((host.memory, host.memory_swap), (Some(64 << 20), Some(64 << 20)));
         assert_eq!(host.nano_cpus, Some(1_500_000_000));
     }
 
     #[test]
     fn the_boundary_is_a_label_and_a_marker_that_parameters_cannot_override() {
         let mut spec = spec();
-        spec.env = vec![
-            ("A".into(), "1".into()),
-            ("TESTRIG_BOUNDARY".into(), "x".into()),
-            ("A".into(), "2".into()),
-        ];
+        spec.env = vec![("A".into(), "1".into()), ("TESTRIG_BOUNDARY".into(), "x".into()), ("A".into(), "2".into())];
         spec.labels = vec![("testrig.boundary".into(), "x".into())];
         let body = spec.body();
-        assert_eq!(
-            body.env.expect("set"),
-            ["A=2", "TESTRIG_BOUNDARY=testrig-7-0"]
-        );
+        assert_eq!(body.env.expect("set"), ["A=2", "TESTRIG_BOUNDARY=testrig-7-0"]);
         assert_eq!(body.labels.expect("set")["testrig.boundary"], "testrig-7-0");
     }
 
     #[test]
     fn ports_are_published_on_bridges_only_and_zero_means_a_free_one() {
         let mut spec = spec();
-        spec.publish = vec![PortPublish {
-            container: 8000,
-            host: 0,
-            bind: None,
-        }];
-        let ports = spec
-            .body()
-            .host_config
-            .and_then(|h| h.port_bindings)
-            .expect("set");
+        spec.publish = vec![PortPublish { container: 8000, host: 0, bind: None }];
+        let ports = spec.body().host_config.and_then(|h| h.port_bindings).expect("set");
         let binding = ports["8000/tcp"].as_ref().expect("one")[0].clone();
         assert_eq!(binding.host_port.as_deref(), Some(""));
         assert_eq!(binding.host_ip.as_deref(), Some(""));
         spec.network = Network::Host;
-        assert!(
-            spec.body()
-                .host_config
-                .and_then(|h| h.port_bindings)
-                .expect("set")
-                .is_empty()
-        );
+        assert!(spec.body().host_config.and_then(|h| h.port_bindings).expect("set").is_empty());
     }
 }

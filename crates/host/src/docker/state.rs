@@ -68,10 +68,7 @@ impl ContainerInfo {
 
     /// The host's port for a port of the container.
     pub fn host_port(&self, container: u16) -> Option<u16> {
-        self.ports
-            .iter()
-            .find(|p| p.container == container)
-            .map(|p| p.host)
+        self.ports.iter().find(|p| p.container == container).map(|p| p.host)
     }
 
     pub(super) fn from_engine(raw: ContainerInspectResponse) -> Self {
@@ -80,9 +77,7 @@ impl ContainerInfo {
         let phase = match state.status {
             // A start that failed leaves the container "created", with an error and a code.
             Some(ContainerStateStatusEnum::CREATED) if error.is_some() => ContainerPhase::Exited,
-            Some(ContainerStateStatusEnum::CREATED | ContainerStateStatusEnum::EMPTY) | None => {
-                ContainerPhase::Created
-            }
+            Some(ContainerStateStatusEnum::CREATED | ContainerStateStatusEnum::EMPTY) | None => ContainerPhase::Created,
             Some(
                 ContainerStateStatusEnum::RUNNING
                 | ContainerStateStatusEnum::PAUSED
@@ -91,9 +86,7 @@ impl ContainerInfo {
             ) => ContainerPhase::Running,
             Some(ContainerStateStatusEnum::REMOVING) => ContainerPhase::Removing,
             // A dead container is one whose removal failed half-way; its process has ended.
-            Some(ContainerStateStatusEnum::EXITED | ContainerStateStatusEnum::DEAD) => {
-                ContainerPhase::Exited
-            }
+            Some(ContainerStateStatusEnum::EXITED | ContainerStateStatusEnum::DEAD) => ContainerPhase::Exited,
         };
         let exit = (phase == ContainerPhase::Exited).then(|| {
             exit_status(
@@ -104,39 +97,24 @@ impl ContainerInfo {
             )
         });
         let network = raw.network_settings.unwrap_or_default();
-        let ports = network
-            .ports
-            .unwrap_or_default()
-            .into_iter()
-            .flat_map(|(port, bindings)| {
-                let container = port.strip_suffix("/tcp").and_then(|p| p.parse().ok());
-                bindings
-                    .unwrap_or_default()
-                    .into_iter()
-                    .filter_map(move |binding| {
-                        Some(PublishedPort {
-                            container: container?,
-                            host: binding.host_port?.parse().ok()?,
-                            bind: binding.host_ip.unwrap_or_default(),
-                        })
-                    })
-            });
+        let ports = network.ports.unwrap_or_default().into_iter().flat_map(|(port, bindings)| {
+            let container = port.strip_suffix("/tcp").and_then(|p| p.parse().ok());
+            bindings.unwrap_or_default().into_iter().filter_map(move |binding| {
+                Some(PublishedPort {
+                    container: container?,
+                    host: binding.host_port?.parse().ok()?,
+                    bind: binding.host_ip.unwrap_or_default(),
+                })
+            })
+        });
         let mut ports: Vec<PublishedPort> = ports.collect();
         // IPv4 first: the same port is often listed for `::` as well.
         ports.sort_by(|a, b| {
-            (a.container, a.bind.contains(':'), a.host).cmp(&(
-                b.container,
-                b.bind.contains(':'),
-                b.host,
-            ))
+            (a.container, a.bind.contains(':'), a.host).cmp(&(b.container, b.bind.contains(':'), b.host))
         });
         Self {
             id: raw.id.unwrap_or_default(),
-            name: raw
-                .name
-                .unwrap_or_default()
-                .trim_start_matches('/')
-                .to_owned(),
+            name: raw.name.unwrap_or_default().trim_start_matches('/').to_owned(),
             image_id: raw.image.unwrap_or_default(),
             phase,
             exit,
@@ -149,33 +127,17 @@ impl ContainerInfo {
                 .unwrap_or_default()
                 .into_values()
                 .find_map(|n| n.ip_address.filter(|ip| !ip.is_empty())),
-            network_mode: raw
-                .host_config
-                .and_then(|h| h.network_mode)
-                .unwrap_or_default(),
+            network_mode: raw.host_config.and_then(|h| h.network_mode).unwrap_or_default(),
         }
     }
 }
 
 /// The engine reports a death by signal as 128 + signal; a program may return such a code by itself, too, which nobody can
 /// tell apart from outside.
-fn exit_status(
-    code: Option<i64>,
-    oom_killed: bool,
-    error: Option<String>,
-    ended_at_ms: Option<i64>,
-) -> ExitStatus {
+fn exit_status(code: Option<i64>, oom_killed: bool, error: Option<String>, ended_at_ms: Option<i64>) -> ExitStatus {
     let code = code.and_then(|c| i32::try_from(c).ok());
-    let signal = code
-        .filter(|c| (129..=128 + 64).contains(c))
-        .map(|c| c - 128);
-    ExitStatus {
-        code,
-        signal,
-        oom_killed,
-        error,
-        ended_at_ms,
-    }
+    let signal = code.filter(|c| (129..=128 + 64).contains(c)).map(|c| c - 128);
+    ExitStatus { code, signal, oom_killed, error, ended_at_ms }
 }
 
 /// RFC 3339 to milliseconds since 1970; the engine's "never" is the year 1.
@@ -190,10 +152,7 @@ mod tests {
     use bollard::models::ContainerState;
 
     fn inspected(state: ContainerState) -> ContainerInfo {
-        ContainerInfo::from_engine(ContainerInspectResponse {
-            state: Some(state),
-            ..Default::default()
-        })
+        ContainerInfo::from_engine(ContainerInspectResponse { state: Some(state), ..Default::default() })
     }
 
     #[test]
@@ -206,10 +165,7 @@ mod tests {
             ..Default::default()
         });
         let exit = info.exit.expect("ended");
-        assert_eq!(
-            (exit.code, exit.signal, exit.oom_killed),
-            (Some(137), Some(9), true)
-        );
+        assert_eq!((exit.code, exit.signal, exit.oom_killed), (Some(137), Some(9), true));
         assert_eq!(exit.ended_at_ms, Some(1_763_892_000_500));
     }
 

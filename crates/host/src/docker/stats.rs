@@ -39,58 +39,30 @@ impl Docker {
     /// [`DockerError::NotFound`] if there is no such container, [`DockerError::Conflict`] if it does not run.
     pub async fn stats(&self, id: &str) -> Result<ContainerStats, DockerError> {
         let doing = format!("read the statistics of container `{}`", short(id));
-        let options = StatsOptions {
-            stream: false,
-            one_shot: false,
-        };
+        let options = StatsOptions { stream: false, one_shot: false };
         let raw = self
-            .call(&doing, QUICK, async |d| {
-                d.stats(id, Some(options)).next().await.transpose()
-            })
+            .call(&doing, QUICK, async |d| d.stats(id, Some(options)).next().await.transpose())
             .await?
-            .filter(|raw| {
-                raw.cpu_stats
-                    .as_ref()
-                    .and_then(|c| c.cpu_usage.as_ref())
-                    .is_some()
-            });
+            .filter(|raw| raw.cpu_stats.as_ref().and_then(|c| c.cpu_usage.as_ref()).is_some());
         match raw {
             // An ended container has a sample, too, in which everything is zero.
-            Some(raw) if raw.pids_stats.as_ref().and_then(|p| p.current).is_some() => {
-                Ok(sample(&raw))
-            }
-            _ => Err(DockerError::Conflict {
-                doing,
-                message: "it does not run".to_owned(),
-            }),
+            Some(raw) if raw.pids_stats.as_ref().and_then(|p| p.current).is_some() => Ok(sample(&raw)),
+            _ => Err(DockerError::Conflict { doing, message: "it does not run".to_owned() }),
         }
     }
 }
 
 fn sample(raw: &ContainerStatsResponse) -> ContainerStats {
     let mut stats = ContainerStats {
-        cpu_total_ns: raw
-            .cpu_stats
-            .as_ref()
-            .and_then(cpu_total)
-            .unwrap_or_default(),
+        cpu_total_ns: raw.cpu_stats.as_ref().and_then(cpu_total).unwrap_or_default(),
         cpu_percent: cpu_percent(raw),
-        pids: raw
-            .pids_stats
-            .as_ref()
-            .and_then(|p| p.current)
-            .unwrap_or_default(),
+        pids: raw.pids_stats.as_ref().and_then(|p| p.current).unwrap_or_default(),
         ..ContainerStats::default()
     };
     if let Some(memory) = &raw.memory_stats {
         let detail = memory.stats.as_ref();
         // cgroup v1 counts the cache under `total_inactive_file`, v2 under `inactive_file`.
-        let cache = detail
-            .and_then(|d| {
-                d.get("total_inactive_file")
-                    .or_else(|| d.get("inactive_file"))
-            })
-            .copied();
+        let cache = detail.and_then(|d| d.get("total_inactive_file").or_else(|| d.get("inactive_file"))).copied();
         let usage = memory.usage.unwrap_or_default();
         stats.memory_bytes = usage.saturating_sub(cache.unwrap_or_default());
         stats.memory_limit_bytes = memory.limit.unwrap_or_default();
@@ -99,10 +71,7 @@ fn sample(raw: &ContainerStatsResponse) -> ContainerStats {
         stats.network_rx_bytes += network.rx_bytes.unwrap_or_default();
         stats.network_tx_bytes += network.tx_bytes.unwrap_or_default();
     }
-    let blocks = raw
-        .blkio_stats
-        .as_ref()
-        .and_then(|b| b.io_service_bytes_recursive.as_ref());
+    let blocks = raw.blkio_stats.as_ref().and_then(|b| b.io_service_bytes_recursive.as_ref());
     for entry in blocks.into_iter().flatten() {
         let value = entry.value.unwrap_or_default();
         match entry.op.as_deref().map(str::to_ascii_lowercase).as_deref() {
@@ -123,10 +92,7 @@ fn cpu_total(cpu: &bollard::models::ContainerCpuStats) -> Option<u64> {
 fn cpu_percent(raw: &ContainerStatsResponse) -> Option<f64> {
     let (now, before) = (raw.cpu_stats.as_ref()?, raw.precpu_stats.as_ref()?);
     let used = cpu_total(now)?.checked_sub(cpu_total(before)?)?;
-    let system = now
-        .system_cpu_usage?
-        .checked_sub(before.system_cpu_usage?)
-        .filter(|delta| *delta > 0)?;
+    let system = now.system_cpu_usage?.checked_sub(before.system_cpu_usage?).filter(|delta| *delta > 0)?;
     let cpus = now
         .online_cpus
         .map(u64::from)
@@ -155,9 +121,6 @@ mod tests {
         assert_eq!(stats.cpu_percent, Some(100.0));
         assert_eq!((stats.memory_bytes, stats.memory_limit_bytes), (700, 4000));
         assert_eq!((stats.network_rx_bytes, stats.network_tx_bytes), (55, 66));
-        assert_eq!(
-            (stats.block_read_bytes, stats.block_write_bytes, stats.pids),
-            (7, 8, 2)
-        );
+        assert_eq!((stats.block_read_bytes, stats.block_write_bytes, stats.pids), (7, 8, 2));
     }
 }

@@ -34,11 +34,7 @@ impl Docker {
     /// # Errors
     /// [`DockerError::NotFound`] if the container is gone (somebody removed it), [`DockerError::Refused`] if the engine
     /// will not tell. Never [`DockerError::Unavailable`].
-    pub async fn wait(
-        &self,
-        id: &str,
-        mut notice: impl FnMut(EngineNotice) + Send,
-    ) -> Result<ExitStatus, DockerError> {
+    pub async fn wait(&self, id: &str, mut notice: impl FnMut(EngineNotice) + Send) -> Result<ExitStatus, DockerError> {
         let mut lost = false;
         let mut pause = FIRST_PAUSE;
         loop {
@@ -79,15 +75,10 @@ impl Docker {
         let Ok(client) = self.client(&format!("wait for container `{}`", short(id))) else {
             return false;
         };
-        let options = WaitContainerOptions {
-            condition: "not-running".to_owned(),
-        };
+        let options = WaitContainerOptions { condition: "not-running".to_owned() };
         let mut answers = client.wait_container(id, Some(options));
         match tokio::time::timeout(LOOK_AGAIN, answers.next()).await {
-            Ok(answer) => matches!(
-                answer,
-                Some(Ok(_) | Err(bollard::errors::Error::DockerContainerWaitError { .. }))
-            ),
+            Ok(answer) => matches!(answer, Some(Ok(_) | Err(bollard::errors::Error::DockerContainerWaitError { .. }))),
             Err(_) => true,
         }
     }

@@ -37,12 +37,7 @@ impl Cgroups {
             }
             Some(dir)
         };
-        Self {
-            unified: make(""),
-            freezer: make("freezer"),
-            memory: make("memory"),
-            cpuacct: make("cpuacct"),
-        }
+        Self { unified: make(""), freezer: make("freezer"), memory: make("memory"), cpuacct: make("cpuacct") }
     }
 
     /// The kinds that are in use, for the log.
@@ -53,23 +48,13 @@ impl Cgroups {
             (&self.memory, "memory"),
             (&self.cpuacct, "cpuacct"),
         ];
-        let used: Vec<&str> = kinds
-            .iter()
-            .filter(|(dir, _)| dir.is_some())
-            .map(|(_, name)| *name)
-            .collect();
-        if used.is_empty() {
-            "no cgroup".to_owned()
-        } else {
-            used.join(", ")
-        }
+        let used: Vec<&str> = kinds.iter().filter(|(dir, _)| dir.is_some()).map(|(_, name)| *name).collect();
+        if used.is_empty() { "no cgroup".to_owned() } else { used.join(", ") }
     }
 
     /// Files that a process joins by writing `0` to them.
     pub(crate) fn join_files(&self) -> io::Result<Vec<File>> {
-        self.dirs()
-            .map(|dir| File::options().write(true).open(dir.join("cgroup.procs")))
-            .collect()
+        self.dirs().map(|dir| File::options().write(true).open(dir.join("cgroup.procs"))).collect()
     }
 
     /// Limits the memory of all processes together.
@@ -125,26 +110,17 @@ impl Cgroups {
 
     /// How many processes the kernel killed for want of memory, if it counts.
     pub(crate) fn oom_kills(&self) -> u64 {
-        let v1 = self
-            .memory
-            .as_ref()
-            .map(|dir| dir.join("memory.oom_control"));
+        let v1 = self.memory.as_ref().map(|dir| dir.join("memory.oom_control"));
         let v2 = self.unified.as_ref().map(|dir| dir.join("memory.events"));
-        v1.into_iter()
-            .chain(v2)
-            .filter_map(|file| field(&file, "oom_kill"))
-            .sum()
+        v1.into_iter().chain(v2).filter_map(|file| field(&file, "oom_kill")).sum()
     }
 
     /// CPU time used by all processes so far, ended ones included, nanoseconds.
     pub(crate) fn cpu_ns(&self) -> Option<u64> {
-        let v1 = self.cpuacct.as_ref().and_then(|dir| {
-            fs::read_to_string(dir.join("cpuacct.usage"))
-                .ok()?
-                .trim()
-                .parse()
-                .ok()
-        });
+        let v1 = self
+            .cpuacct
+            .as_ref()
+            .and_then(|dir| fs::read_to_string(dir.join("cpuacct.usage")).ok()?.trim().parse().ok());
         v1.or_else(|| Some(field(&self.unified.as_ref()?.join("cpu.stat"), "usage_usec")? * 1000))
     }
 
@@ -156,9 +132,7 @@ impl Cgroups {
     }
 
     fn dirs(&self) -> impl Iterator<Item = &PathBuf> {
-        [&self.unified, &self.freezer, &self.memory, &self.cpuacct]
-            .into_iter()
-            .flatten()
+        [&self.unified, &self.freezer, &self.memory, &self.cpuacct].into_iter().flatten()
     }
 }
 
@@ -175,47 +149,30 @@ fn place(mounts: &str, own: &str, controller: &str) -> Option<PathBuf> {
             kind == "cgroup" && right.nth(1)?.split(',').any(|option| option == controller)
         };
         let mut left = left.split(' ').skip(3);
-        fits.then(|| Some((left.next()?.to_owned(), PathBuf::from(left.next()?))))
-            .flatten()
+        fits.then(|| Some((left.next()?.to_owned(), PathBuf::from(left.next()?)))).flatten()
     })?;
     let path = own.lines().find_map(|line| {
         let mut parts = line.splitn(3, ':').skip(1);
         let names = parts.next()?;
         let path = parts.next()?;
-        let fits = if controller.is_empty() {
-            names.is_empty()
-        } else {
-            names.split(',').any(|n| n == controller)
-        };
+        let fits = if controller.is_empty() { names.is_empty() } else { names.split(',').any(|n| n == controller) };
         fits.then_some(path)
     })?;
     // In a container the mount shows only a part of the tree.
-    let below = path
-        .strip_prefix(root.trim_end_matches('/'))
-        .unwrap_or(path);
+    let below = path.strip_prefix(root.trim_end_matches('/')).unwrap_or(path);
     let dir = mount.join(below.trim_start_matches('/'));
     Some(if dir.is_dir() { dir } else { mount })
 }
 
 fn field(file: &Path, name: &str) -> Option<u64> {
     let text = fs::read_to_string(file).ok()?;
-    text.lines().find_map(|line| {
-        line.strip_prefix(name)?
-            .strip_prefix(' ')?
-            .trim()
-            .parse()
-            .ok()
-    })
+    text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
 }
 
 fn collect(dir: &Path, pids: &mut BTreeSet<i32>) {
     if let Ok(text) = fs::read_to_string(dir.join("cgroup.procs")) {
         // 0 is a process of another pid namespace, which has no number here.
-        pids.extend(
-            text.lines()
-                .filter_map(|line| line.parse::<i32>().ok())
-                .filter(|pid| *pid > 0),
-        );
+        pids.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()).filter(|pid| *pid > 0));
     }
     for below in subdirs(dir) {
         collect(&below, pids);
@@ -231,10 +188,7 @@ fn remove_tree(dir: &Path) {
 
 fn subdirs(dir: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    entries
-        .filter(|e| e.file_type().is_ok_and(|t| t.is_dir()))
-        .map(|e| e.path())
-        .collect()
+    entries.filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).map(|e| e.path()).collect()
 }
 
 #[cfg(test)]
@@ -250,20 +204,14 @@ mod tests {
     fn the_v2_tree_is_found_beside_v1_and_alone() {
         let alone = "30 20 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw";
         let own = "3:cpu,cpuacct:/\n0::/no/such/unit.service";
-        assert_eq!(
-            place(HYBRID, own, ""),
-            Some("/sys/fs/cgroup/unified".into())
-        );
+        assert_eq!(place(HYBRID, own, ""), Some("/sys/fs/cgroup/unified".into()));
         assert_eq!(place(alone, own, ""), Some("/sys/fs/cgroup".into()));
         assert_eq!(place(alone, own, "memory"), None);
     }
 
     #[test]
     fn a_v1_controller_is_found_among_several_of_one_mount() {
-        assert_eq!(
-            place(HYBRID, "3:cpu,cpuacct:/\n0::/", "cpuacct"),
-            Some("/sys/fs/cgroup/cpu,cpuacct".into())
-        );
+        assert_eq!(place(HYBRID, "3:cpu,cpuacct:/\n0::/", "cpuacct"), Some("/sys/fs/cgroup/cpu,cpuacct".into()));
         assert_eq!(place(HYBRID, "0::/", "cpuacct"), None);
     }
 
@@ -271,14 +219,8 @@ mod tests {
     fn what_a_container_sees_of_the_tree_is_below_its_mount() {
         let dir = tempfile::tempdir().expect("temporary directory");
         fs::create_dir_all(dir.path().join("inner")).expect("directory");
-        let mounts = format!(
-            "1 2 0:1 /docker/abc {} rw - cgroup2 c rw",
-            dir.path().display()
-        );
-        assert_eq!(
-            place(&mounts, "0::/docker/abc/inner", ""),
-            Some(dir.path().join("inner"))
-        );
+        let mounts = format!("1 2 0:1 /docker/abc {} rw - cgroup2 c rw", dir.path().display());
+        assert_eq!(place(&mounts, "0::/docker/abc/inner", ""), Some(dir.path().join("inner")));
     }
 
     #[test]

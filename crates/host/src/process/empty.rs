@@ -22,18 +22,14 @@ pub(crate) fn members(dir: &Path, start: Option<&Starting>) -> io::Result<Vec<St
     let all = proc::all()?;
     let in_cgroup = start.map(|s| s.cgroups.pids()).unwrap_or_default();
     let shim = start.map(|s| s.shim);
-    let below = shim
-        .map(|shim| proc::descendants(&all, shim))
-        .unwrap_or_default();
+    let below = shim.map(|shim| proc::descendants(&all, shim)).unwrap_or_default();
     let marker = dir.to_string_lossy();
     let own = std::process::id();
     let found = all.into_iter().filter(|stat| {
         let pid = stat.ident.pid;
         Some(stat.ident) != shim
             && u32::try_from(pid) != Ok(own)
-            && (in_cgroup.contains(&pid)
-                || below.contains(&pid)
-                || proc::has_variable(pid, ENV_BOUNDARY_DIR, &marker))
+            && (in_cgroup.contains(&pid) || below.contains(&pid) || proc::has_variable(pid, ENV_BOUNDARY_DIR, &marker))
             && !stat.dead()
     });
     Ok(found.collect())
@@ -56,10 +52,7 @@ pub(crate) fn empty(dir: &Path, start: Option<&Starting>) -> io::Result<Result<u
         }
         quiet = 0;
         if Instant::now() >= deadline {
-            let names: Vec<String> = found
-                .iter()
-                .map(|s| format!("{} ({})", s.ident.pid, s.name))
-                .collect();
+            let names: Vec<String> = found.iter().map(|s| format!("{} ({})", s.ident.pid, s.name)).collect();
             return Ok(Err(names.join(", ")));
         }
         if let Some(start) = start {

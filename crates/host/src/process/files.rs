@@ -67,11 +67,7 @@ impl Files {
 
     /// Takes the lock if nobody has it. It is held until the value is dropped; programs do not inherit it.
     pub(crate) fn try_lock(&self) -> io::Result<Option<Flock<File>>> {
-        let file = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(self.dir.join("lock"))?;
+        let file = File::options().create(true).truncate(false).write(true).open(self.dir.join("lock"))?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => Ok(Some(lock)),
             Err((_, nix::errno::Errno::EWOULDBLOCK)) => Ok(None),

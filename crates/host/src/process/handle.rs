@@ -48,24 +48,10 @@ pub struct StopReport {
 }
 
 impl ProcessHandle {
-    pub(super) fn new(
-        boundary: BoundaryId,
-        files: Files,
-        start: Starting,
-        main: Option<MainProcess>,
-    ) -> Self {
+    pub(super) fn new(boundary: BoundaryId, files: Files, start: Starting, main: Option<MainProcess>) -> Self {
         let rebooted = proc::boot_id().is_ok_and(|boot| boot != start.boot_id);
         let main = main.map(|main| main.process);
-        Self {
-            inner: Arc::new(Inner {
-                boundary,
-                files,
-                start,
-                main,
-                rebooted,
-                cpu: Mutex::new(None),
-            }),
-        }
+        Self { inner: Arc::new(Inner { boundary, files, start, main, rebooted, cpu: Mutex::new(None) }) }
     }
 
     /// Name of the boundary.
@@ -85,10 +71,7 @@ impl ProcessHandle {
 
     /// What holds the boundary together, for the log: `cgroup v2, memory, subreaper and marker`.
     pub fn boundary_kind(&self) -> String {
-        format!(
-            "{}, subreaper and marker",
-            self.inner.start.cgroups.in_words()
-        )
+        format!("{}, subreaper and marker", self.inner.start.cgroups.in_words())
     }
 
     /// How the main process ended, if it has.
@@ -107,16 +90,9 @@ impl ProcessHandle {
         if let Some(exit) = self.recorded_exit()? {
             return Ok(Some(exit));
         }
-        let why = if inner.rebooted {
-            "the host was rebooted"
-        } else {
-            "its shim was killed"
-        };
+        let why = if inner.rebooted { "the host was rebooted" } else { "its shim was killed" };
         let error = Some(format!("nobody saw its end: {why}"));
-        Ok(Some(ExitStatus {
-            error,
-            ..ExitStatus::default()
-        }))
+        Ok(Some(ExitStatus { error, ..ExitStatus::default() }))
     }
 
     /// Returns when the main process has ended. Others of the boundary may live on. Safe to cancel and to repeat.
@@ -156,9 +132,7 @@ impl ProcessHandle {
             if let Err(error) = self.signal(signal) {
                 tracing::warn!(boundary = %self.inner.boundary, %error, "graceful signal not sent");
             }
-            graceful = tokio::time::timeout(grace, self.wait())
-                .await
-                .is_ok_and(|exit| exit.is_ok());
+            graceful = tokio::time::timeout(grace, self.wait()).await.is_ok_and(|exit| exit.is_ok());
         }
         let killed = self.empty().await?;
         let exit = match tokio::time::timeout(SHIM_LIMIT, self.wait()).await {
@@ -168,11 +142,7 @@ impl ProcessHandle {
                 ..ExitStatus::default()
             },
         };
-        Ok(StopReport {
-            exit,
-            graceful,
-            killed,
-        })
+        Ok(StopReport { exit, graceful, killed })
     }
 
     /// Pids in the boundary now, the shim's left out.
@@ -180,12 +150,7 @@ impl ProcessHandle {
     /// # Errors
     /// `/proc` cannot be read.
     pub async fn members(&self) -> Result<Vec<i32>, ProcessError> {
-        Ok(self
-            .scan()
-            .await?
-            .into_iter()
-            .map(|stat| stat.ident.pid)
-            .collect())
+        Ok(self.scan().await?.into_iter().map(|stat| stat.ident.pid).collect())
     }
 
     /// What the boundary uses now; `None` when it is empty.
@@ -198,11 +163,7 @@ impl ProcessHandle {
             return Ok(None);
         }
         let cpu_ns = self.inner.start.cgroups.cpu_ns();
-        Ok(Some(stats::sample(
-            &members,
-            cpu_ns,
-            &mut self.inner.cpu.lock(),
-        )))
+        Ok(Some(stats::sample(&members, cpu_ns, &mut self.inner.cpu.lock())))
     }
 
     /// Removes the boundary's directory, which must be empty of processes. Afterwards the name can be used again.
@@ -213,14 +174,8 @@ impl ProcessHandle {
         let inner = &self.inner;
         let members = self.scan().await?;
         if !members.is_empty() {
-            let names: Vec<String> = members
-                .iter()
-                .map(|s| format!("{} ({})", s.ident.pid, s.name))
-                .collect();
-            return Err(ProcessError::Survivors {
-                boundary: inner.boundary.clone(),
-                survivors: names.join(", "),
-            });
+            let names: Vec<String> = members.iter().map(|s| format!("{} ({})", s.ident.pid, s.name)).collect();
+            return Err(ProcessError::Survivors { boundary: inner.boundary.clone(), survivors: names.join(", ") });
         }
         // The shim ends by itself once nothing is below it.
         let deadline = tokio::time::Instant::now() + SHIM_LIMIT;
@@ -240,18 +195,12 @@ impl ProcessHandle {
     }
 
     async fn empty(&self) -> Result<usize, ProcessError> {
-        let outcome = self
-            .blocking(|inner| empty::empty(&inner.files.dir, inner.boot_start()))
-            .await?;
-        outcome.map_err(|survivors| ProcessError::Survivors {
-            boundary: self.inner.boundary.clone(),
-            survivors,
-        })
+        let outcome = self.blocking(|inner| empty::empty(&inner.files.dir, inner.boot_start())).await?;
+        outcome.map_err(|survivors| ProcessError::Survivors { boundary: self.inner.boundary.clone(), survivors })
     }
 
     async fn scan(&self) -> Result<Vec<Stat>, ProcessError> {
-        self.blocking(|inner| empty::members(&inner.files.dir, inner.boot_start()))
-            .await
+        self.blocking(|inner| empty::members(&inner.files.dir, inner.boot_start())).await
     }
 
     /// Scans read all of `/proc`, which takes milliseconds that the other tasks of the thread should not wait for.

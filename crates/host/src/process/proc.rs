@@ -82,10 +82,7 @@ impl Stat {
     pub(crate) fn dead(&self) -> bool {
         match self.state {
             b'X' | b'x' => true,
-            b'Z' => {
-                fs::read_dir(format!("/proc/{}/task", self.ident.pid)).map_or(0, Iterator::count)
-                    <= 1
-            }
+            b'Z' => fs::read_dir(format!("/proc/{}/task", self.ident.pid)).map_or(0, Iterator::count) <= 1,
             _ => false,
         }
     }
@@ -103,10 +100,7 @@ fn parse_stat(pid: i32, text: &str) -> Option<Stat> {
     // Field n of proc(5) is fields[n - 3].
     let number = |n: usize| fields.get(n - 3)?.parse::<u64>().ok();
     Some(Stat {
-        ident: Ident {
-            pid,
-            start: number(22)?,
-        },
+        ident: Ident { pid, start: number(22)? },
         name: text[open + 1..close].to_owned(),
         state: *fields.first()?.as_bytes().first()?,
         parent: fields.get(1)?.parse().ok()?,
@@ -119,11 +113,7 @@ fn parse_stat(pid: i32, text: &str) -> Option<Stat> {
 pub(crate) fn all() -> io::Result<Vec<Stat>> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc")? {
-        let Some(pid) = entry?
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse().ok())
-        else {
+        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else {
             continue;
         };
         found.extend(stat(pid));
@@ -140,10 +130,7 @@ pub(crate) fn descendants(all: &[Stat], top: Ident) -> BTreeSet<i32> {
     }
     let mut children: HashMap<i32, Vec<i32>> = HashMap::new();
     for stat in all {
-        children
-            .entry(stat.parent)
-            .or_default()
-            .push(stat.ident.pid);
+        children.entry(stat.parent).or_default().push(stat.ident.pid);
     }
     let mut open = vec![top.pid];
     while let Some(parent) = open.pop() {
@@ -162,28 +149,20 @@ pub(crate) fn has_variable(pid: i32, name: &str, value: &str) -> bool {
         return false;
     };
     environ.split(|b| *b == 0).any(|entry| {
-        entry
-            .strip_prefix(name.as_bytes())
-            .and_then(|rest| rest.strip_prefix(b"="))
-            == Some(value.as_bytes())
+        entry.strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b"=")) == Some(value.as_bytes())
     })
 }
 
 /// Bytes that the process caused to be read from and written to block devices.
 pub(crate) fn block_io(pid: i32) -> Option<(u64, u64)> {
     let text = fs::read_to_string(format!("/proc/{pid}/io")).ok()?;
-    let field = |name: &str| {
-        text.lines()
-            .find_map(|l| l.strip_prefix(name)?.trim().parse().ok())
-    };
+    let field = |name: &str| text.lines().find_map(|l| l.strip_prefix(name)?.trim().parse().ok());
     Some((field("read_bytes:")?, field("write_bytes:")?))
 }
 
 /// Identifies this boot of the kernel.
 pub(crate) fn boot_id() -> io::Result<String> {
-    Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?
-        .trim()
-        .to_owned())
+    Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
 }
 
 fn kill(pid: i32, signal: i32) -> Result<(), Errno> {
@@ -203,15 +182,7 @@ fn pidfd_send_signal(fd: &OwnedFd, signal: i32) -> Result<(), Errno> {
     use std::os::fd::AsRawFd;
     let nothing: *const libc::siginfo_t = std::ptr::null();
     // SAFETY: the descriptor is open for as long as `fd` is borrowed, and a null siginfo is allowed.
-    let sent = unsafe {
-        libc::syscall(
-            libc::SYS_pidfd_send_signal,
-            fd.as_raw_fd(),
-            signal,
-            nothing,
-            0,
-        )
-    };
+    let sent = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd.as_raw_fd(), signal, nothing, 0) };
     Errno::result(sent).map(drop)
 }
 
@@ -234,10 +205,7 @@ mod tests {
         let mut child = Command::new("sleep").arg("60").spawn().expect("sleep");
         let pid = i32::try_from(child.id()).expect("pid");
         let real = Ident::of(pid).expect("just started");
-        let other = Ident {
-            start: real.start + 1,
-            ..real
-        };
+        let other = Ident { start: real.start + 1, ..real };
         assert!(!other.signal(libc::SIGKILL).expect("looked"));
         other.signal_group(libc::SIGKILL).expect("looked");
         assert!(child.try_wait().expect("ours").is_none());
@@ -249,12 +217,7 @@ mod tests {
 
     #[test]
     fn a_variable_is_found_by_its_whole_name_and_value() {
-        let mut child = Command::new("sleep")
-            .arg("60")
-            .env_clear()
-            .env("MARK", "a/b")
-            .spawn()
-            .expect("sleep");
+        let mut child = Command::new("sleep").arg("60").env_clear().env("MARK", "a/b").spawn().expect("sleep");
         let pid = i32::try_from(child.id()).expect("pid");
         assert!(has_variable(pid, "MARK", "a/b"));
         assert!(!has_variable(pid, "MARK", "a/"));
@@ -266,11 +229,7 @@ mod tests {
     #[test]
     fn this_process_is_in_the_list_and_alive() {
         let pid = i32::try_from(id()).expect("pid");
-        let found = all()
-            .expect("readable")
-            .into_iter()
-            .find(|s| s.ident.pid == pid)
-            .expect("listed");
+        let found = all().expect("readable").into_iter().find(|s| s.ident.pid == pid).expect("listed");
         assert!(found.ident.alive() && found.resident_pages > 0);
         assert!(!boot_id().expect("Linux").is_empty());
     }
@@ -279,26 +238,10 @@ mod tests {
     fn descendants_are_found_over_generations_and_never_of_a_reused_pid() {
         let stat = |pid, parent| {
             let ident = Ident { pid, start: 1 };
-            Stat {
-                ident,
-                name: "x".into(),
-                state: b'S',
-                parent,
-                cpu_ticks: 0,
-                resident_pages: 0,
-            }
+            Stat { ident, name: "x".into(), state: b'S', parent, cpu_ticks: 0, resident_pages: 0 }
         };
-        let all = [
-            stat(10, 1),
-            stat(11, 10),
-            stat(12, 11),
-            stat(20, 1),
-            stat(21, 20),
-        ];
-        assert_eq!(
-            descendants(&all, Ident { pid: 10, start: 1 }),
-            BTreeSet::from([11, 12])
-        );
+        let all = [stat(10, 1), stat(11, 10), stat(12, 11), stat(20, 1), stat(21, 20)];
+        assert_eq!(descendants(&all, Ident { pid: 10, start: 1 }), BTreeSet::from([11, 12]));
         assert!(descendants(&all, Ident { pid: 10, start: 2 }).is_empty());
     }
 }

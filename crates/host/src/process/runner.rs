@@ -28,10 +28,7 @@ pub struct ShimCommand {
 impl ShimCommand {
     /// `program __shim SPEC`.
     pub fn of(program: impl Into<PathBuf>) -> Self {
-        Self {
-            program: program.into(),
-            args: vec!["__shim".into()],
-        }
+        Self { program: program.into(), args: vec!["__shim".into()] }
     }
 }
 
@@ -101,11 +98,9 @@ impl ProcessRunner {
     /// The directory cannot be created.
     pub fn new(state_dir: impl Into<PathBuf>, shim: ShimCommand) -> Result<Self, ProcessError> {
         let state_dir = state_dir.into();
-        fs::create_dir_all(&state_dir)
-            .map_err(|source| file_error("create", &state_dir, source))?;
+        fs::create_dir_all(&state_dir).map_err(|source| file_error("create", &state_dir, source))?;
         // Absolute, because the path is the marker and the shim may have another working directory.
-        let state_dir = fs::canonicalize(&state_dir)
-            .map_err(|source| file_error("resolve", &state_dir, source))?;
+        let state_dir = fs::canonicalize(&state_dir).map_err(|source| file_error("resolve", &state_dir, source))?;
         Ok(Self { state_dir, shim })
     }
 
@@ -125,17 +120,11 @@ impl ProcessRunner {
             }
             Err(source) => return Err(file_error("create", &files.dir, source)),
         }
-        write_json(&files.spec(), &spec)
-            .map_err(|source| file_error("write", &files.spec(), source))?;
+        write_json(&files.spec(), &spec).map_err(|source| file_error("write", &files.spec(), source))?;
         let said = self.run_shim(&files).await;
         match settle(&spec.boundary, &files).await? {
-            Found::Started(start, main) => {
-                Ok(ProcessHandle::new(spec.boundary, files, *start, main))
-            }
-            Found::Failed(detail) => Err(ProcessError::NotStarted {
-                program: spec.words(),
-                detail,
-            }),
+            Found::Started(start, main) => Ok(ProcessHandle::new(spec.boundary, files, *start, main)),
+            Found::Failed(detail) => Err(ProcessError::NotStarted { program: spec.words(), detail }),
             Found::Nothing => Err(ProcessError::Shim {
                 boundary: spec.boundary,
                 detail: said.unwrap_or_else(|| "it ended without a word".to_owned()),
@@ -148,18 +137,10 @@ impl ProcessRunner {
     ///
     /// # Errors
     /// Files of the state directory cannot be read.
-    pub async fn adopt(
-        &self,
-        boundary: &BoundaryId,
-    ) -> Result<Option<ProcessHandle>, ProcessError> {
+    pub async fn adopt(&self, boundary: &BoundaryId) -> Result<Option<ProcessHandle>, ProcessError> {
         let files = self.files(boundary);
         match settle(boundary, &files).await? {
-            Found::Started(start, main) => Ok(Some(ProcessHandle::new(
-                boundary.clone(),
-                files,
-                *start,
-                main,
-            ))),
+            Found::Started(start, main) => Ok(Some(ProcessHandle::new(boundary.clone(), files, *start, main))),
             Found::Failed(_) | Found::Nothing => Ok(None),
         }
     }
@@ -191,19 +172,12 @@ impl ProcessRunner {
             .output();
         let program = self.shim.program.display();
         match tokio::time::timeout(START_LIMIT, run).await {
-            Err(_) => Some(format!(
-                "`{program}` said nothing within {} s",
-                START_LIMIT.as_secs()
-            )),
+            Err(_) => Some(format!("`{program}` said nothing within {} s", START_LIMIT.as_secs())),
             Ok(Err(error)) => Some(format!("`{program}`: {error}")),
             Ok(Ok(output)) if output.status.success() => None,
             Ok(Ok(output)) => {
                 let words = String::from_utf8_lossy(&output.stderr);
-                Some(format!(
-                    "`{program}` ended with {}: {}",
-                    output.status,
-                    words.trim()
-                ))
+                Some(format!("`{program}` ended with {}: {}", output.status, words.trim()))
             }
         }
     }
@@ -229,10 +203,7 @@ async fn settle(boundary: &BoundaryId, files: &Files) -> Result<Found, ProcessEr
             Ok(None) => {
                 return Err(ProcessError::Shim {
                     boundary: boundary.clone(),
-                    detail: format!(
-                        "it runs but has not started its program after {} s",
-                        START_LIMIT.as_secs()
-                    ),
+                    detail: format!("it runs but has not started its program after {} s", START_LIMIT.as_secs()),
                 });
             }
             Ok(Some(lock)) => {
@@ -244,8 +215,7 @@ async fn settle(boundary: &BoundaryId, files: &Files) -> Result<Found, ProcessEr
                     // Killed between the two files: the program may run, unseen. The handle finds it by its marker.
                     return Ok(Found::Started(Box::new(start), None));
                 }
-                fs::remove_dir_all(&files.dir)
-                    .map_err(|source| file_error("remove", &files.dir, source))?;
+                fs::remove_dir_all(&files.dir).map_err(|source| file_error("remove", &files.dir, source))?;
                 drop(lock);
                 return Ok(Found::Nothing);
             }
@@ -268,9 +238,5 @@ fn started(files: &Files) -> io::Result<Option<Found>> {
 }
 
 pub(super) fn file_error(doing: &'static str, path: &Path, source: io::Error) -> ProcessError {
-    ProcessError::File {
-        doing,
-        path: path.to_owned(),
-        source,
-    }
+    ProcessError::File { doing, path: path.to_owned(), source }
 }

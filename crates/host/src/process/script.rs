@@ -59,11 +59,7 @@ impl ProcessRunner {
             () = tokio::time::sleep(spec.limit) => None,
             () = cancel => { cancelled = true; None }
         };
-        let signal = if ended.is_some() {
-            Signal::KILL
-        } else {
-            Signal::TERM
-        };
+        let signal = if ended.is_some() { Signal::KILL } else { Signal::TERM };
         let report = handle.stop(signal, spec.grace).await?;
         let outcome = ScriptOutcome {
             timed_out: ended.is_none() && !cancelled,

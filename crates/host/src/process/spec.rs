@@ -33,11 +33,7 @@ pub struct ProcessSpec {
 
 impl ProcessSpec {
     /// A program whose output, both streams, goes to one file.
-    pub fn new(
-        boundary: BoundaryId,
-        program: impl Into<PathBuf>,
-        output: impl Into<PathBuf>,
-    ) -> Self {
+    pub fn new(boundary: BoundaryId, program: impl Into<PathBuf>, output: impl Into<PathBuf>) -> Self {
         Self {
             boundary,
             program: program.into(),

@@ -32,24 +32,11 @@ pub(super) struct CpuMark {
 }
 
 /// Sums up; `cpu_ns` is the cgroup's count, if there is one.
-pub(super) fn sample(
-    members: &[Stat],
-    cpu_ns: Option<u64>,
-    last: &mut Option<CpuMark>,
-) -> ProcessStats {
-    let setting = |name, default| {
-        sysconf(name)
-            .ok()
-            .flatten()
-            .and_then(|v| u64::try_from(v).ok())
-            .unwrap_or(default)
-    };
+pub(super) fn sample(members: &[Stat], cpu_ns: Option<u64>, last: &mut Option<CpuMark>) -> ProcessStats {
+    let setting = |name, default| sysconf(name).ok().flatten().and_then(|v| u64::try_from(v).ok()).unwrap_or(default);
     let ticks_per_second = setting(SysconfVar::CLK_TCK, 100);
     let page = setting(SysconfVar::PAGE_SIZE, 4096);
-    let mut stats = ProcessStats {
-        processes: members.len() as u64,
-        ..ProcessStats::default()
-    };
+    let mut stats = ProcessStats { processes: members.len() as u64, ..ProcessStats::default() };
     let mut ticks = 0;
     for member in members {
         ticks += member.cpu_ticks;
@@ -59,10 +46,7 @@ pub(super) fn sample(
         stats.block_write_bytes += written;
     }
     stats.cpu_total_ns = cpu_ns.unwrap_or_else(|| ticks * (1_000_000_000 / ticks_per_second));
-    let now = CpuMark {
-        at: Instant::now(),
-        total_ns: stats.cpu_total_ns,
-    };
+    let now = CpuMark { at: Instant::now(), total_ns: stats.cpu_total_ns };
     stats.cpu_percent = last.and_then(|before| cpu_percent(before, now));
     *last = Some(now);
     stats
@@ -84,28 +68,18 @@ mod tests {
     #[test]
     fn cpu_use_is_the_time_used_between_two_samples() {
         let at = Instant::now();
-        let before = CpuMark {
-            at,
-            total_ns: 5_000_000_000,
-        };
-        let now = CpuMark {
-            at: at + Duration::from_secs(2),
-            total_ns: 8_000_000_000,
-        };
+        let before = CpuMark { at, total_ns: 5_000_000_000 };
+        let now = CpuMark { at: at + Duration::from_secs(2), total_ns: 8_000_000_000 };
         assert_eq!(cpu_percent(before, now), Some(150.0));
         assert_eq!(cpu_percent(now, before), None);
     }
 
     #[test]
     fn the_cgroups_count_goes_before_the_sum_over_processes() {
-        let own =
-            proc::stat(i32::try_from(std::process::id()).expect("pid")).expect("this process");
+        let own = proc::stat(i32::try_from(std::process::id()).expect("pid")).expect("this process");
         let mut last = None;
         let stats = sample(std::slice::from_ref(&own), Some(7), &mut last);
-        assert_eq!(
-            (stats.cpu_total_ns, stats.processes, stats.cpu_percent),
-            (7, 1, None)
-        );
+        assert_eq!((stats.cpu_total_ns, stats.processes, stats.cpu_percent), (7, 1, None));
         assert!(stats.memory_bytes > 0);
     }
 }

@@ -17,21 +17,14 @@ use crate::process::{ENV_BOUNDARY_DIR, ProcessSpec};
 /// Starts it; an error is a sentence for the user.
 pub(super) fn spawn(spec: &ProcessSpec, cgroups: &Cgroups, dir: &Path) -> Result<Child, String> {
     if let Some(work_dir) = spec.work_dir.as_deref().filter(|dir| !dir.is_dir()) {
-        return Err(format!(
-            "its working directory `{}` is no directory",
-            work_dir.display()
-        ));
+        return Err(format!("its working directory `{}` is no directory", work_dir.display()));
     }
     let stdout = output(&spec.stdout)?;
     let stderr = match &spec.stderr {
         Some(path) if *path != spec.stdout => output(path)?,
-        _ => stdout
-            .try_clone()
-            .map_err(|e| format!("failed to share its output file: {e}"))?,
+        _ => stdout.try_clone().map_err(|e| format!("failed to share its output file: {e}"))?,
     };
-    let cgroups = cgroups
-        .join_files()
-        .map_err(|e| format!("failed to open its cgroup: {e}"))?;
+    let cgroups = cgroups.join_files().map_err(|e| format!("failed to open its cgroup: {e}"))?;
     let mut command = Command::new(&spec.program);
     if spec.clear_env {
         command.env_clear();
@@ -71,15 +64,9 @@ fn output(path: &Path) -> Result<File, String> {
 fn prepare(cgroups: &[File]) -> io::Result<()> {
     // SAFETY: setsid takes nothing.
     Errno::result(unsafe { libc::setsid() })?;
-    for signal in [
-        libc::SIGHUP,
-        libc::SIGINT,
-        libc::SIGQUIT,
-        libc::SIGTERM,
-        libc::SIGUSR1,
-        libc::SIGUSR2,
-        libc::SIGCHLD,
-    ] {
+    for signal in
+        [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGUSR1, libc::SIGUSR2, libc::SIGCHLD]
+    {
         // SAFETY: the default action has no code of ours behind it.
         unsafe { libc::signal(signal, libc::SIG_DFL) };
     }

@@ -25,10 +25,7 @@ async fn agent(args: &[OsString]) -> ExitCode {
     let runner = ProcessRunner::new(PathBuf::from(state_dir), shim).expect("state directory");
     let boundary = boundary.to_str().expect("text").parse().expect("boundary");
     let mut spec = ProcessSpec::new(boundary, program, output);
-    spec.args = rest
-        .iter()
-        .map(|arg| arg.to_str().expect("text").to_owned())
-        .collect();
+    spec.args = rest.iter().map(|arg| arg.to_str().expect("text").to_owned()).collect();
     let _handle = runner.spawn(spec).await.expect("started");
     println!("started");
     std::future::pending().await

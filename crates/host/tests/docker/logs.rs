@@ -7,28 +7,19 @@ use testrig_host::docker::{EngineNotice, LogLine, OutputStream};
 use crate::rig::{lines_until_end, none, rig, until_running};
 
 /// 600 lines on both streams, with an empty one, UTF-8, and one of 40,000 characters, which the engine stores in parts.
-const TALK: &str =
-    "i=0; while [ $i -lt 300 ]; do echo \"out $i ü\"; echo \"err $i\" >&2; i=$((i+1)); done
+const TALK: &str = "i=0; while [ $i -lt 300 ]; do echo \"out $i ü\"; echo \"err $i\" >&2; i=$((i+1)); done
     echo; head -c 40000 /dev/zero | tr '\\0' x; echo; printf 'no line feed'";
 
 fn check_talk(lines: &[LogLine]) {
-    assert_eq!(
-        lines.iter().map(|l| l.number).collect::<Vec<_>>(),
-        (1..=603).collect::<Vec<_>>()
-    );
+    assert_eq!(lines.iter().map(|l| l.number).collect::<Vec<_>>(), (1..=603).collect::<Vec<_>>());
     let of = |stream| {
         let wanted = lines.iter().filter(move |l| l.stream == stream);
-        wanted
-            .map(|l| String::from_utf8_lossy(&l.bytes).into_owned())
-            .collect::<Vec<_>>()
+        wanted.map(|l| String::from_utf8_lossy(&l.bytes).into_owned()).collect::<Vec<_>>()
     };
     let mut out: Vec<String> = (0..300).map(|i| format!("out {i} ü")).collect();
     out.extend([String::new(), "x".repeat(40_000), "no line feed".to_owned()]);
     assert_eq!(of(OutputStream::Stdout), out);
-    assert_eq!(
-        of(OutputStream::Stderr),
-        (0..300).map(|i| format!("err {i}")).collect::<Vec<_>>()
-    );
+    assert_eq!(of(OutputStream::Stderr), (0..300).map(|i| format!("err {i}")).collect::<Vec<_>>());
     assert!(lines.iter().all(|l| l.time_ns > 0 && !l.continues));
 }
 
@@ -52,8 +43,7 @@ async fn a_log_that_is_followed_over_lost_connections_has_every_line_once() {
     let Some(rig) = rig("a_log_that_is_followed_over_lost_connections_has_every_line_once") else {
         return;
     };
-    let Some((proxy, docker)) =
-        rig.behind_proxy("a_log_that_is_followed_over_lost_connections_has_every_line_once")
+    let Some((proxy, docker)) = rig.behind_proxy("a_log_that_is_followed_over_lost_connections_has_every_line_once")
     else {
         return;
     };
@@ -82,8 +72,7 @@ async fn a_log_that_is_followed_over_lost_connections_has_every_line_once() {
 
 #[tokio::test]
 async fn an_end_behind_a_lost_engine_is_unknown_until_it_answers_and_then_right() {
-    let Some(rig) = rig("an_end_behind_a_lost_engine_is_unknown_until_it_answers_and_then_right")
-    else {
+    let Some(rig) = rig("an_end_behind_a_lost_engine_is_unknown_until_it_answers_and_then_right") else {
         return;
     };
     let Some((proxy, docker)) =
@@ -95,11 +84,7 @@ async fn an_end_behind_a_lost_engine_is_unknown_until_it_answers_and_then_right(
     let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
     let waiter = tokio::spawn({
         let (docker, id) = (docker.clone(), id.clone());
-        async move {
-            docker
-                .wait(&id, move |notice| drop(tell.send(notice)))
-                .await
-        }
+        async move { docker.wait(&id, move |notice| drop(tell.send(notice))).await }
     });
     until_running(&docker, &id, "up").await;
     proxy.cut();
@@ -112,10 +97,7 @@ async fn an_end_behind_a_lost_engine_is_unknown_until_it_answers_and_then_right(
     assert!(!waiter.is_finished());
     proxy.mend();
     assert_eq!(told.recv().await, Some(EngineNotice::Back));
-    assert_eq!(
-        waiter.await.expect("no panic").expect("known").code,
-        Some(6)
-    );
+    assert_eq!(waiter.await.expect("no panic").expect("known").code, Some(6));
 }
 
 #[tokio::test]
@@ -128,27 +110,11 @@ async fn a_hundred_thousand_lines_are_read_in_order() {
     let mut next = 0u64;
     while let Some(line) = logs.next().await.expect("readable") {
         next += 1;
-        assert_eq!(
-            std::str::from_utf8(&line.bytes)
-                .expect("digits")
-                .parse::<u64>()
-                .expect("number"),
-            next
-        );
+        assert_eq!(std::str::from_utf8(&line.bytes).expect("digits").parse::<u64>().expect("number"), next);
         assert_eq!(line.number, next);
     }
     assert_eq!(next, 100_000);
     let begin = Instant::now();
-    assert!(
-        rig.docker
-            .logs(&id, next)
-            .next()
-            .await
-            .expect("readable")
-            .is_none()
-    );
-    println!(
-        "a second reading of 100,000 lines took {:?}",
-        begin.elapsed()
-    );
+    assert!(rig.docker.logs(&id, next).next().await.expect("readable").is_none());
+    println!("a second reading of 100,000 lines took {:?}", begin.elapsed());
 }

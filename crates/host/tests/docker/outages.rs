@@ -24,16 +24,8 @@ impl OwnEngine {
             return None;
         }
         let host = format!("unix://{}/docker/d.sock", engine.dir.path().display());
-        let copy = format!(
-            "docker -H '{}' save '{}' | docker -H '{host}' load",
-            other.docker.endpoint(),
-            other.image
-        );
-        let copied = Command::new("sh")
-            .args(["-c", &copy])
-            .stdout(Stdio::null())
-            .status()
-            .expect("sh");
+        let copy = format!("docker -H '{}' save '{}' | docker -H '{host}' load", other.docker.endpoint(), other.image);
+        let copied = Command::new("sh").args(["-c", &copy]).stdout(Stdio::null()).status().expect("sh");
         assert!(copied.success(), "{copy}");
         let rig = Rig::at(&host, &other.image);
         Some((engine, rig))
@@ -45,16 +37,9 @@ impl OwnEngine {
 
     fn run(&self, before: &[&str], after: &[&str]) -> bool {
         let mut command = Command::new("bash");
-        command
-            .arg(&self.script)
-            .args(before)
-            .arg(self.dir.path())
-            .args(after);
+        command.arg(&self.script).args(before).arg(self.dir.path()).args(after);
         // Engine and containerd stay behind and would hold a pipe open.
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         command.status().is_ok_and(|status| status.success())
     }
 }
@@ -86,77 +71,42 @@ async fn an_engine_that_is_killed_or_restarted_under_a_run_gives_no_wrong_verdic
     for how in ["kill", "stop"] {
         // It ends while the engine is away.
         let go = tempfile::tempdir().expect("temporary directory");
-        let mut spec = rig.shell("i=0; until [ -e /go/go ]; do echo $i; i=$((i+1)); sleep 0.02; done; echo 999999; exit 6");
-        let mount = testrig_host::docker::Mount {
-            host: go.path().into(),
-            container: "/go".into(),
-            read_only: true,
-        };
+        let mut spec =
+            rig.shell("i=0; until [ -e /go/go ]; do echo $i; i=$((i+1)); sleep 0.02; done; echo 999999; exit 6");
+        let mount = testrig_host::docker::Mount { host: go.path().into(), container: "/go".into(), read_only: true };
         spec.mounts = vec![mount];
         let id = rig.start(&spec).await;
         let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
         let waiter = tokio::spawn({
             let (docker, id) = (rig.docker.clone(), id.clone());
-            async move {
-                docker
-                    .wait(&id, move |notice| drop(tell.send(notice)))
-                    .await
-            }
+            async move { docker.wait(&id, move |notice| drop(tell.send(notice))).await }
         });
         let reader = tokio::spawn(counted(rig.docker.clone(), id.clone()));
         tokio::time::sleep(Duration::from_millis(300)).await;
 
         // Away and back under a container that runs.
         engine.ctl(how);
-        assert!(
-            matches!(told.recv().await, Some(EngineNotice::Lost(_))),
-            "{how}"
-        );
+        assert!(matches!(told.recv().await, Some(EngineNotice::Lost(_))), "{how}");
         assert!(rig.docker.ping().await.expect_err(how).is_unavailable());
         engine.ctl("start");
         assert_eq!(told.recv().await, Some(EngineNotice::Back), "{how}");
-        assert_eq!(
-            rig.docker.inspect(&id).await.expect("there").phase,
-            ContainerPhase::Running,
-            "{how}"
-        );
+        assert_eq!(rig.docker.inspect(&id).await.expect("there").phase, ContainerPhase::Running, "{how}");
 
         // Away once more, and the container ends meanwhile.
         engine.ctl(how);
-        assert!(
-            matches!(told.recv().await, Some(EngineNotice::Lost(_))),
-            "{how}"
-        );
+        assert!(matches!(told.recv().await, Some(EngineNotice::Lost(_))), "{how}");
         std::fs::write(go.path().join("go"), "").expect("writable");
         tokio::time::sleep(Duration::from_millis(300)).await;
         assert!(!waiter.is_finished() && !reader.is_finished(), "{how}");
         engine.ctl("start");
-        let exit = tokio::time::timeout(LONG, waiter)
-            .await
-            .expect(how)
-            .expect("no panic")
-            .expect("known");
-        assert_eq!(
-            (exit.code, exit.signal, exit.oom_killed),
-            (Some(6), None, false),
-            "{how}: {exit}"
-        );
+        let exit = tokio::time::timeout(LONG, waiter).await.expect(how).expect("no panic").expect("known");
+        assert_eq!((exit.code, exit.signal, exit.oom_killed), (Some(6), None, false), "{how}: {exit}");
 
-        let numbers = tokio::time::timeout(LONG, reader)
-            .await
-            .expect(how)
-            .expect("no panic");
-        assert!(
-            numbers.windows(2).all(|pair| pair[0] < pair[1]),
-            "{how}: doubled or out of order: {numbers:?}"
-        );
+        let numbers = tokio::time::timeout(LONG, reader).await.expect(how).expect("no panic");
+        assert!(numbers.windows(2).all(|pair| pair[0] < pair[1]), "{how}: doubled or out of order: {numbers:?}");
         // What the engine had read and not stored when it went is nowhere; what it has stored must all be here.
         let stored = counted(rig.docker.clone(), id.clone()).await;
         assert_eq!(numbers, stored, "{how}");
-        println!(
-            "{how}: {} lines, the last two {:?}",
-            numbers.len(),
-            &numbers[numbers.len().saturating_sub(2)..]
-        );
+        println!("{how}: {} lines, the last two {:?}", numbers.len(), &numbers[numbers.len().saturating_sub(2)..]);
     }
 }

@@ -24,10 +24,7 @@ pub(crate) struct Rig {
 
 /// The rig, or a line that says why there is none.
 pub(crate) fn rig(name: &str) -> Option<Rig> {
-    let (Ok(host), Ok(image)) = (
-        std::env::var("DOCKER_HOST"),
-        std::env::var("TEST_IMAGE_BUSYBOX"),
-    ) else {
+    let (Ok(host), Ok(image)) = (std::env::var("DOCKER_HOST"), std::env::var("TEST_IMAGE_BUSYBOX")) else {
         skipped(name, "DOCKER_HOST and TEST_IMAGE_BUSYBOX are not set");
         return None;
     };
@@ -40,10 +37,7 @@ pub(crate) fn skipped(name: &str, reason: &str) {
     if let Some(file) = std::env::var_os("TESTRIG_SKIPS_FILE") {
         use std::io::Write;
         let line = serde_json::json!({"name": name, "reason": reason});
-        let file = std::fs::File::options()
-            .create(true)
-            .append(true)
-            .open(file);
+        let file = std::fs::File::options().create(true).append(true).open(file);
         writeln!(file.expect("writable"), "{line}").expect("writable");
     }
 }
@@ -51,25 +45,14 @@ pub(crate) fn skipped(name: &str, reason: &str) {
 impl Rig {
     pub(crate) fn at(host: &str, image: &str) -> Self {
         let docker = Docker::connect(host).expect("an endpoint");
-        Self {
-            docker,
-            image: image.to_owned(),
-            made: Mutex::default(),
-        }
+        Self { docker, image: image.to_owned(), made: Mutex::default() }
     }
 
     /// A container with its own name that runs `sh -c script`, without a network unless the test asks for ports.
     pub(crate) fn shell(&self, script: &str) -> ContainerSpec {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let boundary = BoundaryId::new(
-            i64::from(std::process::id()),
-            NEXT.fetch_add(1, Ordering::Relaxed),
-        );
-        let mut spec = ContainerSpec::new(
-            boundary.clone(),
-            format!("host-test-{boundary}"),
-            &self.image,
-        );
+        let boundary = BoundaryId::new(i64::from(std::process::id()), NEXT.fetch_add(1, Ordering::Relaxed));
+        let mut spec = ContainerSpec::new(boundary.clone(), format!("host-test-{boundary}"), &self.image);
         spec.entrypoint = Some(vec!["sh".into(), "-c".into(), script.into()]);
         spec.network = Network::Bridge;
         if std::env::var("DOCKER_BRIDGE").as_deref() == Ok("no") {
@@ -107,10 +90,7 @@ impl Drop for Rig {
     fn drop(&mut self) {
         let (docker, made) = (self.docker.clone(), std::mem::take(&mut *self.made.lock()));
         let remove = move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .expect("runtime");
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
             for id in made {
                 if let Err(error) = runtime.block_on(docker.remove(&id)) {
                     eprintln!("container {id} stays: {error}");
@@ -162,12 +142,7 @@ impl Proxy {
                 });
             }
         });
-        Self {
-            path,
-            up,
-            task,
-            _dir: dir,
-        }
+        Self { path, up, task, _dir: dir }
     }
 
     /// Breaks every connection and refuses new ones.
@@ -223,20 +198,13 @@ impl Registry {
     }
 }
 
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "it stands for a caller's closure"
-)]
+#[expect(clippy::needless_pass_by_value, reason = "it stands for a caller's closure")]
 pub(crate) fn none(notice: EngineNotice) {
     panic!("the engine was not lost: {notice:?}");
 }
 
 pub(crate) async fn until_running(docker: &Docker, id: &str, word: &str) {
     let mut logs = docker.logs(id, 0);
-    let line = tokio::time::timeout(LONG, logs.next())
-        .await
-        .expect("in time")
-        .expect("readable")
-        .expect("a line");
+    let line = tokio::time::timeout(LONG, logs.next()).await.expect("in time").expect("readable").expect("a line");
     assert_eq!(&line.bytes[..], word.as_bytes());
 }

@@ -22,8 +22,7 @@ pub(crate) struct Rig {
 impl Rig {
     pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().expect("temporary directory");
-        let runner = ProcessRunner::new(dir.path().join("state"), ShimCommand::of(SHIM))
-            .expect("state directory");
+        let runner = ProcessRunner::new(dir.path().join("state"), ShimCommand::of(SHIM)).expect("state directory");
         Self { dir, runner }
     }
 
@@ -42,10 +41,7 @@ impl Rig {
     }
 
     pub(crate) async fn run(&self, boundary: &BoundaryId, script: &str) -> ProcessHandle {
-        self.runner
-            .spawn(self.shell(boundary, script))
-            .await
-            .expect("started")
+        self.runner.spawn(self.shell(boundary, script)).await.expect("started")
     }
 
     pub(crate) fn output(&self) -> String {
@@ -55,38 +51,23 @@ impl Rig {
 
 pub(crate) fn boundary() -> BoundaryId {
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    BoundaryId::new(
-        i64::from(std::process::id()),
-        NEXT.fetch_add(1, Ordering::Relaxed),
-    )
+    BoundaryId::new(i64::from(std::process::id()), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// A number of seconds that no other process of the machine sleeps: finds ours by their command line alone.
 pub(crate) fn unique_sleep() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    format!(
-        "{}{:03}",
-        100_000 + std::process::id(),
-        NEXT.fetch_add(1, Ordering::Relaxed)
-    )
+    format!("{}{:03}", 100_000 + std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 pub(crate) fn with_argument(argument: &str) -> Vec<i32> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc").expect("Linux").flatten() {
-        let Some(pid) = entry
-            .file_name()
-            .to_str()
-            .and_then(|n| n.parse::<i32>().ok())
-        else {
+        let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse::<i32>().ok()) else {
             continue;
         };
         let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        if line
-            .split(|b| *b == 0)
-            .any(|arg| arg == argument.as_bytes())
-            && is_alive(pid)
-        {
+        if line.split(|b| *b == 0).any(|arg| arg == argument.as_bytes()) && is_alive(pid) {
             found.push(pid);
         }
     }
@@ -95,8 +76,7 @@ pub(crate) fn with_argument(argument: &str) -> Vec<i32> {
 
 pub(crate) fn is_alive(pid: i32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(") ")
-        .is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }
 
 pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
@@ -121,25 +101,16 @@ pub(crate) fn shim_pid(rig: &Rig, boundary: &BoundaryId) -> i32 {
 /// As on a host where no cgroup can be made: the handle that is adopted next knows of none.
 pub(crate) async fn without_cgroups(rig: &Rig, boundary: &BoundaryId) -> ProcessHandle {
     let path = rig.state(boundary).join("start.json");
-    let mut start: serde_json::Value =
-        serde_json::from_slice(&fs::read(&path).expect("started")).expect("JSON");
+    let mut start: serde_json::Value = serde_json::from_slice(&fs::read(&path).expect("started")).expect("JSON");
     start["cgroups"] = serde_json::json!({});
     fs::write(&path, start.to_string()).expect("writable");
-    rig.runner
-        .adopt(boundary)
-        .await
-        .expect("readable")
-        .expect("started")
+    rig.runner.adopt(boundary).await.expect("readable").expect("started")
 }
 
 pub(crate) fn agent(rig: &Rig, id: &BoundaryId, script: &str) -> std::process::Child {
     Command::new(SHIM)
         .arg("agent")
-        .args([
-            rig.path("state"),
-            PathBuf::from(id.as_str()),
-            rig.path("out.log"),
-        ])
+        .args([rig.path("state"), PathBuf::from(id.as_str()), rig.path("out.log")])
         .args(["/bin/sh", "-c", script])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -149,12 +120,7 @@ pub(crate) fn agent(rig: &Rig, id: &BoundaryId, script: &str) -> std::process::C
 }
 
 pub(crate) fn script(process: ProcessSpec) -> ScriptSpec {
-    ScriptSpec {
-        process,
-        limit: LONG,
-        grace: LONG,
-        keep: 20,
-    }
+    ScriptSpec { process, limit: LONG, grace: LONG, keep: 20 }
 }
 
 /// One line for a person, one for the summary of `scripts/test.sh`.
@@ -163,10 +129,7 @@ pub(crate) fn skipped(name: &str, reason: &str) {
     if let Some(file) = std::env::var_os("TESTRIG_SKIPS_FILE") {
         use std::io::Write;
         let line = serde_json::json!({"name": name, "reason": reason});
-        let file = fs::File::options()
-            .create(true)
-            .append(true)
-            .open(Path::new(&file));
+        let file = fs::File::options().create(true).append(true).open(Path::new(&file));
         writeln!(file.expect("writable"), "{line}").expect("writable");
     }
 }

@@ -1,23 +1,17 @@
 //! Emptying boundaries.
 
 use std::fs;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use testrig_host::Signal;
 
-use crate::rig::{
-    LONG, Rig, boundary, kill_9, shim_pid, skipped, unique_sleep, until, with_argument,
-    without_cgroups,
-};
+use crate::rig::{LONG, Rig, boundary, kill_9, shim_pid, skipped, unique_sleep, until, with_argument, without_cgroups};
 
 #[tokio::test]
 async fn a_graceful_stop_gives_the_program_its_time_and_its_own_exit_code() {
     let (rig, id) = (Rig::new(), boundary());
-    let mut spec = rig.shell(
-        &id,
-        "trap 'echo bye; exit 3' TERM; echo up; while :; do sleep 0.05; done",
-    );
+    let mut spec = rig.shell(&id, "trap 'echo bye; exit 3' TERM; echo up; while :; do sleep 0.05; done");
     // The group gets the signal, too, and the shell says there what it thinks of the end of its `sleep`.
     spec.stderr = Some(rig.path("err.log"));
     let handle = rig.runner.spawn(spec).await.expect("started");
@@ -31,14 +25,9 @@ async fn a_graceful_stop_gives_the_program_its_time_and_its_own_exit_code() {
 #[tokio::test]
 async fn a_program_that_ignores_the_signal_is_killed_after_the_grace_time() {
     let (rig, id) = (Rig::new(), boundary());
-    let handle = rig
-        .run(&id, "trap '' TERM; echo up; while :; do sleep 0.05; done")
-        .await;
+    let handle = rig.run(&id, "trap '' TERM; echo up; while :; do sleep 0.05; done").await;
     until("it is up", || rig.output() == "up\n").await;
-    let report = handle
-        .stop(Signal::TERM, Duration::from_millis(200))
-        .await
-        .expect("emptied");
+    let report = handle.stop(Signal::TERM, Duration::from_millis(200)).await.expect("emptied");
     assert!(!report.graceful && report.killed >= 1, "{report:?}");
     assert_eq!(report.exit.signal, Some(9));
 }
@@ -57,8 +46,7 @@ fn nasty(sleep: &str) -> String {
 }
 
 #[tokio::test]
-async fn fifty_stops_over_children_that_do_everything_to_survive_leave_none_and_touch_nobody_else()
-{
+async fn fifty_stops_over_children_that_do_everything_to_survive_leave_none_and_touch_nobody_else() {
     let rig = Rig::new();
     let foreign_sleep = unique_sleep();
     let mut foreign = Command::new("sleep")
@@ -66,6 +54,9 @@ async fn fifty_stops_over_children_that_do_everything_to_survive_leave_none_and_
         // Of another agent's boundary with the same name.
         .env("TESTRIG_BOUNDARY", "testrig-1-0")
         .env("TESTRIG_BOUNDARY_DIR", "/elsewhere/testrig-1-0")
+        // If this test fails it stays, and must not keep the pipe of whoever reads the test's output.
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
         .spawn()
         .expect("sleep");
     let mut slowest = Duration::ZERO;
@@ -82,19 +73,13 @@ async fn fifty_stops_over_children_that_do_everything_to_survive_leave_none_and_
             _ => without_cgroups(&rig, &id).await,
         };
         let begin = Instant::now();
-        let report = handle
-            .stop(Signal::TERM, Duration::from_millis(1))
-            .await
-            .expect("emptied");
+        let report = handle.stop(Signal::TERM, Duration::from_millis(1)).await.expect("emptied");
         slowest = slowest.max(begin.elapsed());
         assert_eq!(with_argument(&sleep), [0; 0], "round {round}: {report:?}");
         handle.forget().await.expect("empty");
     }
     println!("50 stops, slowest {slowest:?}");
-    assert!(
-        foreign.try_wait().expect("ours").is_none(),
-        "a foreign process was ended"
-    );
+    assert!(foreign.try_wait().expect("ours").is_none(), "a foreign process was ended");
     foreign.kill().expect("ours");
     foreign.wait().expect("ours");
 }
@@ -103,66 +88,36 @@ async fn fifty_stops_over_children_that_do_everything_to_survive_leave_none_and_
 async fn each_of_the_three_ways_to_find_a_process_is_enough_by_itself() {
     // Only the subreaper: no cgroup, no marker.
     let (rig, id, sleep) = (Rig::new(), boundary(), unique_sleep());
-    let script =
-        format!("env -i setsid sh -c '(env -i setsid sleep {sleep} &)'; exec env -i sleep 60");
+    let script = format!("env -i setsid sh -c '(env -i setsid sleep {sleep} &)'; exec env -i sleep 60");
     rig.run(&id, &script).await;
     until("the orphan is there", || with_argument(&sleep).len() == 1).await;
     let handle = without_cgroups(&rig, &id).await;
-    handle
-        .stop(Signal::KILL, Duration::ZERO)
-        .await
-        .expect("emptied");
+    handle.stop(Signal::KILL, Duration::ZERO).await.expect("emptied");
     assert_eq!(with_argument(&sleep), [0; 0], "subreaper");
 
     // Only the marker: no cgroup, the shim is killed.
     let (rig, id, sleep) = (Rig::new(), boundary(), unique_sleep());
-    rig.run(
-        &id,
-        &format!("(setsid sleep {sleep} &); exec sleep {sleep}"),
-    )
-    .await;
+    rig.run(&id, &format!("(setsid sleep {sleep} &); exec sleep {sleep}")).await;
     until("both are there", || with_argument(&sleep).len() == 2).await;
     kill_9(shim_pid(&rig, &id));
     let handle = without_cgroups(&rig, &id).await;
-    assert!(
-        handle.exit().expect("readable").is_none(),
-        "the program runs although its shim is dead"
-    );
-    let report = handle
-        .stop(Signal::KILL, Duration::ZERO)
-        .await
-        .expect("emptied");
+    assert!(handle.exit().expect("readable").is_none(), "the program runs although its shim is dead");
+    let report = handle.stop(Signal::KILL, Duration::ZERO).await.expect("emptied");
     assert_eq!(with_argument(&sleep), [0; 0], "marker");
-    assert!(
-        report.exit.code.is_none() && report.exit.error.expect("told").contains("shim was killed")
-    );
+    assert!(report.exit.code.is_none() && report.exit.error.expect("told").contains("shim was killed"));
     handle.forget().await.expect("empty");
 
     // Only the cgroup: no marker, the shim is killed.
     let (rig, id, sleep) = (Rig::new(), boundary(), unique_sleep());
-    let handle = rig
-        .run(
-            &id,
-            &format!("(env -i setsid sleep {sleep} &); exec env -i sleep {sleep}"),
-        )
-        .await;
+    let handle = rig.run(&id, &format!("(env -i setsid sleep {sleep} &); exec env -i sleep {sleep}")).await;
     until("both are there", || with_argument(&sleep).len() == 2).await;
     if handle.boundary_kind().starts_with("no cgroup") {
-        skipped(
-            "each_of_the_three_ways_to_find_a_process_is_enough_by_itself",
-            "no cgroup can be made here",
-        );
-        handle
-            .stop(Signal::KILL, Duration::ZERO)
-            .await
-            .expect("emptied");
+        skipped("each_of_the_three_ways_to_find_a_process_is_enough_by_itself", "no cgroup can be made here");
+        handle.stop(Signal::KILL, Duration::ZERO).await.expect("emptied");
         return;
     }
     kill_9(shim_pid(&rig, &id));
-    handle
-        .stop(Signal::KILL, Duration::ZERO)
-        .await
-        .expect("emptied");
+    handle.stop(Signal::KILL, Duration::ZERO).await.expect("emptied");
     assert_eq!(with_argument(&sleep), [0; 0], "cgroup");
     handle.forget().await.expect("empty");
 }
@@ -170,15 +125,10 @@ async fn each_of_the_three_ways_to_find_a_process_is_enough_by_itself() {
 #[tokio::test]
 async fn children_that_the_program_leaves_behind_live_until_the_boundary_is_emptied() {
     let (rig, id, sleep) = (Rig::new(), boundary(), unique_sleep());
-    let handle = rig
-        .run(&id, &format!("setsid sleep {sleep} & exit 0"))
-        .await;
+    let handle = rig.run(&id, &format!("setsid sleep {sleep} & exit 0")).await;
     assert!(handle.wait().await.expect("readable").success());
     until("it is there", || with_argument(&sleep).len() == 1).await;
-    assert_eq!(
-        handle.members().await.expect("readable"),
-        with_argument(&sleep)
-    );
+    assert_eq!(handle.members().await.expect("readable"), with_argument(&sleep));
     let error = handle.forget().await.expect_err("not empty");
     assert!(error.to_string().contains("sleep"), "{error}");
     // The end is known by then, and stays what it was.
