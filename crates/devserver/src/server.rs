@@ -158,7 +158,7 @@ impl Server {
             match sent {
                 Ok(response) if response.status().as_u16() == 200 => {}
                 Ok(response) => {
-                    warn!(address, path, status = response.status().as_u16(), "a worker did not take what it was told")
+                    warn!(address, path, status = response.status().as_u16(), "a worker did not take what it was told");
                 }
                 Err(error) => warn!(address, path, %error, "a worker was not reached"),
             }
