@@ -341,6 +341,7 @@ mod tests {
 
     use super::*;
 
+    #[expect(clippy::needless_pass_by_value, reason = "json! makes values")]
     fn standard(list: Value, strategy: Option<&str>) -> Result<Vec<String>, Vec<(String, String)>> {
         let list = list.as_array().cloned().expect("a list");
         read(Some(&list), strategy, &["env"]).map(|found| found.standard.unwrap_or_default())

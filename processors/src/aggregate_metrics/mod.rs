@@ -99,7 +99,7 @@ async fn aggregate(env: &Arc<Environment>, ctx: &TaskContext) -> ProcessResult {
             "reading {}",
             files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(", ")
         ));
-        records::add_up(Wanted { files, window, tags, custom }, &stop)
+        records::add_up(&Wanted { files, window, tags, custom }, &stop)
             .map_err(|(file, error)| format!("failed to read `{}`: {error}", file.display()))
     });
     let counted = tokio::select! {

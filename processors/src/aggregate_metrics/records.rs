@@ -45,11 +45,11 @@ pub(super) struct Counted {
 }
 
 /// Reads and adds up. Blocking; ends with `Interrupted` soon after `stop`.
-pub(super) fn add_up(wanted: Wanted, stop: &CancellationToken) -> Result<Counted, (PathBuf, io::Error)> {
+pub(super) fn add_up(wanted: &Wanted, stop: &CancellationToken) -> Result<Counted, (PathBuf, io::Error)> {
     let mut reader = Reader {
         sums: Summarizer::new(Window::default(), Slo::default()),
         tallies: wanted.custom.iter().cloned().map(Tally::new).collect(),
-        wanted: &wanted,
+        wanted,
         lines: 0,
         bad: 0,
         places: Vec::new(),
@@ -183,7 +183,7 @@ mod tests {
         let (_dir, mut wanted) = wanted(&text);
         wanted.window = Window { start_unix_ms: Some(100), end_unix_ms: Some(500) };
         wanted.tags = BTreeMap::from([("bizLine".into(), "a".into())]);
-        let counted = add_up(wanted, &CancellationToken::new()).expect("read");
+        let counted = add_up(&wanted, &CancellationToken::new()).expect("read");
         assert_eq!((counted.measured, counted.summary.requests), (2, 2));
         assert_eq!((counted.lines, counted.bad, counted.other_tags, counted.out_of_window), (7, 2, 1, 1));
         assert!(
@@ -201,6 +201,6 @@ mod tests {
         let (_dir, wanted) = wanted(&line("load", 1, "a"));
         let stop = CancellationToken::new();
         stop.cancel();
-        assert_eq!(add_up(wanted, &stop).expect_err("stopped").1.kind(), io::ErrorKind::Interrupted);
+        assert_eq!(add_up(&wanted, &stop).expect_err("stopped").1.kind(), io::ErrorKind::Interrupted);
     }
 }

@@ -78,7 +78,7 @@ fn mounted(root: &Path, by_day: bool, own: &Path, oldest: SystemTime, ours: &dyn
             match std::fs::remove_file(&path) {
                 Ok(()) => removed.push(path.display().to_string()),
                 Err(error) => {
-                    warnings.push(format!("the old archive `{}` could not be removed: {error}", path.display()))
+                    warnings.push(format!("the old archive `{}` could not be removed: {error}", path.display()));
                 }
             }
         }

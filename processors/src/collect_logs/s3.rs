@@ -254,10 +254,10 @@ async fn abort(client: &Client, bucket: &Bucket, key: &str, id: &str) {
     match tokio::time::timeout(ABORT_LIMIT, request.send()).await {
         Ok(Ok(_)) => {}
         Ok(Err(error)) => {
-            tracing::warn!(bucket = bucket.name, key, error = %explain("take back the upload to", bucket, key, &error).message, "an unfinished upload is left")
+            tracing::warn!(bucket = bucket.name, key, error = %explain("take back the upload to", bucket, key, &error).message, "an unfinished upload is left");
         }
         Err(_) => {
-            tracing::warn!(bucket = bucket.name, key, "an unfinished upload is left: taking it back took too long")
+            tracing::warn!(bucket = bucket.name, key, "an unfinished upload is left: taking it back took too long");
         }
     }
 }

@@ -60,7 +60,7 @@ pub(super) fn walk(dir: &Path, top: &str, extra: &[PathBuf], skip: &GlobSet) -> 
             }
             Ok(meta) => add(path.clone(), name, &meta, &mut found),
             Err(error) => {
-                found.warnings.push(format!("the extra path `{}` is not in the archive: {error}", path.display()))
+                found.warnings.push(format!("the extra path `{}` is not in the archive: {error}", path.display()));
             }
         }
     }

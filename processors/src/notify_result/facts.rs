@@ -78,7 +78,7 @@ fn of_object(object: &Map<String, Value>, metrics: &mut Vec<(String, f64)>, rema
                 remarks.push(format!("{name}: {}", parts.join(", ")));
             }
             Value::Array(list) if !list.is_empty() => {
-                remarks.push(format!("{name}: {}", list.iter().map(plain).collect::<Vec<_>>().join(", ")))
+                remarks.push(format!("{name}: {}", list.iter().map(plain).collect::<Vec<_>>().join(", ")));
             }
             Value::String(text) if !text.trim().is_empty() => remarks.push(format!("{name}: {text}")),
             Value::Bool(flag) => remarks.push(format!("{name}: {flag}")),

@@ -183,7 +183,7 @@ async fn what_is_wrong_with_a_store_is_told_apart() {
     bench.run_dir(100);
     let job = bench.job(&format!("s3://{}/x", bench.bucket.name));
     let change = |env: &mut Environment, change: &dyn Fn(&mut ObjectStore)| {
-        change(env.object_stores.get_mut("main").expect("there"))
+        change(env.object_stores.get_mut("main").expect("there"));
     };
     change(&mut bench.env, &|store| store.secret_key = "wrong-secret".into());
     let (result, _) = bench.collect(&job).await;
