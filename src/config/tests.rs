@@ -34,7 +34,7 @@ fn every_mistake_is_in_one_report_with_its_line_and_the_nearest_key() {
         &[],
     );
     let has = |line: &str, text: &str| {
-        assert!(all.iter().any(|m| m.contains(line) && m.contains(text)), "{line} {text}: {all:#?}")
+        assert!(all.iter().any(|m| m.contains(line) && m.contains(text)), "{line} {text}: {all:#?}");
     };
     has(":2:", "unknown key `powerjob.ap`; did you mean `app`?");
     has(":3:", "`powerjob.servers` is the text \"x\"; accepted: a list");
