@@ -4,11 +4,7 @@ mod lists;
 mod paths;
 mod resources;
 
-use std::{
-    collections::BTreeMap,
-    path::PathBuf,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 pub use lists::Denied;
 pub use paths::{Access, PathDenied, Root};

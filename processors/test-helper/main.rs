@@ -11,12 +11,12 @@ fn main() -> ExitCode {
     let mut args = std::env::args_os().skip(1);
     match args.next().as_deref().and_then(|word| word.to_str()) {
         Some("__shim") => testrig_host::shim::main(args),
-        Some("stub") => stub(args.filter_map(|arg| arg.into_string().ok()).collect()),
+        Some("stub") => stub(&args.filter_map(|arg| arg.into_string().ok()).collect::<Vec<_>>()),
         _ => ExitCode::from(2),
     }
 }
 
-fn stub(args: Vec<String>) -> ExitCode {
+fn stub(args: &[String]) -> ExitCode {
     let given: HashMap<&str, &str> =
         args.chunks(2).filter_map(|pair| Some((pair.first()?.as_str(), pair.get(1)?.as_str()))).collect();
     let number = |name: &str| given.get(name).and_then(|text| text.parse::<u64>().ok());

@@ -17,7 +17,13 @@ pub struct Denied {
 
 impl fmt::Display for Denied {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} is not allowed here; accepted: {} (`{}` in the agent's configuration)", self.what, self.allowed.join(", "), self.key)
+        write!(
+            f,
+            "{} is not allowed here; accepted: {} (`{}` in the agent's configuration)",
+            self.what,
+            self.allowed.join(", "),
+            self.key
+        )
     }
 }
 
@@ -34,7 +40,12 @@ impl Environment {
             Some((before, tag)) if !tag.contains('/') => before,
             _ => name,
         };
-        self.check(self.allowed_images.as_deref(), &[image, untagged], format!("the image `{image}`"), "[docker] allowed_images")
+        self.check(
+            self.allowed_images.as_deref(),
+            &[image, untagged],
+            format!("the image `{image}`"),
+            "[docker] allowed_images",
+        )
     }
 
     /// Checks a program by its path against `[programs] allowed`. A name without `/` is looked up in `PATH` first.
@@ -42,7 +53,11 @@ impl Environment {
     /// # Errors
     /// It is not on the list.
     pub fn allow_program(&self, program: &str) -> Result<(), Denied> {
-        let found = if program.contains('/') { program.to_owned() } else { in_path(program).unwrap_or_else(|| program.to_owned()) };
+        let found = if program.contains('/') {
+            program.to_owned()
+        } else {
+            in_path(program).unwrap_or_else(|| program.to_owned())
+        };
         self.check(self.allowed_programs.as_deref(), &[&found], format!("the program `{found}`"), "[programs] allowed")
     }
 
@@ -56,7 +71,13 @@ impl Environment {
         self.check(self.allowed_hosts.as_deref(), &[&host], what, "[outbound] allowed_hosts")
     }
 
-    fn check(&self, list: Option<&[String]>, spellings: &[&str], what: String, key: &'static str) -> Result<(), Denied> {
+    fn check(
+        &self,
+        list: Option<&[String]>,
+        spellings: &[&str],
+        what: String,
+        key: &'static str,
+    ) -> Result<(), Denied> {
         let Some(list) = list else { return Ok(()) };
         let hit = list.iter().any(|pattern| spellings.iter().any(|text| matches(pattern, text)));
         if hit { Ok(()) } else { Err(Denied { what, key, allowed: list.to_vec() }) }
@@ -73,7 +94,10 @@ fn glob(pattern: &str) -> Option<GlobMatcher> {
 
 fn in_path(program: &str) -> Option<String> {
     let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|dir| dir.join(program)).find(|file| file.is_file()).map(|file| file.display().to_string())
+    std::env::split_paths(&path)
+        .map(|dir| dir.join(program))
+        .find(|file| file.is_file())
+        .map(|file| file.display().to_string())
 }
 
 #[cfg(test)]
@@ -84,7 +108,11 @@ mod tests {
     fn an_absent_list_allows_everything_and_a_list_refuses_the_rest_by_its_key() {
         let dir = tempfile::tempdir().expect("dir");
         let mut env = environment(dir.path());
-        assert!(env.allow_image("any:1").is_ok() && env.allow_program("/bin/x").is_ok() && env.allow_url("http://h/").is_ok());
+        assert!(
+            env.allow_image("any:1").is_ok()
+                && env.allow_program("/bin/x").is_ok()
+                && env.allow_url("http://h/").is_ok()
+        );
         env.allowed_images = Some(vec!["registry/llm/*".into(), "busybox".into()]);
         env.allowed_programs = Some(vec!["/bin/bash".into()]);
         env.allowed_hosts = Some(vec!["platform.local".into(), "*.feishu.cn".into()]);
@@ -93,7 +121,9 @@ mod tests {
         assert!(error.contains("[docker] allowed_images") && error.contains("registry/llm/*"), "{error}");
         assert!(env.allow_program("/bin/bash").is_ok());
         assert!(env.allow_program("/tmp/bash").expect_err("denied").to_string().contains("[programs] allowed"));
-        assert!(env.allow_url("https://open.feishu.cn/hook/x").is_ok() && env.allow_url("http://platform.local:1/").is_ok());
+        assert!(
+            env.allow_url("https://open.feishu.cn/hook/x").is_ok() && env.allow_url("http://platform.local:1/").is_ok()
+        );
         let error = env.allow_url("http://evil.local/hook/s3cr3t").expect_err("denied").to_string();
         assert!(error.contains("[outbound] allowed_hosts") && !error.contains("s3cr3t"), "{error}");
     }

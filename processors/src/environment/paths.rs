@@ -70,7 +70,9 @@ impl Environment {
             .max_by_key(|(root, read_only)| (root.components().count(), !read_only));
         match root {
             None => Err(denied(Some(resolved), "is outside of the allowed roots")),
-            Some((_, true)) if access == Access::Write => Err(denied(Some(resolved), "is in a read-only root and would be written")),
+            Some((_, true)) if access == Access::Write => {
+                Err(denied(Some(resolved), "is in a read-only root and would be written"))
+            }
             Some(_) => Ok(resolved),
         }
     }
@@ -144,7 +146,10 @@ mod tests {
         std::os::unix::fs::symlink("/nowhere/yet", dir.path().join("dangling")).expect("link");
         for bad in ["out/passwd", "out", "../x", "a/../../x", "dangling", "dangling/x"] {
             let error = env.allow_path(&dir.path().join(bad), Access::Read).expect_err(bad).to_string();
-            assert!(error.contains("[paths] allowed_roots") && error.contains(&dir.path().display().to_string()), "{error}");
+            assert!(
+                error.contains("[paths] allowed_roots") && error.contains(&dir.path().display().to_string()),
+                "{error}"
+            );
         }
     }
 
@@ -152,7 +157,10 @@ mod tests {
     fn a_read_only_root_is_read_only_but_for_a_deeper_root() {
         let dir = tempfile::tempdir().expect("dir");
         let mut env = environment(dir.path());
-        env.allowed_roots = vec![Root::parse(&format!("{}:ro", dir.path().display())), Root { path: dir.path().join("logs"), read_only: false }];
+        env.allowed_roots = vec![
+            Root::parse(&format!("{}:ro", dir.path().display())),
+            Root { path: dir.path().join("logs"), read_only: false },
+        ];
         assert!(env.allow_path(&dir.path().join("x"), Access::Read).is_ok());
         let error = env.allow_path(&dir.path().join("x"), Access::Write).expect_err("read-only").to_string();
         assert!(error.contains("read-only root"), "{error}");

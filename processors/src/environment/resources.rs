@@ -54,7 +54,10 @@ impl fmt::Debug for Database {
 
 impl fmt::Debug for ObjectStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ObjectStore").field("endpoint", &self.endpoint).field("buckets", &self.buckets).finish_non_exhaustive()
+        f.debug_struct("ObjectStore")
+            .field("endpoint", &self.endpoint)
+            .field("buckets", &self.buckets)
+            .finish_non_exhaustive()
     }
 }
 

@@ -115,8 +115,12 @@ impl Walk<'_> {
     }
 
     fn group_problem(&mut self, name: &str, value: &Value) {
-        let inside: Vec<_> =
-            self.table.all().filter(|field| is_prefix(name, field.name)).map(|field| &field.name[name.len() + 1..]).collect();
+        let inside: Vec<_> = self
+            .table
+            .all()
+            .filter(|field| is_prefix(name, field.name))
+            .map(|field| &field.name[name.len() + 1..])
+            .collect();
         let path = format!("{}.{name}", self.layer.label);
         self.out.problems.push(Problem::found(path, describe(value), format!("an object with {}", inside.join(", "))));
         // What the object should have held is not missing as well.
@@ -136,7 +140,10 @@ impl Walk<'_> {
                     }
                 }
                 Some(first) if *first == checked => {}
-                Some(_) => self.out.problems.push(Problem::says(path, "is given twice with different values (dotted and nested)")),
+                Some(_) => self
+                    .out
+                    .problems
+                    .push(Problem::says(path, "is given twice with different values (dotted and nested)")),
             },
             Err(problems) => {
                 self.out.problems.extend(problems);

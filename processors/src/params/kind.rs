@@ -18,9 +18,11 @@ pub(super) fn check(field: &Field, path: &str, value: &Value, stringly: bool) ->
         let secret = mask::is_secret_name(field.name);
         problems
             .into_iter()
-            .map(|problem| {
-                if secret { Problem::found(problem.path, "a hidden value", accepted(&field.kind)) } else { problem }
-            })
+            .map(
+                |problem| {
+                    if secret { Problem::found(problem.path, "a hidden value", accepted(&field.kind)) } else { problem }
+                },
+            )
             .collect()
     })
 }
@@ -39,7 +41,10 @@ fn check_kind(kind: &Kind, path: &str, value: &Value, stringly: bool) -> Result<
         (Kind::Str, Value::Bool(b)) if stringly => Ok(Value::String(b.to_string())),
         (Kind::Component, Value::String(text)) => match component_fault(text) {
             None => Ok(value.clone()),
-            Some(fault) => Err(vec![Problem::says(path, format!("found {}, which {fault}; accepted: {}", shown_text(text), accepted(kind)))]),
+            Some(fault) => Err(vec![Problem::says(
+                path,
+                format!("found {}, which {fault}; accepted: {}", shown_text(text), accepted(kind)),
+            )]),
         },
         (Kind::Id, Value::Number(n)) if n.is_i64() || n.is_u64() => Ok(Value::String(n.to_string())),
         (Kind::Id, Value::String(text)) => match text.trim().parse::<i64>() {
@@ -142,7 +147,10 @@ fn record(fields: &[Field], path: &str, object: &Map<String, Value>) -> Result<V
             },
             None => {
                 let names: Vec<_> = fields.iter().map(|field| field.name).collect();
-                problems.push(Problem::says(format!("{path}.{key}"), format!("is not known here; accepted: {}", names.join(", "))));
+                problems.push(Problem::says(
+                    format!("{path}.{key}"),
+                    format!("is not known here; accepted: {}", names.join(", ")),
+                ));
             }
         }
     }
@@ -153,7 +161,10 @@ fn record(fields: &[Field], path: &str, object: &Map<String, Value>) -> Result<V
                 map.insert(field.name.to_owned(), serde_json::from_str(json).expect("a table's default is JSON"));
             }
             (false, None) if field.required => {
-                problems.push(Problem::says(format!("{path}.{}", field.name), format!("is missing; accepted: {}", accepted(&field.kind))));
+                problems.push(Problem::says(
+                    format!("{path}.{}", field.name),
+                    format!("is missing; accepted: {}", accepted(&field.kind)),
+                ));
             }
             _ => {}
         }
@@ -228,7 +239,8 @@ fn date(value: &Value) -> Option<String> {
     let digits = text.len() == 8 && text.bytes().all(|b| b.is_ascii_digit());
     let part = |range: std::ops::Range<usize>| text.get(range)?.parse::<i16>().ok();
     let real = digits
-        && jiff::civil::Date::new(part(0..4)?, i8::try_from(part(4..6)?).ok()?, i8::try_from(part(6..8)?).ok()?).is_ok();
+        && jiff::civil::Date::new(part(0..4)?, i8::try_from(part(4..6)?).ok()?, i8::try_from(part(6..8)?).ok()?)
+            .is_ok();
     real.then_some(text)
 }
 

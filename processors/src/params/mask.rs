@@ -13,7 +13,17 @@ pub fn is_secret_name(name: &str) -> bool {
         return false;
     }
     const WORDS: [&str; 11] = [
-        "secret", "token", "password", "passwd", "apikey", "accesskey", "privatekey", "credential", "authorization", "cookie", "webhookurl",
+        "secret",
+        "token",
+        "password",
+        "passwd",
+        "apikey",
+        "accesskey",
+        "privatekey",
+        "credential",
+        "authorization",
+        "cookie",
+        "webhookurl",
     ];
     plain == "pwd" || WORDS.iter().any(|word| plain.contains(word))
 }
@@ -26,7 +36,9 @@ pub fn json(value: &Value) -> Value {
                 .iter()
                 .map(|(key, value)| {
                     let value = match value {
-                        Value::String(url) if is_secret_name(key) && url.contains("://") => Value::String(host_only(url)),
+                        Value::String(url) if is_secret_name(key) && url.contains("://") => {
+                            Value::String(host_only(url))
+                        }
                         Value::String(_) | Value::Number(_) if is_secret_name(key) => Value::String(HIDDEN.into()),
                         other => json(other),
                     };
@@ -45,7 +57,9 @@ pub fn text(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find("://") {
-        let start = rest[..at].rfind(|c: char| !(c.is_ascii_alphanumeric() || "+-.".contains(c))).map_or(0, |i| i + rest[i..].chars().next().map_or(1, char::len_utf8));
+        let start = rest[..at]
+            .rfind(|c: char| !(c.is_ascii_alphanumeric() || "+-.".contains(c)))
+            .map_or(0, |i| i + rest[i..].chars().next().map_or(1, char::len_utf8));
         let end = rest[at..].find(|c: char| c.is_whitespace() || "\"'<>`".contains(c)).map_or(rest.len(), |i| at + i);
         out.push_str(&rest[..start]);
         out.push_str(&url(&rest[start..end]));

@@ -26,12 +26,16 @@ pub struct Input<'a> {
 
 /// Merges and checks. Problems are inside the result until [`Params::check`] is called.
 pub fn read(table: &'static Table, input: &Input<'_>) -> Params {
-    let upstream: Vec<&str> =
-        APPENDED.iter().copied().filter(|name| !table.not_from_upstream.contains(name)).collect();
+    let upstream: Vec<&str> = APPENDED.iter().copied().filter(|name| !table.not_from_upstream.contains(name)).collect();
     let sources = layers(input.job_params, input.instance_params, input.in_workflow, APPENDED);
     let unreadable = !sources.problems.is_empty();
-    let mut params =
-        Params { table, values: Default::default(), problems: sources.problems, unknown: Vec::new(), warnings: Vec::new() };
+    let mut params = Params {
+        table,
+        values: Default::default(),
+        problems: sources.problems,
+        unknown: Vec::new(),
+        warnings: Vec::new(),
+    };
     let elsewhere = |name: &str| input.neighbours.iter().any(|other| other.knows(name));
     let mut wrong = Vec::new();
     let last = sources.layers.len() - 1;

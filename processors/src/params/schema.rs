@@ -110,7 +110,9 @@ fn describe(field: &Field) -> Value {
 fn kind(kind: &Kind) -> Value {
     match kind {
         Kind::Str => json!({"type": ["string", "null"]}),
-        Kind::Component => json!({"type": ["string", "null"], "minLength": 1, "maxLength": 200, "pattern": "^[^/\\\\]+$"}),
+        Kind::Component => {
+            json!({"type": ["string", "null"], "minLength": 1, "maxLength": 200, "pattern": "^[^/\\\\]+$"})
+        }
         Kind::Id => json!({"type": ["integer", "string", "null"], "pattern": "^-?[0-9]+$"}),
         Kind::Date => json!({"type": ["integer", "string", "null"], "pattern": "^[0-9]{8}$"}),
         Kind::Int(low, high) => json!({"type": ["integer", "null"], "minimum": low, "maximum": high}),
@@ -122,10 +124,14 @@ fn kind(kind: &Kind) -> Value {
         }
         Kind::Path => json!({"type": ["string", "null"], "pattern": "^/"}),
         Kind::Url(schemes) => json!({"type": ["string", "null"], "pattern": format!("^({})://", schemes.join("|"))}),
-        Kind::Size => json!({"type": ["integer", "string", "null"], "minimum": 1, "pattern": "^[0-9.]+ *([kKmMgGtT][iI]?)?[bB]?$"}),
+        Kind::Size => {
+            json!({"type": ["integer", "string", "null"], "minimum": 1, "pattern": "^[0-9.]+ *([kKmMgGtT][iI]?)?[bB]?$"})
+        }
         Kind::Cpu => json!({"type": ["number", "string", "null"], "exclusiveMinimum": 0, "pattern": "^[0-9.]+$"}),
         Kind::List(inner) => json!({"type": ["array", "null"], "items": self::kind(inner)}),
-        Kind::StrMap => json!({"type": ["object", "null"], "additionalProperties": {"type": ["string", "number", "boolean", "null"]}}),
+        Kind::StrMap => {
+            json!({"type": ["object", "null"], "additionalProperties": {"type": ["string", "number", "boolean", "null"]}})
+        }
         Kind::Object(fields) => {
             let properties: Map<String, Value> =
                 fields.iter().map(|field| (field.name.to_owned(), describe(field))).collect();

@@ -73,7 +73,9 @@ fn object(label: &'static str, text: Option<&str>, problems: &mut Vec<Problem>) 
     match serde_json::from_str(text) {
         Ok(Value::Object(object)) => return object,
         Ok(Value::Null) => {}
-        Ok(other) => problems.push(Problem::found(label, describe(&other), "a JSON object, e.g. {\"platformTaskId\":\"T1\"}")),
+        Ok(other) => {
+            problems.push(Problem::found(label, describe(&other), "a JSON object, e.g. {\"platformTaskId\":\"T1\"}"));
+        }
         Err(error) => problems.push(Problem::says(
             label,
             format!("is not JSON ({error}): found {}; accepted: a JSON object", super::kind::shown_text(text)),

@@ -1,3 +1,5 @@
+#![expect(clippy::needless_pass_by_value, reason = "literals read better without a reference")]
+
 use serde_json::{Value, json};
 
 use super::*;
@@ -182,7 +184,9 @@ fn a_parameter_that_is_not_served_yet_is_refused_by_name() {
 
 #[test]
 fn ids_and_dates_are_exact_as_numbers_and_as_texts() {
-    for (id, date) in [(json!(9_223_372_036_854_775_807_i64), json!(20_251_123)), (json!("9223372036854775807"), json!("20251123"))] {
+    for (id, date) in
+        [(json!(9_223_372_036_854_775_807_i64), json!(20_251_123)), (json!("9223372036854775807"), json!("20251123"))]
+    {
         let mut run = I();
         run["upstreamInstanceId"] = id;
         run["date"] = date;
@@ -191,7 +195,12 @@ fn ids_and_dates_are_exact_as_numbers_and_as_texts() {
         assert_eq!(params.str("upstreamInstanceId"), Some("9223372036854775807"));
         assert_eq!(params.str("date"), Some("20251123"));
     }
-    for (name, bad) in [("upstreamInstanceId", json!(1.5)), ("upstreamInstanceId", json!("1x")), ("date", json!("20251323")), ("date", json!(2025))] {
+    for (name, bad) in [
+        ("upstreamInstanceId", json!(1.5)),
+        ("upstreamInstanceId", json!("1x")),
+        ("date", json!("20251323")),
+        ("date", json!(2025)),
+    ] {
         let mut run = I();
         run[name] = bad.clone();
         assert!(problem(&read_plain(J(), run)).contains(name), "{bad}");
@@ -204,7 +213,9 @@ fn ids_and_dates_are_exact_as_numbers_and_as_texts() {
 
 #[test]
 fn sizes_and_cpus_come_in_the_usual_spellings() {
-    for (text, bytes) in [("8g", 8_u64 << 30), ("8Gi", 8 << 30), ("8192m", 8 << 30), ("1.5GiB", 3 << 29), ("512", 512), ("1 T", 1 << 40)] {
+    for (text, bytes) in
+        [("8g", 8_u64 << 30), ("8Gi", 8 << 30), ("8192m", 8 << 30), ("1.5GiB", 3 << 29), ("512", 512), ("1 T", 1 << 40)]
+    {
         let mut job = J();
         job["docker.memory"] = json!(text);
         assert_eq!(read_plain(job, I()).u64("docker.memory"), Some(bytes), "{text}");
@@ -248,15 +259,20 @@ fn texts_of_a_workflow_context_are_parsed_by_the_type_of_their_field() {
 
 #[test]
 fn a_wrong_text_in_the_context_is_still_a_problem() {
-    let text = problem(&read_in_workflow(J(), json!({"platformTaskId": "T1", "qps": "many", "monitor.killOnTimeout": "yes"})));
+    let text =
+        problem(&read_in_workflow(J(), json!({"platformTaskId": "T1", "qps": "many", "monitor.killOnTimeout": "yes"})));
     assert!(text.contains("instanceParams.qps: found the text \"many\"; accepted: a number"), "{text}");
-    assert!(text.contains("instanceParams.monitor.killOnTimeout: found the text \"yes\"; accepted: true or false"), "{text}");
+    assert!(
+        text.contains("instanceParams.monitor.killOnTimeout: found the text \"yes\"; accepted: true or false"),
+        "{text}"
+    );
 }
 
 #[test]
 fn a_start_parameter_that_is_not_flat_arrives_as_init_params_and_is_read() {
     let start = json!({"platformTaskId": "T1", "healthCheck": {"maxRetry": 4}, "qps": 2}).to_string();
-    let params = read_in_workflow(J(), json!({"initParams": start, "modelKey": "from-upstream", "relatedInstances": "[1]"}));
+    let params =
+        read_in_workflow(J(), json!({"initParams": start, "modelKey": "from-upstream", "relatedInstances": "[1]"}));
     params.check().expect("good");
     assert_eq!(params.int("healthCheck.maxRetry"), Some(4));
     assert_eq!(params.str("modelKey"), Some("from-upstream"));
@@ -300,16 +316,25 @@ fn secrets_never_show_in_the_resolved_values_or_in_messages() {
 
 #[test]
 fn urls_in_text_lose_user_query_and_tokens() {
-    assert_eq!(mask::text("see http://a:b@h:1/x/y?k=v&z and https://h/hook/abc."), "see http://***@h:1/x/y?k=***&*** and https://h/hook/***");
+    assert_eq!(
+        mask::text("see http://a:b@h:1/x/y?k=v&z and https://h/hook/abc."),
+        "see http://***@h:1/x/y?k=***&*** and https://h/hook/***"
+    );
     assert_eq!(mask::text("no url: 中文 a://"), "no url: 中文 a://");
-    assert_eq!(mask::url("https://qyapi.weixin.qq.com/cgi-bin/webhook/send?key=693a91f6"), "https://qyapi.weixin.qq.com/cgi-bin/webhook/***?key=***");
+    assert_eq!(
+        mask::url("https://qyapi.weixin.qq.com/cgi-bin/webhook/send?key=693a91f6"),
+        "https://qyapi.weixin.qq.com/cgi-bin/webhook/***?key=***"
+    );
     assert_eq!(mask::url("http://h/models/qwen"), "http://h/models/qwen");
 }
 
 #[test]
 fn a_name_may_also_be_the_beginning_of_others() {
     for (job, run) in [
-        (json!({"jobType": "RUN_LLM_TEST", "env": {"setupScript": "/s"}}), json!({"platformTaskId": "T1", "env": "staging"})),
+        (
+            json!({"jobType": "RUN_LLM_TEST", "env": {"setupScript": "/s"}}),
+            json!({"platformTaskId": "T1", "env": "staging"}),
+        ),
         (json!({"jobType": "RUN_LLM_TEST", "env.setupScript": "/s", "env": "staging"}), I()),
     ] {
         let params = read_plain(job, run);

@@ -56,7 +56,12 @@ impl Attached {
     }
 
     /// Watches the health of a service that is ready.
-    pub(super) fn watch_health(&mut self, checker: Arc<Checker>, state: HealthState, unhealthy: watch::Sender<Option<String>>) {
+    pub(super) fn watch_health(
+        &mut self,
+        checker: Arc<Checker>,
+        state: HealthState,
+        unhealthy: watch::Sender<Option<String>>,
+    ) {
         self.health = Some(spawn(async move {
             let why = checker.watch(state).await;
             unhealthy.send_replace(Some(why));
@@ -118,7 +123,11 @@ async fn follow(journal: Arc<Journal>, output: PathBuf, max_line: usize, written
         match testrig_joblog::follow(&journal, SOURCE, |_| Level::Info, tail, &written).await {
             Ok(_) => return,
             Err(error) => {
-                journal.append(Level::Warn, "agent", &format!("failed to read `{}`, trying again: {error}", output.display()));
+                journal.append(
+                    Level::Warn,
+                    "agent",
+                    &format!("failed to read `{}`, trying again: {error}", output.display()),
+                );
                 if written.is_cancelled() {
                     return;
                 }
@@ -170,7 +179,11 @@ async fn sample(service: Arc<dyn Service>, every: Duration, file: PathBuf, dir: 
     }
 }
 
-async fn sample_line(service: &Arc<dyn Service>, sampler: &mut std::io::Result<HostSampler>, dir: &std::path::Path) -> Value {
+async fn sample_line(
+    service: &Arc<dyn Service>,
+    sampler: &mut std::io::Result<HostSampler>,
+    dir: &std::path::Path,
+) -> Value {
     let host = match sampler {
         Ok(sampler) => sampler.sample().map_err(|error| error.to_string()),
         Err(error) => Err(error.to_string()),

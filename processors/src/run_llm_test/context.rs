@@ -13,8 +13,22 @@ use super::{
 
 /// The figures that go through the workflow; all others stay in files.
 const MAIN: [&str; 16] = [
-    "requests", "succeeded", "failed", "error_rate", "qps", "output_token_rate", "ttft_avg", "ttft_p50", "ttft_p95", "ttft_p99", "tpot_avg",
-    "itl_p99", "e2el_avg", "e2el_p95", "e2el_p99", "accuracy",
+    "requests",
+    "succeeded",
+    "failed",
+    "error_rate",
+    "qps",
+    "output_token_rate",
+    "ttft_avg",
+    "ttft_p50",
+    "ttft_p95",
+    "ttft_p99",
+    "tpot_avg",
+    "itl_p99",
+    "e2el_avg",
+    "e2el_p95",
+    "e2el_p99",
+    "accuracy",
 ];
 
 /// The entries after a run.

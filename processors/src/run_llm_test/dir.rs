@@ -72,15 +72,23 @@ impl RunDir {
     /// where to.
     pub(super) fn create(&self, instance_id: i64, attempt: u32) -> Result<Option<String>, DirError> {
         let warning = self.set_aside(instance_id, attempt)?;
-        std::fs::create_dir_all(&self.path).map_err(|source| DirError { doing: "create the log directory", path: self.path.clone(), source })?;
+        std::fs::create_dir_all(&self.path).map_err(|source| DirError {
+            doing: "create the log directory",
+            path: self.path.clone(),
+            source,
+        })?;
         // First of all whose it is: a restarted agent must know its own directory again.
-        self.write_result(&json!({"v": 1, "instanceId": instance_id.to_string(), "attempt": attempt, "status": "RUNNING"}))?;
-        for file in [&self.service_log, &self.metrics, &self.requests, &self.setup_log, &self.teardown_log, &self.monitor] {
-            std::fs::OpenOptions::new()
-                .create(true)
-                .append(true)
-                .open(file)
-                .map_err(|source| DirError { doing: "create the log file", path: file.clone(), source })?;
+        self.write_result(
+            &json!({"v": 1, "instanceId": instance_id.to_string(), "attempt": attempt, "status": "RUNNING"}),
+        )?;
+        for file in
+            [&self.service_log, &self.metrics, &self.requests, &self.setup_log, &self.teardown_log, &self.monitor]
+        {
+            std::fs::OpenOptions::new().create(true).append(true).open(file).map_err(|source| DirError {
+                doing: "create the log file",
+                path: file.clone(),
+                source,
+            })?;
         }
         Ok(warning)
     }
@@ -129,8 +137,11 @@ impl RunDir {
             .find(free)
             .expect("there is no end of numbers");
         let aside = self.path.with_file_name(&name);
-        std::fs::rename(&self.path, &aside)
-            .map_err(|source| DirError { doing: "set aside the log directory", path: self.path.clone(), source })?;
+        std::fs::rename(&self.path, &aside).map_err(|source| DirError {
+            doing: "set aside the log directory",
+            path: self.path.clone(),
+            source,
+        })?;
         Ok(Some(format!("the log directory `{}` was there already and was set aside as `{name}`", self.path.display())))
     }
 }
@@ -141,15 +152,18 @@ fn is_empty(entries: std::fs::ReadDir) -> bool {
 
 /// Whose directory it is, by its `result.json`.
 fn owner(result: &Path) -> (Option<i64>, Option<u64>) {
-    let value: Value = std::fs::read(result).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+    let value: Value =
+        std::fs::read(result).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
     let id = value["instanceId"].as_str().and_then(|id| id.parse().ok());
     (id, value["attempt"].as_u64())
 }
 
 /// A model's name as part of a file name.
 fn file_part(text: &str) -> String {
-    let plain: String =
-        text.chars().map(|c| if c == '/' || c == '\\' || c.is_whitespace() || c.is_control() { '_' } else { c }).collect();
+    let plain: String = text
+        .chars()
+        .map(|c| if c == '/' || c == '\\' || c.is_whitespace() || c.is_control() { '_' } else { c })
+        .collect();
     plain.chars().take(100).collect()
 }
 
@@ -193,7 +207,11 @@ mod tests {
         std::fs::write(&dir.metrics, "old").expect("written");
         let warning = dir.create(8, 1).expect("created").expect("a warning");
         assert!(warning.contains("`task-1.7`"), "{warning}");
-        assert_eq!(std::fs::read_to_string(dir.path.with_file_name("task-1.7").join("metrics-chat_completion.log")).expect("kept"), "old");
+        assert_eq!(
+            std::fs::read_to_string(dir.path.with_file_name("task-1.7").join("metrics-chat_completion.log"))
+                .expect("kept"),
+            "old"
+        );
         assert_eq!(std::fs::metadata(&dir.metrics).expect("there").len(), 0);
         // A further attempt of the same instance starts clean, too.
         let warning = dir.create(8, 2).expect("created").expect("a warning");

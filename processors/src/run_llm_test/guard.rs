@@ -63,10 +63,15 @@ impl HostLoad {
             }
             let asked = arrival.slots();
             if asked > left {
-                cut.push(format!("concurrency {asked} to {left} (resourceGuard.maxConcurrency {max}, other runs use {})", used.slots));
+                cut.push(format!(
+                    "concurrency {asked} to {left} (resourceGuard.maxConcurrency {max}, other runs use {})",
+                    used.slots
+                ));
                 match &mut arrival {
                     Arrival::Closed { concurrency } => *concurrency = left,
-                    Arrival::Constant { concurrency, .. } | Arrival::Poisson { concurrency, .. } => *concurrency = Some(left),
+                    Arrival::Constant { concurrency, .. } | Arrival::Poisson { concurrency, .. } => {
+                        *concurrency = Some(left);
+                    }
                 }
             }
         }

@@ -76,7 +76,8 @@ impl Checker {
     /// The longest that waiting for ready can take.
     pub(super) fn limit(&self) -> Duration {
         let one = self.plan.interval.max(self.plan.timeout);
-        one.saturating_mul(self.plan.max_retry.saturating_add(self.plan.success_threshold)).saturating_add(Duration::from_secs(30))
+        one.saturating_mul(self.plan.max_retry.saturating_add(self.plan.success_threshold))
+            .saturating_add(Duration::from_secs(30))
     }
 
     /// Waits until the service is ready; the number of checks it took.
@@ -106,7 +107,10 @@ impl Checker {
             match verdict {
                 Verdict::Ready => return Ok(state.checks()),
                 Verdict::GivenUp => {
-                    return Err(Fault::new(format!("the service was not ready after {} health checks; the last one: {last}", state.checks())));
+                    return Err(Fault::new(format!(
+                        "the service was not ready after {} health checks; the last one: {last}",
+                        state.checks()
+                    )));
                 }
                 Verdict::Open | Verdict::Lost => {}
             }
@@ -128,7 +132,10 @@ impl Checker {
                 (self.say)(format!("health check failed: {}", probe.detail));
             }
             if state.take(probe.healthy) == Verdict::Lost {
-                return format!("{} health checks in a row failed after the service had been ready; the last one: {}", self.plan.failure_threshold, probe.detail);
+                return format!(
+                    "{} health checks in a row failed after the service had been ready; the last one: {}",
+                    self.plan.failure_threshold, probe.detail
+                );
             }
         }
     }

@@ -71,7 +71,11 @@ impl Interrupts {
     }
 
     /// Lets `body` run until it ends or something cuts it, which drops it.
-    pub(super) async fn guard<T>(&mut self, limit: Duration, body: impl Future<Output = Result<T, Fault>>) -> Result<T, Cut> {
+    pub(super) async fn guard<T>(
+        &mut self,
+        limit: Duration,
+        body: impl Future<Output = Result<T, Fault>>,
+    ) -> Result<T, Cut> {
         tokio::select! {
             // What is done is done: the next stage sees the interrupt.
             biased;
@@ -98,13 +102,20 @@ mod tests {
     fn interrupts() -> (Interrupts, watch::Sender<Option<ExitStatus>>, watch::Sender<Option<String>>) {
         let (exit, exited) = watch::channel(None);
         let (health, unhealthy) = watch::channel(None);
-        (Interrupts { stop: StopSignal::new(), deadline: None, max_run: Duration::ZERO, exited, unhealthy }, exit, health)
+        (
+            Interrupts { stop: StopSignal::new(), deadline: None, max_run: Duration::ZERO, exited, unhealthy },
+            exit,
+            health,
+        )
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_stage_is_cut_by_whatever_comes_first() {
         let (mut all, exit, _health) = interrupts();
-        let long = || async { tokio::time::sleep(Duration::from_secs(100)).await; Ok(()) };
+        let long = || async {
+            tokio::time::sleep(Duration::from_secs(100)).await;
+            Ok(())
+        };
         assert_eq!(all.guard(Duration::from_secs(5), long()).await, Err(Cut::Limit(Duration::from_secs(5))));
         assert_eq!(all.guard(Duration::from_secs(500), long()).await, Ok(()));
         assert_eq!(all.now().await, None);

@@ -160,18 +160,20 @@ impl Plan {
             }
         };
         if mode != TrackMode::Reuse && params.is_missing("servicePort") {
-            params.refuse("servicePort", "is missing; accepted: the port that the service listens on, which the load is sent to");
+            params.refuse(
+                "servicePort",
+                "is missing; accepted: the port that the service listens on, which the load is sent to",
+            );
         }
         if params.str("monitor.trackMode") == Some("BOTH") || params.str("monitorOverrides.trackMode") == Some("BOTH") {
-            let name = params.first(&["monitorOverrides.trackMode", "monitor.trackMode"]).unwrap_or("monitor.trackMode");
+            let name =
+                params.first(&["monitorOverrides.trackMode", "monitor.trackMode"]).unwrap_or("monitor.trackMode");
             params.refuse(name, "BOTH is not served yet; accepted: CONTAINER, PROCESS");
         }
         let setup_script = script(params, env, "env.setupScript");
         let teardown_script = script(params, env, "env.teardownScript");
         params.check()?;
-        let (Some(target), Some(load)) = (target, load) else {
-            unreachable!("what could not be planned is a problem")
-        };
+        let (Some(target), Some(load)) = (target, load) else { unreachable!("what could not be planned is a problem") };
         Ok(Self {
             log_suffix: params.str("logDirSuffix").map(str::to_owned),
             env_vars: params.map("envVars"),
@@ -213,9 +215,8 @@ fn health(params: &mut Params, service_port: Option<u16>, mode: TrackMode) -> He
         params.first(&[&over, &base]).map_or(base.clone(), str::to_owned)
     };
     let millis = |params: &Params, field| Duration::from_millis(params.u64(&pick(params, field)).unwrap_or(1000));
-    let count = |params: &Params, field| {
-        params.u64(&pick(params, field)).and_then(|n| u32::try_from(n).ok()).unwrap_or(1)
-    };
+    let count =
+        |params: &Params, field| params.u64(&pick(params, field)).and_then(|n| u32::try_from(n).ok()).unwrap_or(1);
     let kind = match params.str(&pick(params, "type")) {
         Some("TCP") => HealthKind::Tcp,
         Some("CMD") => HealthKind::Cmd(params.strings(&pick(params, "command"))),
@@ -231,7 +232,10 @@ fn health(params: &mut Params, service_port: Option<u16>, mode: TrackMode) -> He
     if let HealthKind::Cmd(command) = &kind {
         let name = pick(params, "command");
         if command.is_empty() {
-            params.refuse(&name, "is missing or empty; accepted: the command of the health check as a list (healthCheck.type is CMD)");
+            params.refuse(
+                &name,
+                "is missing or empty; accepted: the command of the health check as a list (healthCheck.type is CMD)",
+            );
         } else if mode == TrackMode::Reuse {
             let name = pick(params, "type");
             params.refuse(&name, "CMD has no container to run in with service.reuse; accepted: HTTP, TCP, NONE");
@@ -299,13 +303,15 @@ fn monitor(params: &mut Params) -> MonitorPlan {
 }
 
 fn accelerators(params: &Params) -> AcceleratorPlan {
-    let count = params.first(&["resources.gpus", "docker.defaultGpuCount"]).and_then(|name| params.u64(name)).unwrap_or(0);
+    let count =
+        params.first(&["resources.gpus", "docker.defaultGpuCount"]).and_then(|name| params.u64(name)).unwrap_or(0);
     AcceleratorPlan {
         count: u32::try_from(count).unwrap_or(u32::MAX),
         kind: params.str("resources.gpuType").map(str::to_owned),
         min_memory: params.u64("resources.gpuMemory"),
         device_ids: params.strings("resources.deviceIds"),
-        queue: Duration::try_from_secs_f64(params.num("resources.queueTimeoutSeconds").unwrap_or(0.0)).unwrap_or_default(),
+        queue: Duration::try_from_secs_f64(params.num("resources.queueTimeoutSeconds").unwrap_or(0.0))
+            .unwrap_or_default(),
     }
 }
 
@@ -324,7 +330,13 @@ fn reuse(params: &mut Params, env: &Environment) -> Option<Target> {
 }
 
 /// A path inside the allowed roots, resolved; otherwise a noted problem.
-fn allowed(params: &mut Params, env: &Environment, name: &str, path: &std::path::Path, access: Access) -> Option<PathBuf> {
+fn allowed(
+    params: &mut Params,
+    env: &Environment,
+    name: &str,
+    path: &std::path::Path,
+    access: Access,
+) -> Option<PathBuf> {
     if path.as_os_str().is_empty() {
         return None;
     }

@@ -18,7 +18,8 @@ const LINE_IN_TEXT: usize = 300;
 /// The content of result.json.
 pub(super) fn json(ctx: &TaskContext, plan: &Plan, dir: &RunDir, record: &RunRecord) -> Value {
     let service = &record.service;
-    let failures = record.metrics.as_ref().and_then(|metrics| metrics.get("failures")).cloned().unwrap_or_else(|| json!({}));
+    let failures =
+        record.metrics.as_ref().and_then(|metrics| metrics.get("failures")).cloned().unwrap_or_else(|| json!({}));
     let mut metrics = record.metrics.clone();
     if let Some(Value::Object(figures)) = &mut metrics {
         figures.shift_remove("failures");

@@ -52,7 +52,7 @@ struct Run {
 /// Runs one task, or takes up one that a restart of the agent cut.
 pub(super) async fn process(shared: Arc<Shared>, ctx: TaskContext) -> ProcessResult {
     match begin::begin(shared, ctx).await {
-        Ok(begin::Begun::Finished(outcome, ctx)) => give(&ctx, outcome),
+        Ok(begin::Begun::Finished(finished)) => give(&finished.1, finished.0),
         Ok(begin::Begun::Run(run, from)) => run.to_its_end(from).await,
         Err(refused) => *refused,
     }

@@ -197,7 +197,10 @@ mod tests {
     #[test]
     fn known_placeholders_are_filled_and_unknown_ones_stay_as_they_are() {
         let known = [("servicePort", "8000".to_owned()), ("modelKey", "{x}".to_owned())];
-        assert_eq!(fill("--port={servicePort} {modelKey} {other} {{servicePort}} {", &known), "--port=8000 {x} {other} {8000} {");
+        assert_eq!(
+            fill("--port={servicePort} {modelKey} {other} {{servicePort}} {", &known),
+            "--port=8000 {x} {other} {8000} {"
+        );
     }
 
     #[test]

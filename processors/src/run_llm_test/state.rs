@@ -217,7 +217,8 @@ impl Runs {
             .store
             .read(move |conn| {
                 use rusqlite::OptionalExtension;
-                conn.query_row("SELECT record FROM llm_runs WHERE instance_id = ?1", [instance_id], |row| row.get(0)).optional()
+                conn.query_row("SELECT record FROM llm_runs WHERE instance_id = ?1", [instance_id], |row| row.get(0))
+                    .optional()
             })
             .await?;
         Ok(text.and_then(|text| match serde_json::from_str(&text) {
@@ -247,7 +248,11 @@ impl Runs {
     }
 
     /// The open run of another instance that writes into this directory.
-    pub(super) async fn other_user_of(&self, dir: &std::path::Path, instance_id: i64) -> Result<Option<i64>, StoreError> {
+    pub(super) async fn other_user_of(
+        &self,
+        dir: &std::path::Path,
+        instance_id: i64,
+    ) -> Result<Option<i64>, StoreError> {
         let dir = dir.display().to_string();
         self.store
             .read(move |conn| {
@@ -271,7 +276,8 @@ impl Runs {
     pub(super) async fn sweep(&self, now_ms: i64) -> Result<(), StoreError> {
         self.store
             .write(move |conn| {
-                conn.execute("DELETE FROM llm_runs WHERE stage = 'done' AND updated_ms < ?1", [now_ms - KEEP_DONE_MS]).map(|_| ())
+                conn.execute("DELETE FROM llm_runs WHERE stage = 'done' AND updated_ms < ?1", [now_ms - KEEP_DONE_MS])
+                    .map(|_| ())
             })
             .await
     }

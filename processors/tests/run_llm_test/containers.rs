@@ -61,7 +61,8 @@ impl Engine {
 
     fn stub_job(&self, rig: &Rig, flags: &str) -> Value {
         let script = format!(
-            "echo model $MODEL_KEY for $INSTANCE_ID\nexec /usr/bin/testrig llm-stub --listen 0.0.0.0:{} --tokens 4 --ttft-ms 5 {flags}", rig.port
+            "echo model $MODEL_KEY for $INSTANCE_ID\nexec /usr/bin/testrig llm-stub --listen 0.0.0.0:{} --tokens 4 --ttft-ms 5 {flags}",
+            rig.port
         );
         self.job(rig, &self.stub, &script)
     }
@@ -84,7 +85,11 @@ fn resumed(ctx: &TaskContext) -> TaskContext {
 
 fn assert_log_is_whole(rig: &Rig) {
     let output = rig.read(&format!("svc-m-{}.log", rig.port));
-    assert_eq!(rig.service_lines(), output.lines().collect::<Vec<_>>(), "file and journal hold the same, every line once");
+    assert_eq!(
+        rig.service_lines(),
+        output.lines().collect::<Vec<_>>(),
+        "file and journal hold the same, every line once"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -115,7 +120,12 @@ async fn an_ended_container_is_kept_or_removed_as_the_policy_says() {
     job["monitor"]["cleanupPolicy"] = json!("REMOVE_ON_SUCCESS");
     let ctx = rig.context(&job, &engine.run(&rig));
     let result = rig.process(&ctx).await;
-    assert!(result.message.starts_with("stage health failed: the service ended by itself: exit code 5"), "{}\n{}", result.message, rig.log_text());
+    assert!(
+        result.message.starts_with("stage health failed: the service ended by itself: exit code 5"),
+        "{}\n{}",
+        result.message,
+        rig.log_text()
+    );
     assert!(result.message.contains("no model here"), "{}", result.message);
     assert_log_is_whole(&rig);
     let kept = engine.containers(&rig).await;
@@ -131,10 +141,16 @@ async fn an_ended_container_is_kept_or_removed_as_the_policy_says() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_foreign_container_of_the_wanted_name_is_an_error_and_stays() {
-    let Some(engine) = engine("containers::a_foreign_container_of_the_wanted_name_is_an_error_and_stays") else { return };
+    let Some(engine) = engine("containers::a_foreign_container_of_the_wanted_name_is_an_error_and_stays") else {
+        return;
+    };
     let rig = engine.rig(20);
     let name = format!("foreign-{}", rig.instance);
-    let spec = testrig_host::docker::ContainerSpec::new(testrig_host::BoundaryId::new(rig.instance + 1, 1), &name, &engine.busybox);
+    let spec = testrig_host::docker::ContainerSpec::new(
+        testrig_host::BoundaryId::new(rig.instance + 1, 1),
+        &name,
+        &engine.busybox,
+    );
     let foreign = engine.docker.create(&spec).await.unwrap();
     let mut run = engine.run(&rig);
     run["containerName"] = json!(name);
@@ -147,9 +163,12 @@ async fn a_foreign_container_of_the_wanted_name_is_an_error_and_stays() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_container_that_is_killed_for_want_of_memory_is_told_as_that() {
-    let Some(engine) = engine("containers::a_container_that_is_killed_for_want_of_memory_is_told_as_that") else { return };
+    let Some(engine) = engine("containers::a_container_that_is_killed_for_want_of_memory_is_told_as_that") else {
+        return;
+    };
     let rig = engine.rig(30);
-    let job = engine.job(&rig, &engine.busybox, "echo loading; x=$(head -c 200000000 /dev/zero | tr '\\0' x); echo done");
+    let job =
+        engine.job(&rig, &engine.busybox, "echo loading; x=$(head -c 200000000 /dev/zero | tr '\\0' x); echo done");
     let mut run = engine.run(&rig);
     run["resources.memory"] = json!("32m");
     let result = rig.process(&rig.context(&job, &run)).await;
@@ -162,11 +181,16 @@ async fn a_container_that_is_killed_for_want_of_memory_is_told_as_that() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_command_in_the_container_says_whether_it_is_healthy_and_a_stop_leaves_nothing() {
-    let Some(engine) = engine("containers::a_command_in_the_container_says_whether_it_is_healthy_and_a_stop_leaves_nothing") else { return };
+    let Some(engine) =
+        engine("containers::a_command_in_the_container_says_whether_it_is_healthy_and_a_stop_leaves_nothing")
+    else {
+        return;
+    };
     let rig = engine.rig(40);
     let mut job = engine.stub_job(&rig, "--ready-after-ms 700");
     job["healthCheck"]["type"] = json!("CMD");
-    job["healthCheck"]["command"] = json!(["sh", "-c", format!("wget -q -O /dev/null http://127.0.0.1:{}/health", rig.port)]);
+    job["healthCheck"]["command"] =
+        json!(["sh", "-c", format!("wget -q -O /dev/null http://127.0.0.1:{}/health", rig.port)]);
     let mut run = engine.run(&rig);
     run["runSeconds"] = json!(600);
     let ctx = rig.context(&job, &run);
@@ -187,14 +211,19 @@ async fn a_missing_image_is_one_clear_failure_before_the_start() {
     let mut job = engine.job(&rig, "testrig/not-there:1", "exit 0");
     job["docker.pullPolicy"] = json!("Never");
     let result = rig.process(&rig.context(&job, &engine.run(&rig))).await;
-    assert!(result.message.starts_with("stage pull failed: image `testrig/not-there:1` is not on this host"), "{}", result.message);
+    assert!(
+        result.message.starts_with("stage pull failed: image `testrig/not-there:1` is not on this host"),
+        "{}",
+        result.message
+    );
     assert!(!result.retryable);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_container_run_that_was_cut_in_any_stage_goes_on() {
     let Some(engine) = engine("containers::a_container_run_that_was_cut_in_any_stage_goes_on") else { return };
-    for (number, stage) in [(60, "pull"), (61, "create"), (62, "start"), (63, "health"), (64, "load"), (65, "teardown")] {
+    for (number, stage) in [(60, "pull"), (61, "create"), (62, "start"), (63, "health"), (64, "load"), (65, "teardown")]
+    {
         let rig = engine.rig(number);
         let mut run = engine.run(&rig);
         run["runSeconds"] = json!(2);
@@ -203,7 +232,12 @@ async fn a_container_run_that_was_cut_in_any_stage_goes_on() {
         let result = rig.process(&resumed(&ctx)).await;
         assert!(result.success, "{stage}: {}\n{}", result.message, rig.log_text());
         assert_eq!(rig.result()["loadRestarts"], i32::from(stage == "load"), "{stage}");
-        assert_eq!(rig.service_lines().iter().filter(|line| line.starts_with("model qwen")).count(), 1, "{stage}: {}", rig.log_text());
+        assert_eq!(
+            rig.service_lines().iter().filter(|line| line.starts_with("model qwen")).count(),
+            1,
+            "{stage}: {}",
+            rig.log_text()
+        );
         assert_log_is_whole(&rig);
         assert_eq!(engine.containers(&rig).await.len(), 0, "{stage}");
     }
@@ -211,16 +245,29 @@ async fn a_container_run_that_was_cut_in_any_stage_goes_on() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_container_that_ended_while_the_agent_was_away_is_told_with_code_and_whole_log() {
-    let Some(engine) = engine("containers::a_container_that_ended_while_the_agent_was_away_is_told_with_code_and_whole_log") else { return };
+    let Some(engine) =
+        engine("containers::a_container_that_ended_while_the_agent_was_away_is_told_with_code_and_whole_log")
+    else {
+        return;
+    };
     let rig = engine.rig(70);
-    let job = engine.job(&rig, &engine.busybox, "i=0; while [ $i -lt 200 ]; do echo line $i; i=$((i+1)); done; sleep 2; echo last words >&2; exit 9");
+    let job = engine.job(
+        &rig,
+        &engine.busybox,
+        "i=0; while [ $i -lt 200 ]; do echo line $i; i=$((i+1)); done; sleep 2; echo last words >&2; exit 9",
+    );
     let ctx = rig.context(&job, &engine.run(&rig));
     rig.cut_at(&ctx, "line 100").await;
     let id = engine.containers(&rig).await[0].id.clone();
-    let exit = tokio::time::timeout(Duration::from_secs(30), engine.docker.wait(&id, |_| {})).await.expect("it ends").unwrap();
+    let exit =
+        tokio::time::timeout(Duration::from_secs(30), engine.docker.wait(&id, |_| {})).await.expect("it ends").unwrap();
     assert_eq!(exit.code, Some(9));
     let result = rig.process(&resumed(&ctx)).await;
-    assert!(result.message.starts_with("stage health failed: the service ended by itself: exit code 9"), "{}", result.message);
+    assert!(
+        result.message.starts_with("stage health failed: the service ended by itself: exit code 9"),
+        "{}",
+        result.message
+    );
     let lines = rig.service_lines();
     assert_eq!(lines.len(), 201, "{lines:?}");
     assert_eq!(lines.last().map(String::as_str), Some("last words"));
@@ -238,5 +285,9 @@ async fn a_container_that_somebody_removed_is_one_honest_failure() {
     engine.docker.kill(&id, Signal::KILL).await.unwrap();
     engine.docker.remove(&id).await.unwrap();
     let result = rig.process(&resumed(&ctx)).await;
-    assert!(result.message.starts_with("stage health failed: the agent was restarted in this stage and the container"), "{}", result.message);
+    assert!(
+        result.message.starts_with("stage health failed: the agent was restarted in this stage and the container"),
+        "{}",
+        result.message
+    );
 }

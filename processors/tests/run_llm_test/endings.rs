@@ -20,7 +20,12 @@ async fn a_service_that_is_never_ready_fails_in_health_with_its_last_lines() {
     let mut job = rig.job(&["--ready-after-ms", "600000"]);
     job["healthCheck"] = json!({"intervalMillis": 50, "maxRetry": 6});
     let result = rig.process(&rig.context(&job, &rig.run())).await;
-    assert_failed_in(&rig, &result, "health", "was not ready after 6 health checks; the last one: GET http://127.0.0.1");
+    assert_failed_in(
+        &rig,
+        &result,
+        "health",
+        "was not ready after 6 health checks; the last one: GET http://127.0.0.1",
+    );
     assert!(result.message.contains("last lines of the service:\n  | stub: loading the model"), "{}", result.message);
     assert_eq!(rig.result()["status"], "FAILED");
 }
@@ -68,6 +73,40 @@ async fn a_stop_in_any_stage_ends_the_run_soon_and_leaves_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_also_ends_the_set_up_script_and_health_check_commands() {
+    let rig = Rig::new(2012);
+    let script = rig.dir.path().join("setup.sh");
+    std::fs::write(&script, "#!/bin/sh\necho setting up\nsleep 600\n").unwrap();
+    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let mut job = rig.job(&[]);
+    job["env.setupScript"] = json!(script);
+    let ctx = rig.context(&job, &rig.run());
+    let stop = async {
+        rig.logged("stage create: begins").await;
+        while !rig.read("env-setup.log").contains("setting up") {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        ctx.stop.raise(StopReason::Stopped);
+    };
+    let (result, ()) = tokio::join!(rig.process(&ctx), stop);
+    assert_failed_in(&rig, &result, "create", "the instance was stopped");
+
+    let rig = Rig::new(2013);
+    let mut job = rig.job(&[]);
+    job["healthCheck"] = json!({"type": "CMD", "command": ["sleep", "600"], "timeoutMillis": 600_000});
+    let ctx = rig.context(&job, &rig.run());
+    let stop = async {
+        rig.logged("stage health: begins").await;
+        while !rig.survivors().iter().any(|process| process.contains("sleep 600")) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        ctx.stop.raise(StopReason::Stopped);
+    };
+    let (result, ()) = tokio::join!(rig.process(&ctx), stop);
+    assert_failed_in(&rig, &result, "health", "the instance was stopped");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_time_limits_end_the_run_and_say_which_one_it_was() {
     let rig = Rig::new(2020);
     let mut run = rig.run();
@@ -112,7 +151,9 @@ async fn without_kill_on_timeout_the_service_is_left_running_and_that_is_said() 
 async fn children_that_left_the_session_do_not_survive_the_run() {
     let rig = Rig::new(2030);
     let mut job = rig.job(&[]);
-    let script = format!("(setsid sh -c 'trap \"\" TERM; while :; do sleep 5; done' &) ; exec {HELPER} stub --port {{servicePort}}");
+    let script = format!(
+        "(setsid sh -c 'trap \"\" TERM; while :; do sleep 5; done' &) ; exec {HELPER} stub --port {{servicePort}}"
+    );
     job["service.command"] = json!(["sh", "-c", script]);
     let result = rig.process(&rig.context(&job, &rig.run())).await;
     assert!(result.success, "{}\n{}", result.message, rig.log_text());
@@ -126,7 +167,8 @@ async fn a_load_in_which_every_request_fails_is_no_success() {
     let page = rig.dir.path().join("page");
     std::fs::create_dir(&page).unwrap();
     std::fs::write(page.join("healthz"), "ok").unwrap();
-    job["service.command"] = json!(["python3", "-m", "http.server", "--bind", "127.0.0.1", "--directory", page, "{servicePort}"]);
+    job["service.command"] =
+        json!(["python3", "-m", "http.server", "--bind", "127.0.0.1", "--directory", page, "{servicePort}"]);
     let result = rig.process(&rig.context(&job, &rig.run())).await;
     assert_failed_in(&rig, &result, "load", "requests failed (error rate 100%");
     assert!(rig.result()["failures"].as_object().is_some_and(|classes| !classes.is_empty()), "{}", rig.result());

@@ -8,25 +8,42 @@ async fn a_run_starts_the_service_loads_it_keeps_everything_and_leaves_nothing()
     let ctx = rig.context(&rig.job(&[]), &rig.run());
     let result = rig.process(&ctx).await;
     assert!(result.success, "{}\n{}", result.message, rig.log_text());
-    assert!(result.message.contains("requests, 0 failed (error rate 0.00%)") && result.message.contains("TTFT"), "{}", result.message);
+    assert!(
+        result.message.contains("requests, 0 failed (error rate 0.00%)") && result.message.contains("TTFT"),
+        "{}",
+        result.message
+    );
     assert_eq!(result.message.lines().count(), 1, "{}", result.message);
 
     let found = rig.result();
     assert_eq!(found["status"], "SUCCEED");
     assert_eq!(found["instanceId"], "1001");
-    let stages: Vec<&str> = found["stages"].as_array().unwrap().iter().map(|stage| stage["name"].as_str().unwrap()).collect();
+    let stages: Vec<&str> =
+        found["stages"].as_array().unwrap().iter().map(|stage| stage["name"].as_str().unwrap()).collect();
     assert_eq!(stages, ["plan", "lease", "pull", "create", "start", "health", "load", "teardown", "result"]);
-    assert!(found["stages"].as_array().unwrap().iter().all(|stage| stage["outcome"] == "ok" && stage["durationMs"].is_u64()), "{found}");
+    assert!(
+        found["stages"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|stage| stage["outcome"] == "ok" && stage["durationMs"].is_u64()),
+        "{found}"
+    );
     assert_eq!(found["service"]["kind"], "process");
     assert!(found["service"]["exit"].is_object(), "{found}");
     assert_eq!(found["load"]["concurrency"], 2);
 
-    let records: Vec<Value> = rig.read("metrics-chat_completion.log").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let records: Vec<Value> =
+        rig.read("metrics-chat_completion.log").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(found["metrics"]["requests"].as_u64(), Some(records.len() as u64));
     assert!(records.len() > 2 && records.iter().all(|record| record["ok"] == true), "{records:?}");
     assert_eq!(records[0]["tags"]["bizLine"], "tests");
     assert_eq!(rig.read("client-req-chat_completion.log").lines().count(), records.len());
-    assert!(rig.read("system-monitor.log").lines().all(|line| serde_json::from_str::<Value>(line).unwrap()["host"].is_object()));
+    assert!(
+        rig.read("system-monitor.log")
+            .lines()
+            .all(|line| serde_json::from_str::<Value>(line).unwrap()["host"].is_object())
+    );
     assert!(!rig.read("system-monitor.log").is_empty());
     for empty in ["env-setup.log", "env-teardown.log"] {
         assert_eq!(rig.read(empty), "");
@@ -47,7 +64,8 @@ async fn a_workflow_gets_the_keys_that_its_next_nodes_need() {
     let context = json!({"initParams": start.to_string(), "relatedInstances": "[\"5\"]"});
     ctx.instance_params = Some(context.to_string());
     ctx.wf_instance_id = Some(77);
-    ctx.workflow = powerjob_worker::WorkflowContext::new([("relatedInstances".to_owned(), "[\"5\"]".to_owned())].into());
+    ctx.workflow =
+        powerjob_worker::WorkflowContext::new([("relatedInstances".to_owned(), "[\"5\"]".to_owned())].into());
     let result = rig.process(&ctx).await;
     assert!(result.success, "{}\n{}", result.message, rig.log_text());
     let left = ctx.workflow.appended();
@@ -58,7 +76,16 @@ async fn a_workflow_gets_the_keys_that_its_next_nodes_need() {
     assert_eq!(left["modelKey"], "m");
     assert_eq!(left["runStatus"], "SUCCEED");
     assert_eq!(left["relatedInstances"], "[\"5\",\"1002\"]");
-    assert_eq!(left["logDir"], rig.dir.path().canonicalize().unwrap().join(format!("logs/dev/{}/task-T1-1002", left["date"])).display().to_string());
+    assert_eq!(
+        left["logDir"],
+        rig.dir
+            .path()
+            .canonicalize()
+            .unwrap()
+            .join(format!("logs/dev/{}/task-T1-1002", left["date"]))
+            .display()
+            .to_string()
+    );
     assert!(std::path::Path::new(&left["metricsFilePath"]).is_file());
     let summary: Value = serde_json::from_str(&left["metricsSummary"]).unwrap();
     assert!(summary["requests"].as_u64().unwrap() > 0 && summary["ttft_p99"].is_number(), "{summary}");
@@ -97,13 +124,17 @@ async fn a_running_service_is_tested_without_starting_anything() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn set_up_and_teardown_scripts_run_on_the_host_with_the_runs_environment() {
     let rig = Rig::new(1004);
-    for (name, text) in [("setup.sh", "#!/bin/sh\necho setup for $INSTANCE_ID\n"), ("teardown.sh", "#!/bin/sh\necho teardown of $PLATFORM_TASK_ID\n")] {
+    for (name, text) in [
+        ("setup.sh", "#!/bin/sh\necho setup for $INSTANCE_ID\n"),
+        ("teardown.sh", "#!/bin/sh\necho teardown of $PLATFORM_TASK_ID\n"),
+    ] {
         let path = rig.dir.path().join(name);
         std::fs::write(&path, text).unwrap();
         std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     }
     let mut job = rig.job(&[]);
-    job["env"] = json!({"setupScript": rig.dir.path().join("setup.sh"), "teardownScript": rig.dir.path().join("teardown.sh")});
+    job["env"] =
+        json!({"setupScript": rig.dir.path().join("setup.sh"), "teardownScript": rig.dir.path().join("teardown.sh")});
     let result = rig.process(&rig.context(&job, &rig.run())).await;
     assert!(result.success, "{}\n{}", result.message, rig.log_text());
     assert_eq!(rig.read("env-setup.log"), "setup for 1004\n");

@@ -18,7 +18,12 @@ async fn a_run_that_was_cut_before_the_start_goes_on_and_succeeds() {
         let result = rig.process(&resumed(&ctx)).await;
         assert!(result.success, "{stage}: {}\n{}", result.message, rig.log_text());
         assert_eq!(rig.result()["restarts"], 1);
-        assert_eq!(rig.service_lines().iter().filter(|line| line.contains("listening")).count(), 1, "{}", rig.log_text());
+        assert_eq!(
+            rig.service_lines().iter().filter(|line| line.contains("listening")).count(),
+            1,
+            "{}",
+            rig.log_text()
+        );
         assert_eq!(rig.survivors(), [] as [String; 0]);
     }
 }
@@ -65,7 +70,8 @@ async fn a_run_that_was_cut_in_teardown_is_finished_with_the_result_it_had() {
     let rig = Rig::new(3030);
     let mut job = rig.job(&[]);
     // Ends only when it is killed, so that teardown lasts.
-    job["service.command"] = json!(["sh", "-c", format!("trap '' TERM; {HELPER} stub --port {{servicePort}} & while :; do sleep 1; done")]);
+    job["service.command"] =
+        json!(["sh", "-c", format!("trap '' TERM; {HELPER} stub --port {{servicePort}} & while :; do sleep 1; done")]);
     job["monitor"]["stopTimeoutSeconds"] = json!(2);
     let ctx = rig.context(&job, &rig.run());
     rig.cut_at(&ctx, "stage teardown: begins").await;
@@ -73,7 +79,10 @@ async fn a_run_that_was_cut_in_teardown_is_finished_with_the_result_it_had() {
     assert!(result.success, "{}\n{}", result.message, rig.log_text());
     let found = rig.result();
     assert_eq!(found["status"], "SUCCEED", "{found}");
-    assert_eq!(found["metrics"]["requests"].as_u64(), Some(rig.read("metrics-chat_completion.log").lines().count() as u64));
+    assert_eq!(
+        found["metrics"]["requests"].as_u64(),
+        Some(rig.read("metrics-chat_completion.log").lines().count() as u64)
+    );
     let output = rig.read(&format!("svc-m-{}.log", rig.port));
     assert_eq!(rig.service_lines(), output.lines().collect::<Vec<_>>(), "every line once");
     assert_eq!(rig.survivors(), [] as [String; 0]);
@@ -85,12 +94,16 @@ async fn a_run_that_was_cut_before_its_result_was_written_writes_it() {
     let ctx = rig.context(&rig.job(&[]), &rig.run());
     let first = rig.process(&ctx).await;
     // As the store was when the stage was entered: a kill there is too short to be hit.
-    let text: String = rig.store.read(|conn| conn.query_row("SELECT record FROM llm_runs", [], |row| row.get(0))).await.unwrap();
+    let text: String =
+        rig.store.read(|conn| conn.query_row("SELECT record FROM llm_runs", [], |row| row.get(0))).await.unwrap();
     let mut record: serde_json::Value = serde_json::from_str(&text).unwrap();
     record["stage"] = json!("result");
     record["outcome"] = json!(null);
     let text = record.to_string();
-    rig.store.write(move |conn| conn.execute("UPDATE llm_runs SET stage = 'result', record = ?1", [text])).await.unwrap();
+    rig.store
+        .write(move |conn| conn.execute("UPDATE llm_runs SET stage = 'result', record = ?1", [text]))
+        .await
+        .unwrap();
     std::fs::write(rig.log_dir().join("result.json"), "{}").unwrap();
     assert_eq!(rig.process(&resumed(&ctx)).await, first);
     assert_eq!(rig.result()["status"], "SUCCEED");
@@ -112,7 +125,9 @@ async fn an_outcome_that_the_worker_did_not_store_is_given_again_without_a_secon
 async fn a_service_that_ended_while_the_agent_was_away_is_told_with_its_code_and_whole_log() {
     let rig = Rig::new(3050);
     let mut job = rig.job(&[]);
-    let script = format!("{HELPER} stub --port {{servicePort}} --ready-after-ms 600000 & sleep 1; kill $!; wait; echo last words; exit 9");
+    let script = format!(
+        "{HELPER} stub --port {{servicePort}} --ready-after-ms 600000 & sleep 1; kill $!; wait; echo last words; exit 9"
+    );
     job["service.command"] = json!(["sh", "-c", script]);
     let ctx = rig.context(&job, &rig.run());
     rig.cut_at(&ctx, "stage health: begins").await;
@@ -127,7 +142,11 @@ async fn a_service_that_ended_while_the_agent_was_away_is_told_with_its_code_and
     tokio::time::timeout(Duration::from_secs(30), written).await.expect("the service ends");
     let result = rig.process(&resumed(&ctx)).await;
     assert!(!result.success);
-    assert!(result.message.starts_with("stage health failed: the service ended by itself: exit code 9"), "{}", result.message);
+    assert!(
+        result.message.starts_with("stage health failed: the service ended by itself: exit code 9"),
+        "{}",
+        result.message
+    );
     assert!(result.message.contains("last words"), "{}", result.message);
     assert!(rig.service_lines().iter().any(|line| line == "last words"), "{}", rig.log_text());
     assert_eq!(rig.result()["service"]["exit"]["code"], 9);

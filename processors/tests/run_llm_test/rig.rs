@@ -42,7 +42,8 @@ impl Rig {
         let migrations: Vec<Migration> =
             testrig_joblog::MIGRATIONS.iter().chain(testrig_processors::MIGRATIONS).copied().collect();
         let store = Store::open(&dir.path().join("state/state.db"), &migrations).expect("store");
-        let journals = Journals::open(&dir.path().join("state/journals"), Limits::default(), store.clone()).expect("journals");
+        let journals =
+            Journals::open(&dir.path().join("state/journals"), Limits::default(), store.clone()).expect("journals");
         let mut env = Environment {
             state_dir: dir.path().join("state"),
             shim: HELPER.into(),
@@ -159,7 +160,11 @@ impl Rig {
     }
 
     pub fn log_dir(&self) -> PathBuf {
-        let day = std::fs::read_dir(self.dir.path().join("logs/dev")).expect("one day").next().expect("one day").expect("readable");
+        let day = std::fs::read_dir(self.dir.path().join("logs/dev"))
+            .expect("one day")
+            .next()
+            .expect("one day")
+            .expect("readable");
         day.path().join(format!("task-{}", self.instance))
     }
 
@@ -175,13 +180,21 @@ impl Rig {
     /// Processes that carry this instance's marker and are alive.
     pub fn survivors(&self) -> Vec<String> {
         let mark = format!("TESTRIG_BOUNDARY=testrig-{}-", self.instance);
-        let own = |pid: &Path| std::fs::read(pid.join("environ")).is_ok_and(|env| String::from_utf8_lossy(&env).contains(&mark));
+        let own = |pid: &Path| {
+            std::fs::read(pid.join("environ")).is_ok_and(|env| String::from_utf8_lossy(&env).contains(&mark))
+        };
         std::fs::read_dir("/proc")
             .expect("proc")
             .filter_map(Result::ok)
             .map(|entry| entry.path())
             .filter(|pid| own(pid))
-            .map(|pid| format!("{} {}", pid.display(), std::fs::read_to_string(pid.join("cmdline")).unwrap_or_default().replace('\0', " ")))
+            .map(|pid| {
+                format!(
+                    "{} {}",
+                    pid.display(),
+                    std::fs::read_to_string(pid.join("cmdline")).unwrap_or_default().replace('\0', " ")
+                )
+            })
             .collect()
     }
 }

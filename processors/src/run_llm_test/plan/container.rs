@@ -46,13 +46,23 @@ struct UlimitText {
     hard: i64,
 }
 
-pub(super) fn plan(params: &mut Params, env: &Environment, who: &Identity, health: &HealthPlan) -> Option<ContainerPlan> {
+pub(super) fn plan(
+    params: &mut Params,
+    env: &Environment,
+    who: &Identity,
+    health: &HealthPlan,
+) -> Option<ContainerPlan> {
     let image = image(params, env, who);
     if params.flag("docker.privileged") && !env.allow_privileged {
-        params.refuse("docker.privileged", "is not allowed here (`[docker] allow_privileged` in the agent's configuration)");
+        params.refuse(
+            "docker.privileged",
+            "is not allowed here (`[docker] allow_privileged` in the agent's configuration)",
+        );
     }
     if params.given("service.command") {
-        params.warn("service.command is for host processes (trackMode PROCESS) and is not used: the service is a container");
+        params.warn(
+            "service.command is for host processes (trackMode PROCESS) and is not used: the service is a container",
+        );
     }
     let work_dir = params.str("containerWorkDir").map(str::to_owned);
     let log_dir = params.string("containerLogBaseDir");
@@ -62,7 +72,10 @@ pub(super) fn plan(params: &mut Params, env: &Environment, who: &Identity, healt
         "bridge" | "default" => Network::Bridge,
         "host" => Network::Host,
         "none" => {
-            params.refuse(network_name, "`none` leaves the service unreachable; accepted: host, bridge, or the name of a network");
+            params.refuse(
+                network_name,
+                "`none` leaves the service unreachable; accepted: host, bridge, or the name of a network",
+            );
             Network::None
         }
         "" => {
@@ -71,8 +84,13 @@ pub(super) fn plan(params: &mut Params, env: &Environment, who: &Identity, healt
         }
         name => Network::Named(name.to_owned()),
     };
-    if network == Network::Host && params.u64("hostPort").is_some_and(|port| port > 0 && Some(port) != params.u64("servicePort")) {
-        params.refuse("hostPort", "cannot differ from servicePort with the host's network, which publishes nothing; leave it out");
+    if network == Network::Host
+        && params.u64("hostPort").is_some_and(|port| port > 0 && Some(port) != params.u64("servicePort"))
+    {
+        params.refuse(
+            "hostPort",
+            "cannot differ from servicePort with the host's network, which publishes nothing; leave it out",
+        );
     }
     let ulimits: Vec<UlimitText> = params.parse("docker.ulimits").unwrap_or_default();
     let mut ports: Vec<u16> = params.int("servicePort").and_then(|p| u16::try_from(p).ok()).into_iter().collect();
@@ -80,7 +98,10 @@ pub(super) fn plan(params: &mut Params, env: &Environment, who: &Identity, healt
     let first = |params: &Params, own: &str, base: &str| params.first(&[own, base]).map(str::to_owned);
     let name = params.str("containerName").map_or_else(|| default_name(&who.platform_task_id), str::to_owned);
     if !is_container_name(&name) {
-        params.refuse("containerName", format!("found \"{name}\"; accepted: letters, digits, `_`, `.`, `-`, the first a letter or digit"));
+        params.refuse(
+            "containerName",
+            format!("found \"{name}\"; accepted: letters, digits, `_`, `.`, `-`, the first a letter or digit"),
+        );
     }
     Some(ContainerPlan {
         image: image?,
@@ -113,7 +134,10 @@ fn image(params: &mut Params, env: &Environment, who: &Identity) -> Option<Strin
     }
     let Some(image) = name.and_then(|name| params.str(name)).map(str::trim).filter(|image| !image.is_empty()) else {
         let name = name.unwrap_or("image");
-        params.refuse(name, "is missing; accepted: an image here or in docker.baseImage (or trackMode PROCESS with service.command)");
+        params.refuse(
+            name,
+            "is missing; accepted: an image here or in docker.baseImage (or trackMode PROCESS with service.command)",
+        );
         return None;
     };
     let image = match &who.model_version {
@@ -135,16 +159,21 @@ fn mounts(params: &mut Params, env: &Environment, work_dir: Option<&str>, log_di
     if let Some(scripts) = params.str("hostScriptDir").map(PathBuf::from)
         && let Some(host) = existing(params, env, "hostScriptDir", &scripts, Access::Read)
     {
-        let container = work_dir.map_or_else(|| "/scripts".to_owned(), |dir| format!("{}/scripts", dir.trim_end_matches('/')));
+        let container =
+            work_dir.map_or_else(|| "/scripts".to_owned(), |dir| format!("{}/scripts", dir.trim_end_matches('/')));
         mounts.push(Mount { host, container, read_only: true });
     }
     let volumes: Vec<Volume> = params.parse("volumes").unwrap_or_default();
     for (index, volume) in volumes.into_iter().enumerate() {
         let read_only = volume.mode == "ro";
         let access = if read_only { Access::Read } else { Access::Write };
-        let taken = volume.container_path == log_dir || mounts.iter().any(|mount| mount.container == volume.container_path);
+        let taken =
+            volume.container_path == log_dir || mounts.iter().any(|mount| mount.container == volume.container_path);
         if taken {
-            params.refuse(&format!("volumes[{index}].containerPath"), format!("`{}` is mounted already", volume.container_path));
+            params.refuse(
+                &format!("volumes[{index}].containerPath"),
+                format!("`{}` is mounted already", volume.container_path),
+            );
         }
         if let Some(host) = existing(params, env, &format!("volumes[{index}].hostPath"), &volume.host_path, access) {
             mounts.push(Mount { host, container: volume.container_path, read_only });
@@ -164,7 +193,10 @@ fn existing(params: &mut Params, env: &Environment, name: &str, path: &Path, acc
 
 /// `llm-test-{platformTaskId}`, with what a container's name cannot hold replaced.
 fn default_name(platform_task_id: &str) -> String {
-    let plain: String = platform_task_id.chars().map(|c| if c.is_ascii_alphanumeric() || "_.-".contains(c) { c } else { '_' }).collect();
+    let plain: String = platform_task_id
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || "_.-".contains(c) { c } else { '_' })
+        .collect();
     format!("llm-test-{plain}")
 }
 

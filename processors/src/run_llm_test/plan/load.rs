@@ -30,7 +30,9 @@ pub(in crate::run_llm_test) struct LoadSettings {
 
 pub(super) fn settings(params: &mut Params, env: &Environment, seed: u64) -> Option<LoadSettings> {
     if let Some(driver) = params.str("test.driver").filter(|driver| *driver != "builtin") {
-        let text = format!("`{driver}` is not served yet: this version tests with its built-in load generator; accepted: builtin");
+        let text = format!(
+            "`{driver}` is not served yet: this version tests with its built-in load generator; accepted: builtin"
+        );
         params.refuse("test.driver", text);
     }
     let scenario = params.str("scenario").and_then(|name| name.parse::<Scenario>().ok());
@@ -46,7 +48,10 @@ pub(super) fn settings(params: &mut Params, env: &Environment, seed: u64) -> Opt
             if secret.is_none() {
                 let known: Vec<_> = env.secrets.keys().cloned().collect();
                 let known = if known.is_empty() { "none is configured".to_owned() } else { known.join(", ") };
-                params.refuse("test.apiKeyRef", format!("names `{key}`, which is not in [secrets] of the agent's configuration; accepted: {known}"));
+                params.refuse(
+                    "test.apiKeyRef",
+                    format!("names `{key}`, which is not in [secrets] of the agent's configuration; accepted: {known}"),
+                );
             }
             secret
         }
@@ -126,7 +131,10 @@ fn dataset(params: &mut Params, env: &Environment) -> Option<Found> {
         Some(file) => Some((load(params, "datasetId", file), id)),
         None => {
             let there = names_in(dir);
-            params.refuse("datasetId", format!("`{id}` is not in {} (neither `{id}` nor `{id}.jsonl`); there is: {there}", dir.display()));
+            params.refuse(
+                "datasetId",
+                format!("`{id}` is not in {} (neither `{id}` nor `{id}.jsonl`); there is: {there}", dir.display()),
+            );
             Some((None, id))
         }
     }
@@ -148,7 +156,9 @@ fn load(params: &mut Params, name: &str, file: &std::path::Path) -> Option<Datas
 
 fn names_in(dir: &std::path::Path) -> String {
     let mut names: Vec<String> = std::fs::read_dir(dir)
-        .map(|entries| entries.filter_map(Result::ok).map(|entry| entry.file_name().to_string_lossy().into_owned()).collect())
+        .map(|entries| {
+            entries.filter_map(Result::ok).map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+        })
         .unwrap_or_default();
     names.sort();
     let more = names.len().saturating_sub(10);

@@ -15,8 +15,16 @@ pub(in crate::run_llm_test) struct ProcessPlan {
 
 /// Only what a container needs and a process cannot have.
 const CONTAINER_ONLY: &[&str] = &[
-    "docker.runtime", "docker.shmSize", "docker.ulimits", "docker.privileged", "containerWorkDir", "containerEntryScript",
-    "containerName", "networkModeOverride", "hostPort", "volumes",
+    "docker.runtime",
+    "docker.shmSize",
+    "docker.ulimits",
+    "docker.privileged",
+    "containerWorkDir",
+    "containerEntryScript",
+    "containerName",
+    "networkModeOverride",
+    "hostPort",
+    "volumes",
 ];
 
 pub(super) fn plan(params: &mut Params, env: &Environment) -> Option<ProcessPlan> {
@@ -27,14 +35,20 @@ pub(super) fn plan(params: &mut Params, env: &Environment) -> Option<ProcessPlan
     }
     for name in ["resources.cpu", "docker.defaultCpuLimit"] {
         if params.given(name) {
-            params.refuse(name, "cannot be kept for a host process in this version; leave it out, or use trackMode CONTAINER");
+            params.refuse(
+                name,
+                "cannot be kept for a host process in this version; leave it out, or use trackMode CONTAINER",
+            );
         }
     }
     let Some(program) = command.first().filter(|program| !program.is_empty()) else {
         if params.problem_with("service.command") {
             return None;
         }
-        params.refuse("service.command", "is missing or empty; accepted: the command of the host process as a list (trackMode is PROCESS)");
+        params.refuse(
+            "service.command",
+            "is missing or empty; accepted: the command of the host process as a list (trackMode is PROCESS)",
+        );
         return None;
     };
     if let Err(denied) = env.allow_program(program) {

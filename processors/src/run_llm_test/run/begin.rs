@@ -30,7 +30,7 @@ use powerjob_worker::ProcessResult;
 /// What a call of the processor begins with.
 pub(super) enum Begun {
     /// The run had ended; only the worker had not stored its outcome.
-    Finished(OutcomeRecord, TaskContext),
+    Finished(Box<(OutcomeRecord, TaskContext)>),
     /// A run to be brought to its end, from this stage on.
     Run(Box<Run>, Stage),
 }
@@ -38,11 +38,13 @@ pub(super) enum Begun {
 pub(super) async fn begin(shared: Arc<Shared>, ctx: TaskContext) -> Result<Begun, Box<ProcessResult>> {
     let stored = match shared.runs.load(ctx.instance_id).await {
         Ok(stored) => stored,
-        Err(error) => return Err(refuse(&ctx, format!("stage plan failed: the state of the run cannot be read: {error}"), true)),
+        Err(error) => {
+            return Err(refuse(&ctx, format!("stage plan failed: the state of the run cannot be read: {error}"), true));
+        }
     };
     let cut = stored.clone().filter(|record| ctx.resumed && record.attempt == ctx.attempt);
     if let Some(outcome) = cut.as_ref().and_then(|record| record.outcome.clone()) {
-        return Ok(Begun::Finished(outcome, ctx));
+        return Ok(Begun::Finished(Box::new((outcome, ctx))));
     }
     let (began_ms, began) = (now_ms(), Instant::now());
     if cut.as_ref().is_none_or(|record| record.stage == Stage::Plan) {
@@ -69,7 +71,10 @@ pub(super) async fn begin(shared: Arc<Shared>, ctx: TaskContext) -> Result<Begun
         match shared.runs.other_user_of(&dir.path, ctx.instance_id).await {
             Ok(None) => {}
             Ok(Some(other)) => {
-                let text = format!("stage plan failed: the log directory `{}` is in use by instance {other}, which is at work; give another logDirSuffix", dir.path.display());
+                let text = format!(
+                    "stage plan failed: the log directory `{}` is in use by instance {other}, which is at work; give another logDirSuffix",
+                    dir.path.display()
+                );
                 return Err(refuse(&ctx, text, true));
             }
             Err(error) => return Err(refuse(&ctx, format!("stage plan failed: {error}"), true)),
@@ -183,7 +188,9 @@ async fn engine_or_process(env: &Environment, ctx: &TaskContext) -> TrackMode {
     match engine {
         Ok(()) => TrackMode::Container,
         Err(why) => {
-            ctx.log.info(format!("monitor.trackMode is PROCESS: service.command is given and there is no container engine ({why})"));
+            ctx.log.info(format!(
+                "monitor.trackMode is PROCESS: service.command is given and there is no container engine ({why})"
+            ));
             TrackMode::Process
         }
     }
@@ -203,7 +210,13 @@ pub(super) fn runner(env: &Environment) -> Result<ProcessRunner, String> {
     ProcessRunner::new(env.state_dir.join("boundaries"), shim).map_err(|error| super::super::service::chain(&error))
 }
 
-fn service(shared: &Shared, ctx: &TaskContext, plan: &Plan, dir: &RunDir, record: &mut RunRecord) -> Result<Arc<dyn Service>, String> {
+fn service(
+    shared: &Shared,
+    ctx: &TaskContext,
+    plan: &Plan,
+    dir: &RunDir,
+    record: &mut RunRecord,
+) -> Result<Arc<dyn Service>, String> {
     let boundary = record.service.boundary.clone().unwrap_or_else(|| BoundaryId::new(ctx.instance_id, ctx.attempt));
     let (launch, warning) = launch::of(ctx, plan, dir, boundary);
     if let Some(warning) = warning
@@ -228,16 +241,34 @@ fn service(shared: &Shared, ctx: &TaskContext, plan: &Plan, dir: &RunDir, record
 /// Empties what a run left that is not gone on with: an earlier attempt, or parameters that are no longer accepted.
 async fn sweep(env: &Environment, ctx: &TaskContext, left: &RunRecord) {
     let Some(boundary) = &left.service.boundary else { return };
-    let swept = match left.service.kind.as_str() {
+    let service = match left.service.kind.as_str() {
         "process" => sweep_process(env, boundary).await,
         "container" => sweep_containers(env, ctx.instance_id).await,
-        _ => return,
+        _ => Ok(0),
     };
-    match swept {
+    let parts = sweep_parts(env, boundary).await;
+    match service.and_then(|ended| Ok(ended + parts?)) {
         Ok(0) => {}
-        Ok(_) => ctx.log.warn(format!("what an earlier attempt (boundary {boundary}, stage {}) had left running was ended", left.stage.name())),
-        Err(error) => ctx.log.error(format!("what an earlier attempt left (boundary {boundary}) could not be ended: {}", mask::text(&error))),
+        Ok(_) => ctx.log.warn(format!(
+            "what an earlier attempt (boundary {boundary}, stage {}) had left running was ended",
+            left.stage.name()
+        )),
+        Err(error) => ctx.log.error(format!(
+            "what an earlier attempt left (boundary {boundary}) could not be ended: {}",
+            mask::text(&error)
+        )),
     }
+}
+
+/// Ends the scripts and health check commands that a cut stage left running beside the service.
+pub(super) async fn sweep_parts(env: &Environment, boundary: &BoundaryId) -> Result<usize, String> {
+    let mut ended = 0;
+    for part in ["setup", "health"] {
+        if let Ok(part) = boundary.part(part) {
+            ended += sweep_process(env, &part).await?;
+        }
+    }
+    Ok(ended)
 }
 
 async fn sweep_process(env: &Environment, boundary: &BoundaryId) -> Result<usize, String> {

@@ -30,10 +30,15 @@ pub(super) fn of(ctx: &TaskContext, plan: &Plan, dir: &RunDir, boundary: Boundar
         env.push(("LOG_DIR".to_owned(), dir.path.display().to_string()));
     }
     env.extend(plan.env_vars.clone());
-    let too_long: Vec<String> = env.iter().filter(|(_, value)| value.len() > LONGEST_VALUE).map(|(name, _)| name.clone()).collect();
+    let too_long: Vec<String> =
+        env.iter().filter(|(_, value)| value.len() > LONGEST_VALUE).map(|(name, _)| name.clone()).collect();
     env.retain(|(_, value)| value.len() <= LONGEST_VALUE);
-    let warning = (!too_long.is_empty())
-        .then(|| format!("the service does not get {} in its environment: longer than {LONGEST_VALUE} bytes", too_long.join(", ")));
+    let warning = (!too_long.is_empty()).then(|| {
+        format!(
+            "the service does not get {} in its environment: longer than {LONGEST_VALUE} bytes",
+            too_long.join(", ")
+        )
+    });
     let placeholders = vec![
         ("servicePort", port),
         ("modelKey", who.model_key.clone()),
@@ -61,8 +66,12 @@ pub(super) fn of(ctx: &TaskContext, plan: &Plan, dir: &RunDir, boundary: Boundar
 
 fn labels(ctx: &TaskContext, plan: &Plan) -> Vec<(String, String)> {
     let who = &plan.who;
-    let mut labels: Vec<(String, String)> =
-        who.tags.iter().filter(|(name, _)| !name.starts_with("testrig.")).map(|(name, value)| (name.clone(), value.clone())).collect();
+    let mut labels: Vec<(String, String)> = who
+        .tags
+        .iter()
+        .filter(|(name, _)| !name.starts_with("testrig."))
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
     let mut add = |name: &str, value: Option<&str>| {
         if let Some(value) = value {
             labels.push((name.to_owned(), value.to_owned()));

@@ -1,7 +1,10 @@
 //! The stages `warm-up` and `load`: the built-in load generator on the ready service.
 
 use std::{
-    sync::{Arc, atomic::{AtomicU64, Ordering::Relaxed}},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -59,7 +62,9 @@ impl Run {
             self.warn(warning);
         }
         let Some(base_url) = self.service.base_url() else {
-            return Err(self.failure(first, Cut::Fault(Fault::new("the service has no address that the load can be sent to"))).await);
+            return Err(self
+                .failure(first, Cut::Fault(Fault::new("the service has no address that the load can be sent to")))
+                .await);
         };
         let load = load_plan(self, base_url, share.arrival);
         self.record.load = Some(as_used(&self.plan.load, &load));
@@ -112,7 +117,6 @@ impl Run {
     }
 
     /// Runs the load generator; the stage that it ended in comes with the result.
-    #[expect(clippy::type_complexity, reason = "two results in one place: of the load, and of the store")]
     async fn drive(
         &mut self,
         load: LoadPlan,
@@ -239,7 +243,8 @@ fn tags(run: &Run) -> Map<String, Value> {
     tags.insert("platformTaskId".into(), json!(who.platform_task_id));
     tags.insert("env".into(), json!(who.env));
     tags.insert("modelKey".into(), json!(who.model_key));
-    let optional = [("modelVersion", &who.model_version), ("testPlanId", &who.test_plan_id), ("traceId", &who.trace_id)];
+    let optional =
+        [("modelVersion", &who.model_version), ("testPlanId", &who.test_plan_id), ("traceId", &who.trace_id)];
     for (name, value) in optional {
         if let Some(value) = value {
             tags.insert(name.into(), json!(value));
@@ -274,14 +279,16 @@ fn as_used(settings: &LoadSettings, load: &LoadPlan) -> Value {
 /// A load in which nothing succeeded is no success. Some failures are: the error rate says how many.
 fn verdict(summary: &Summary, first_error: Option<String>) -> Result<(), Fault> {
     if summary.requests == 0 {
-        return Err(Fault::new(format!(
-            "no measured request was sent ({} were due and not sent)", summary.not_sent
-        )));
+        return Err(Fault::new(format!("no measured request was sent ({} were due and not sent)", summary.not_sent)));
     }
     if summary.succeeded == 0 {
         let classes: Vec<String> = summary.failures.iter().map(|(class, count)| format!("{class} {count}")).collect();
         let example = first_error.map(|error| format!("; the first one: {error}")).unwrap_or_default();
-        return Err(Fault::new(format!("all {} requests failed (error rate 100%; {}){example}", summary.requests, classes.join(", "))));
+        return Err(Fault::new(format!(
+            "all {} requests failed (error rate 100%; {}){example}",
+            summary.requests,
+            classes.join(", ")
+        )));
     }
     Ok(())
 }

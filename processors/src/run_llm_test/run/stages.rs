@@ -62,7 +62,12 @@ impl Run {
             open.duration_ms = Some(u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
             open.outcome = outcome.to_owned();
             let words = if outcome == "ok" { "done in" } else { "ended after" };
-            let text = format!("stage {}: {words} {:.3} s{}", open.name, took.as_secs_f64(), if outcome == "ok" { String::new() } else { format!(" ({outcome})") });
+            let text = format!(
+                "stage {}: {words} {:.3} s{}",
+                open.name,
+                took.as_secs_f64(),
+                if outcome == "ok" { String::new() } else { format!(" ({outcome})") }
+            );
             self.ctx.log.info(text);
         }
     }
@@ -158,7 +163,8 @@ impl Run {
             }
         };
         let lease = self.stage(Stage::Lease, LEASE_LIMIT + plan.queue, body).await?;
-        self.record.accelerators = lease.devices.iter().filter_map(|device| serde_json::to_value(device).ok()).collect();
+        self.record.accelerators =
+            lease.devices.iter().filter_map(|device| serde_json::to_value(device).ok()).collect();
         Ok(())
     }
 
@@ -185,7 +191,10 @@ impl Run {
                     .map_err(|error| Fault::of(&error))?;
                 if outcome.timed_out || !outcome.exit.success() {
                     let why = if outcome.timed_out { "not done in time".to_owned() } else { outcome.exit.to_string() };
-                    return Err(Fault::new(format!("env.setupScript `{words}` failed: {why}; its last lines: {}", outcome.output_tail.trim())));
+                    return Err(Fault::new(format!(
+                        "env.setupScript `{words}` failed: {why}; its last lines: {}",
+                        outcome.output_tail.trim()
+                    )));
                 }
             }
             service.create(say).await
@@ -206,7 +215,12 @@ impl Run {
     }
 
     /// A script on the host with the run's environment.
-    pub(super) fn script(&self, part: &str, path: Option<std::path::PathBuf>, output: std::path::PathBuf) -> Option<ScriptSpec> {
+    pub(super) fn script(
+        &self,
+        part: &str,
+        path: Option<std::path::PathBuf>,
+        output: std::path::PathBuf,
+    ) -> Option<ScriptSpec> {
         let path = path?;
         let boundary = self.record.service.boundary.as_ref()?.part(part).ok()?;
         let launch = super::launch::of(&self.ctx, &self.plan, &self.dir, boundary.clone()).0;

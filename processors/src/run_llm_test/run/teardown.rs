@@ -44,7 +44,8 @@ impl Run {
                 self.release().await;
             }
             Err(fault) => {
-                let text = format!("{} could not be ended, processes of it may be left: {}", self.service.words(), fault.text);
+                let text =
+                    format!("{} could not be ended, processes of it may be left: {}", self.service.words(), fault.text);
                 self.ctx.log.error(&text);
                 self.record.warnings.push(text.clone());
                 self.record.failure.get_or_insert(FailureRecord {
@@ -64,13 +65,14 @@ impl Run {
         if !self.record.service.create_asked {
             return Ok(());
         }
+        if let Some(boundary) = &self.record.service.boundary {
+            begin::sweep_parts(&self.shared.env, boundary).await.map_err(Fault::new)?;
+        }
         let monitor = self.plan.monitor.clone();
-        let stopped = tokio::time::timeout(
-            monitor.grace + STOP_LIMIT,
-            self.service.stop(monitor.kill_signal, monitor.grace),
-        )
-        .await
-        .unwrap_or_else(|_| Err(Fault::new("not done in time")))?;
+        let stopped =
+            tokio::time::timeout(monitor.grace + STOP_LIMIT, self.service.stop(monitor.kill_signal, monitor.grace))
+                .await
+                .unwrap_or_else(|_| Err(Fault::new("not done in time")))?;
         if let Some(exit) = stopped {
             self.ctx.log.info(format!("{} has ended: {exit}", self.service.words()));
             self.record.service.exit.get_or_insert(exit);
@@ -106,7 +108,9 @@ impl Run {
         let removed = tokio::time::timeout(REMOVE_LIMIT, self.service.remove()).await;
         match removed.unwrap_or_else(|_| Err(Fault::new("not done in time"))) {
             Ok(()) => {}
-            Err(fault) => self.warn(format!("{} has ended but could not be removed: {}", self.service.words(), fault.text)),
+            Err(fault) => {
+                self.warn(format!("{} has ended but could not be removed: {}", self.service.words(), fault.text));
+            }
         }
     }
 
@@ -118,10 +122,15 @@ impl Run {
     }
 
     async fn teardown_script(&mut self) {
-        let Some(script) = self.script("teardown", self.plan.teardown_script.clone(), self.dir.teardown_log.clone()) else { return };
+        let Some(script) = self.script("teardown", self.plan.teardown_script.clone(), self.dir.teardown_log.clone())
+        else {
+            return;
+        };
         let words = script.process.words();
         let ran = match begin::runner(&self.shared.env) {
-            Ok(runner) => runner.run_script(script, std::future::pending()).await.map_err(|error| Fault::of(&error).text),
+            Ok(runner) => {
+                runner.run_script(script, std::future::pending()).await.map_err(|error| Fault::of(&error).text)
+            }
             Err(error) => Err(error),
         };
         let problem = match ran {

@@ -7,7 +7,10 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use testrig_host::{
     ExitStatus, LABEL_BOUNDARY, LABEL_INSTANCE, LABEL_PLATFORM_TASK, Signal,
-    docker::{ContainerInfo, ContainerPhase, ContainerSpec, Docker, DockerError, EngineNotice, Mount, Network, PortPublish, PullError},
+    docker::{
+        ContainerInfo, ContainerPhase, ContainerSpec, Docker, DockerError, EngineNotice, Mount, Network, PortPublish,
+        PullError,
+    },
     health,
     health::Probe,
 };
@@ -61,11 +64,19 @@ impl ContainerService {
         spec.command = plan.entry_script.as_ref().map(|_| Vec::new());
         spec.work_dir = plan.work_dir.clone();
         spec.mounts = plan.mounts.clone();
-        spec.mounts.push(Mount { host: self.launch.log_dir.clone(), container: plan.log_dir.clone(), read_only: false });
+        spec.mounts.push(Mount {
+            host: self.launch.log_dir.clone(),
+            container: plan.log_dir.clone(),
+            read_only: false,
+        });
         spec.network = plan.network.clone();
         if matches!(plan.network, Network::Bridge | Network::Named(_)) {
             let published = |port: u16| if Some(port) == self.launch.service_port { plan.host_port } else { 0 };
-            spec.publish = plan.ports.iter().map(|port| PortPublish { container: *port, host: published(*port), bind: None }).collect();
+            spec.publish = plan
+                .ports
+                .iter()
+                .map(|port| PortPublish { container: *port, host: published(*port), bind: None })
+                .collect();
         }
         spec.cpus = plan.cpus;
         spec.memory = plan.memory;
@@ -101,7 +112,8 @@ impl ContainerService {
                 info.name
             )))
         };
-        let label = |name: &str| self.launch.labels.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
+        let label =
+            |name: &str| self.launch.labels.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
         let Some(owner) = info.label(LABEL_INSTANCE).and_then(|id| id.parse::<i64>().ok()) else {
             return foreign("was not made by this agent");
         };
@@ -188,7 +200,9 @@ impl Service for ContainerService {
             )));
         }
         let id = self.docker.create(&self.spec(engine.init)).await.map_err(|error| match error {
-            DockerError::Refused { .. } | DockerError::NotFound { .. } => Fault { retryable: false, ..Fault::of(&error) },
+            DockerError::Refused { .. } | DockerError::NotFound { .. } => {
+                Fault { retryable: false, ..Fault::of(&error) }
+            }
             other => Fault::of(&other),
         })?;
         self.known.lock().id = Some(id);
@@ -220,7 +234,9 @@ impl Service for ContainerService {
 
     async fn ended(&self, say: Say) -> Result<Option<ExitStatus>, Fault> {
         let notice = |notice| match notice {
-            EngineNotice::Lost(why) => say(format!("the container engine was lost, the state of the container is unknown until it is back: {why}")),
+            EngineNotice::Lost(why) => say(format!(
+                "the container engine was lost, the state of the container is unknown until it is back: {why}"
+            )),
             EngineNotice::Back => say("the container engine is back, the container runs".to_owned()),
         };
         match self.docker.wait(&self.id()?, notice).await {
