@@ -164,11 +164,12 @@ fn print_lines(journal: &Journal, printed: &mut u64) {
     }
 }
 
-/// As the server does: a flat object of scalars becomes the context, any other text is kept under `initParams`.
+/// As the server does (seen on 4.3.9): a JSON object with something in it is the context as it stands, any other text is
+/// kept under `initParams`.
 fn initial_context(init: Option<&str>) -> Map<String, Value> {
     let Some(text) = init else { return Map::new() };
     match serde_json::from_str::<Value>(text) {
-        Ok(Value::Object(map)) if !map.is_empty() && map.values().all(|v| !v.is_object() && !v.is_array()) => map,
+        Ok(Value::Object(map)) if !map.is_empty() => map,
         _ => Map::from_iter([("initParams".to_owned(), Value::String(text.to_owned()))]),
     }
 }
