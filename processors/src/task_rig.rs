@@ -148,3 +148,109 @@ async fn keep(
     let (status, text) = shared.answers[at];
     (axum::http::StatusCode::from_u16(status).expect("a status"), text)
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{schema, tables};
+
+    /// Every name that the specification gives to the nodes behind a run, and where it is documented to stand.
+    const NAMES: [(&str, &[&str]); 3] = [
+        (
+            "CollectLogs",
+            &[
+                "logBaseDir",
+                "uploadBase",
+                "archiveTempDir",
+                "uploaderType",
+                "retentionDays",
+                "archiveNamePattern",
+                "platformTaskId",
+                "upstreamInstanceId",
+                "env",
+                "date",
+                "logDirSuffix",
+                "uploadTarget",
+                "objectStoreKey",
+                "archiveTable",
+                "resultDbKey",
+                "extraFiles",
+                "skipPatterns",
+                "notifyArchiveToPlatform",
+                "platformCallbackUrl",
+                "testPlatformBaseUrl",
+                "traceId",
+            ],
+        ),
+        (
+            "AggregateMetrics",
+            &[
+                "metricsSource",
+                "resultDbKey",
+                "outputTable",
+                "defaultTimeWindowSeconds",
+                "fileBaseDir",
+                "sourceTable",
+                "sourceQuery",
+                "objectStorageBase",
+                "metricDefinitions",
+                "aggStrategy",
+                "platformTaskId",
+                "upstreamInstanceId",
+                "env",
+                "modelKey",
+                "datasetId",
+                "timeRange",
+                "metricsFilePath",
+                "filterTags",
+                "outputTableOverride",
+                "extraTags",
+            ],
+        ),
+        (
+            "NotifyResult",
+            &[
+                "defaultChannels",
+                "channelConfig.feishu.webhookUrl",
+                "channelConfig.feishu.secretRef",
+                "channelConfig.dingtalk.webhookUrl",
+                "channelConfig.dingtalk.secretRef",
+                "channelConfig.wecom.webhookUrl",
+                "channelConfig.wecom.secretRef",
+                "channelConfig.email.smtpKey",
+                "channelConfig.email.to",
+                "channelConfig.im.webhookUrl",
+                "defaultTemplateId",
+                "severityRules",
+                "fallbackChannels",
+                "notifyOnSuccess",
+                "platformTaskId",
+                "env",
+                "relatedInstances",
+                "finalStatus",
+                "summaryUrl",
+                "metricsSummary",
+                "receiversOverride",
+                "channelsOverride",
+                "templateIdOverride",
+                "alertLevel",
+            ],
+        ),
+    ];
+
+    #[test]
+    fn every_specified_parameter_of_the_nodes_behind_a_run_is_in_table_and_schema() {
+        for (processor, names) in NAMES {
+            let table = tables().iter().find(|table| table.processor == processor).expect(processor);
+            let schema = schema(processor).expect("a schema").to_string();
+            for name in names {
+                assert!(table.field(name).is_some(), "{processor} lacks {name}");
+                assert!(schema.contains(&format!("\"{name}\"")), "the schema of {processor} lacks {name}");
+            }
+            for field in table.fields {
+                if let Some(default) = field.default {
+                    serde_json::from_str::<serde_json::Value>(default).expect(field.name);
+                }
+            }
+        }
+    }
+}
