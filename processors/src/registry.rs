@@ -18,7 +18,8 @@ use crate::{
 /// The tables of all processors in the store.
 pub const MIGRATIONS: &[Migration] = &[run_llm_test::MIGRATIONS[0], notify_result::MIGRATIONS[0]];
 
-static TABLES: [&Table; 4] = [&run_llm_test::TABLE, &collect_logs::TABLE, &aggregate_metrics::TABLE, &notify_result::TABLE];
+static TABLES: [&Table; 4] =
+    [&run_llm_test::TABLE, &collect_logs::TABLE, &aggregate_metrics::TABLE, &notify_result::TABLE];
 
 /// The parameter tables of all processors.
 pub fn tables() -> &'static [&'static Table] {

@@ -12,9 +12,8 @@ pub fn is_secret_name(name: &str) -> bool {
     if plain.ends_with("ref") || plain.ends_with("tokens") {
         return false;
     }
-    const WORDS: [&str; 11] = [
+    const WORDS: [&str; 10] = [
         "secret",
-        "token",
         "password",
         "passwd",
         "apikey",
@@ -25,7 +24,8 @@ pub fn is_secret_name(name: &str) -> bool {
         "cookie",
         "webhookurl",
     ];
-    plain == "pwd" || WORDS.iter().any(|word| plain.contains(word))
+    // A tokenizer is no token.
+    plain == "pwd" || plain.ends_with("token") || WORDS.iter().any(|word| plain.contains(word))
 }
 
 /// A copy of the value with every secret hidden.
@@ -46,10 +46,32 @@ pub fn json(value: &Value) -> Value {
                 })
                 .collect(),
         ),
-        Value::Array(list) => Value::Array(list.iter().map(json).collect()),
+        Value::Array(list) => {
+            let texts: Option<Vec<String>> = list.iter().map(|item| item.as_str().map(str::to_owned)).collect();
+            match texts {
+                Some(texts) => Value::Array(command(&texts).into_iter().map(Value::String).collect()),
+                None => Value::Array(list.iter().map(json).collect()),
+            }
+        }
         Value::String(plain) => Value::String(text(plain)),
         other => other.clone(),
     }
+}
+
+/// A command with its secrets hidden: the values of `--api-key x` and `--api-key=x`, and what URLs carry.
+pub fn command(words: &[String]) -> Vec<String> {
+    let mut hide_next = false;
+    let mut masked = Vec::with_capacity(words.len());
+    for word in words {
+        let flag = word.starts_with('-');
+        masked.push(match word.split_once('=') {
+            _ if hide_next && !flag => HIDDEN.to_owned(),
+            Some((name, _)) if is_secret_name(name) => format!("{name}={HIDDEN}"),
+            _ => text(word),
+        });
+        hide_next = flag && !word.contains('=') && is_secret_name(word);
+    }
+    masked
 }
 
 /// Text with every URL in it masked: user information, query values, and path parts that look like tokens.

@@ -315,6 +315,26 @@ fn secrets_never_show_in_the_resolved_values_or_in_messages() {
 }
 
 #[test]
+fn secrets_in_a_command_are_hidden_and_a_tokenizer_is_no_token() {
+    let words = [
+        "serve",
+        "--api-key",
+        "s3cr3t",
+        "--tokenizer",
+        "/m",
+        "--max-tokens=5",
+        "HF_TOKEN=s3cr3t",
+        "http://u:s3cr3t@h/x",
+    ];
+    let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+    assert_eq!(
+        mask::command(&words),
+        ["serve", "--api-key", "***", "--tokenizer", "/m", "--max-tokens=5", "HF_TOKEN=***", "http://***@h/x"]
+    );
+    assert_eq!(mask::json(&json!({"command": words}))["command"][2], "***");
+}
+
+#[test]
 fn urls_in_text_lose_user_query_and_tokens() {
     assert_eq!(
         mask::text("see http://a:b@h:1/x/y?k=v&z and https://h/hook/abc."),

@@ -49,7 +49,13 @@ async fn a_load_that_was_cut_is_started_again_and_its_records_are_set_aside() {
     let mut run = rig.run();
     run["runSeconds"] = json!(2);
     let ctx = rig.context(&rig.job(&[]), &run);
-    rig.cut_at(&ctx, "stage load: begins").await;
+    let loaded = async {
+        rig.logged("stage load: begins").await;
+        while rig.read("metrics-chat_completion.log").lines().count() < 5 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    rig.cut_when(&ctx, loaded).await;
     let result = rig.process(&resumed(&ctx)).await;
     assert!(result.success, "{}\n{}", result.message, rig.log_text());
     let found = rig.result();
@@ -60,7 +66,8 @@ async fn a_load_that_was_cut_is_started_again_and_its_records_are_set_aside() {
     let records = rig.read("metrics-chat_completion.log");
     assert_eq!(found["metrics"]["requests"].as_u64(), Some(records.lines().count() as u64));
     assert!(records.lines().all(|line| line.contains("\"id\":\"3020-1-")), "only the new load's records");
-    rig.read("metrics-chat_completion.cut-1.log");
+    let cut = rig.read("metrics-chat_completion.cut-1.log");
+    assert!(cut.lines().count() >= 5 && cut.lines().all(|line| line.contains("\"id\":\"3020-0-")), "{cut}");
     assert!(result.message.contains("load started again 1 times"), "{}", result.message);
     assert_eq!(rig.survivors(), [] as [String; 0]);
 }

@@ -116,10 +116,15 @@ impl Rig {
 
     /// Starts a run, waits until its log holds `mark`, and forgets it as a killed agent would.
     pub async fn cut_at(&self, ctx: &TaskContext, mark: &str) {
+        self.cut_when(ctx, self.logged(mark)).await;
+    }
+
+    /// The same at any moment.
+    pub async fn cut_when(&self, ctx: &TaskContext, moment: impl Future<Output = ()>) {
         let run = self.processor.process(ctx.clone());
         tokio::select! {
-            result = run => panic!("the run ended before `{mark}`: {result:?}\n{}", self.log_text()),
-            () = self.logged(mark) => {}
+            result = run => panic!("the run ended before it was cut: {result:?}\n{}", self.log_text()),
+            () = moment => {}
         }
         // Tasks that were aborted are gone at their next chance.
         tokio::time::sleep(Duration::from_millis(50)).await;

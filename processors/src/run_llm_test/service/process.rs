@@ -12,7 +12,7 @@ use testrig_host::{
 };
 
 use super::{Details, Fault, Found, Launch, Say, Service, check_port_is_free, fill};
-use crate::run_llm_test::plan::ProcessPlan;
+use crate::{params::mask, run_llm_test::plan::ProcessPlan};
 
 /// Bytes of a health check command's output that are kept.
 const KEEP: usize = 2000;
@@ -64,12 +64,12 @@ impl Service for ProcessService {
     }
 
     fn words(&self) -> String {
-        format!("the host process `{}`", crate::params::mask::text(&self.command.join(" ")))
+        format!("the host process `{}`", mask::command(&self.command).join(" "))
     }
 
     fn details(&self) -> Details {
         Details {
-            name: Some(crate::params::mask::text(&self.command.join(" "))),
+            name: Some(mask::command(&self.command).join(" ")),
             pid: self.handle().and_then(|handle| handle.pid()).map(i64::from),
             address: self.launch.service_port.and_then(|port| self.reachable(port)),
             host_port: self.launch.service_port,
@@ -88,7 +88,10 @@ impl Service for ProcessService {
 
     async fn start(&self) -> Result<(), Fault> {
         let handle = self.runner.spawn(self.spec()).await.map_err(|error| match error {
-            ProcessError::NotStarted { .. } => Fault { retryable: false, ..Fault::of(&error) },
+            // The error's own words would show the arguments as they are.
+            ProcessError::NotStarted { detail, .. } => {
+                Fault::lasting(format!("failed to start `{}`: {detail}", mask::command(&self.command).join(" ")))
+            }
             other => Fault::of(&other),
         })?;
         *self.handle.lock() = Some(handle);
