@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 
 use libtest_mimic::Trial;
-use powerjob_worker::openapi::InstanceStatus;
+use powerjob_worker::openapi::{ApiCall, InstanceStatus, JobSpec};
 use serde_json::{Value, json};
 
 use crate::{
     check,
-    support::{App, ExampleWorker, Needs, TestResult, odd, trial},
+    support::{App, ExampleWorker, Needs, TestResult, eventually, odd, trial},
 };
 
 pub(crate) fn tests() -> Vec<Trial> {
@@ -23,6 +23,7 @@ pub(crate) fn tests() -> Vec<Trial> {
             task_retry,
         ),
         trial("worker::the_time_limit_of_the_instance_is_kept_and_never_a_success", Needs::Server, time_limit),
+        trial("worker::a_cron_job_is_run_by_the_servers_clock", Needs::Server, cron),
         trial("worker::a_stop_stays_stopped", Needs::Server, stop),
         trial("worker::a_final_result_survives_the_death_of_the_worker", Needs::Server, kill_and_restart),
     ]
@@ -107,6 +108,31 @@ async fn time_limit() -> TestResult {
     let info = app.ended(instance).await?;
     check!(info.status() == Some(InstanceStatus::Failed), "{info:?}");
     check!(info.result.as_deref().is_some_and(|r| r.contains("instance execute timeout")), "{info:?}");
+    Ok(())
+}
+
+async fn cron() -> TestResult {
+    let app = App::new("cron").await?;
+    let _worker = ExampleWorker::start(&app).await?;
+    let job = JobSpec::cron(app.id, "every-five-seconds", "empty", "0/5 * * * * ?");
+    let job = app.api.save_job(&job).await?;
+    // The server plans every 15 s.
+    eventually("the server has run the job by itself", || async {
+        let call = ApiCall::json(
+            "/instance/list",
+            json!({ "appId": app.id, "index": 0, "pageSize": 10, "type": "NORMAL", "jobId": job }),
+        );
+        let page: Value = app.api.call(call).await.map_err(|e| e.to_string())?;
+        let done = page["data"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter(|i| i["status"] == InstanceStatus::Succeed.code())
+            .count();
+        if done > 0 { Ok(()) } else { Err(page.to_string()) }
+    })
+    .await?;
+    app.api.disable_job(app.id, job).await?;
     Ok(())
 }
 
