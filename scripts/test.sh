@@ -252,12 +252,10 @@ ALL=(--workspace)
 if run 'build of the test binaries' cargo build --locked "${ALL[@]}" --bins --examples &&
   run 'build of the tests' cargo test --locked "${ALL[@]}" --no-run; then
   # A copy, because another run may share the target folder.
-  mkdir -p "$WORK/bin"
+  mkdir -p "$WORK/bin/examples"
   cp "$CARGO_TARGET_DIR/debug/testrig" "$WORK/bin/"
+  cp "$CARGO_TARGET_DIR/debug/examples/worker" "$WORK/bin/examples/"
   export TESTRIG_BIN=$WORK/bin/testrig
-  cargo_tests 'unit and integration tests' 20 "${ALL[@]}" --lib --bins "${INTEGRATION[@]}" -- ${FILTER:+"$FILTER"}
-  cargo_tests 'documentation tests' 10 "${ALL[@]}" --doc -- ${FILTER:+"$FILTER"}
-  tool_check 'systemd unit' systemd-analyze systemd bash -c 'set -eu; check_unit'
 else
   failed 'the build' "see $LOG"
   E2E=broken
@@ -267,11 +265,6 @@ PART_VARIABLES=(POWERJOB_URL POWERJOB_CTL S3_ENDPOINT S3_ACCESS_KEY S3_SECRET_KE
   TINY_GGUF TEST_IMAGE_LLAMA TEST_IMAGE_BUSYBOX TEST_IMAGE_STUB)
 mkdir -p "$WORK/e2e"
 export TESTRIG_E2E_WORK=$WORK/e2e
-
-# Nothing to start if no test is wanted.
-wanted_e2e() {
-  [[ -z $FILTER ]] || cargo test --locked "${ALL[@]}" --test e2e -- --list "$FILTER" 2>/dev/null | grep ': test$' >/dev/null
-}
 
 # A part that does not come up is a failure, and the tests that need it are skipped; the others are run all the same.
 # part_step NAME ENVFILE ARGUMENTS..: a script of scripts/parts, and what it prints into our environment.
@@ -297,18 +290,17 @@ bring_up_parts() {
     part_step 'build the images' images scripts/parts/images.sh build busybox llama stub "$TESTRIG_BIN"
 }
 
-if [[ $E2E == broken ]]; then
-  :
-elif [[ -z $E2E ]]; then
-  failed 'end-to-end tests' 'there is no test target named e2e'
-elif [[ -n $FAST ]]; then
-  # Those that need no server and no engine; the others find none and say so.
-  LEFT_OUT=yes
-  unset "${PART_VARIABLES[@]}"
-  cargo_tests 'end-to-end tests without parts' 20 "${ALL[@]}" --test e2e -- ${FILTER:+"$FILTER"}
-elif wanted_e2e; then
-  # Tests must not land on an engine or a server that the caller happens to have.
-  unset "${PART_VARIABLES[@]}"
-  bring_up_parts
-  cargo_tests 'end-to-end tests' 40 "${ALL[@]}" --test e2e -- ${FILTER:+"$FILTER"}
+# Integration tests use the parts as well (the conformance suite, the container tests, the object store): they come up first.
+# Tests must not land on an engine or a server that the caller happens to have.
+unset "${PART_VARIABLES[@]}"
+if [[ $E2E != broken ]]; then
+  if [[ -n $FAST ]]; then LEFT_OUT=yes; else bring_up_parts; fi
+  cargo_tests 'unit and integration tests' 25 "${ALL[@]}" --lib --bins "${INTEGRATION[@]}" -- ${FILTER:+"$FILTER"}
+  cargo_tests 'documentation tests' 10 "${ALL[@]}" --doc -- ${FILTER:+"$FILTER"}
+  tool_check 'systemd unit' systemd-analyze systemd bash -c 'set -eu; check_unit'
+  if [[ -z $E2E ]]; then
+    failed 'end-to-end tests' 'there is no test target named e2e'
+  else
+    cargo_tests 'end-to-end tests' 40 "${ALL[@]}" --test e2e -- ${FILTER:+"$FILTER"}
+  fi
 fi
