@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use powerjob_worker::TaskContext;
+use powerjob_worker::{StopReason, TaskContext};
 use serde_json::json;
 
 use crate::rig::{HELPER, Rig};
@@ -188,5 +188,28 @@ async fn a_further_attempt_ends_what_the_one_before_left_and_starts_clean() {
     assert!(rig.log_text().contains("had left running was ended"), "{}", rig.log_text());
     assert!(rig.log_dir().with_file_name("task-3070.attempt-1").is_dir());
     assert_eq!(rig.result()["attempt"], 2);
+    assert_eq!(rig.survivors(), [] as [String; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_or_a_time_limit_that_came_while_the_agent_was_away_ends_what_it_left() {
+    let rig = Rig::new(3080);
+    let ctx = rig.context(&rig.job(&[]), &rig.run());
+    rig.cut_at(&ctx, "stage load: begins").await;
+    let stopped = resumed(&ctx);
+    stopped.stop.raise(StopReason::Stopped);
+    let result = rig.process(&stopped).await;
+    assert!(result.message.contains("the instance was stopped"), "{}\n{}", result.message, rig.log_text());
+    assert_eq!(rig.result()["status"], "STOPPED");
+    assert_eq!(rig.survivors(), [] as [String; 0]);
+
+    let rig = Rig::new(3081);
+    let mut run = rig.run();
+    run["monitorOverrides.maxRunSeconds"] = json!(2);
+    let ctx = rig.context(&rig.job(&["--ready-after-ms", "600000"]), &run);
+    rig.cut_at(&ctx, "stage health: begins").await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let result = rig.process(&resumed(&ctx)).await;
+    assert!(result.message.contains("longer than monitorOverrides.maxRunSeconds"), "{}", result.message);
     assert_eq!(rig.survivors(), [] as [String; 0]);
 }
