@@ -25,8 +25,8 @@ use super::{
 };
 pub(super) use errors::explain;
 
-/// Size of a part. Two of them are in memory: one travels, one is filled.
-const PART: usize = 8 << 20;
+/// Size of a part; S3 takes no smaller ones than 5 MiB. Two of them are in memory: one travels, one is filled.
+const PART: usize = 6 << 20;
 /// S3 takes 10,000 parts; above this many of the usual size parts grow with the archive.
 const PARTS: u64 = 9_000;
 /// Tries of one request.
@@ -108,9 +108,10 @@ impl Sending<'_> {
     async fn run(&self, mut packing: Packing) -> Result<Packed, ProcessResult> {
         let mut travelling: Option<Part> = None;
         let mut parts = Vec::new();
+        let spare = Spare::default();
         let mut first = true;
         loop {
-            let (part, last) = fill(&mut packing, self.part_size()).await;
+            let (part, last) = fill(&mut packing, self.part_size(), &spare).await;
             if last && first {
                 // All of it: one request, once it is known to be whole.
                 let packed = super::packed(packing.done).await?;
@@ -216,23 +217,52 @@ impl Sending<'_> {
 }
 
 /// The next part, and whether it is the last.
-async fn fill(packing: &mut Packing, size: usize) -> (Bytes, bool) {
-    let mut part = Vec::new();
-    while part.len() < size {
+async fn fill(packing: &mut Packing, size: usize, spare: &Spare) -> (Bytes, bool) {
+    let mut part = spare.take();
+    let last = loop {
+        if part.len() >= size {
+            break false;
+        }
         match packing.chunks.recv().await {
             Some(chunk) => {
-                if part.is_empty() {
-                    part.reserve_exact(chunk.len());
-                } else if part.capacity() < size {
-                    // A small archive takes what it needs, a large one its whole part at once.
-                    part.reserve_exact(size - part.len());
-                }
+                // At once, or growing would hold the part twice; memory that is not written to is none yet.
+                part.reserve_exact(size.saturating_sub(part.len()).max(chunk.len()));
                 part.extend_from_slice(&chunk);
             }
-            None => return (part.into(), true),
+            None => break true,
         }
+    };
+    (Bytes::from_owner(Filled { part, spare: spare.clone() }), last)
+}
+
+/// Memory of parts that have been sent, for the next ones: an allocator that is given it back keeps more than that.
+#[derive(Clone, Default)]
+struct Spare(Arc<Mutex<Vec<Vec<u8>>>>);
+
+impl Spare {
+    fn take(&self) -> Vec<u8> {
+        self.0.lock().pop().unwrap_or_default()
     }
-    (part.into(), false)
+}
+
+/// A part; once nobody needs it any more, its memory is spare.
+struct Filled {
+    part: Vec<u8>,
+    spare: Spare,
+}
+
+impl AsRef<[u8]> for Filled {
+    fn as_ref(&self) -> &[u8] {
+        &self.part
+    }
+}
+
+impl Drop for Filled {
+    fn drop(&mut self) {
+        let mut part = std::mem::take(&mut self.part);
+        part.clear();
+        self.spare.0.lock().push(part);
+    }
 }
 
 async fn joined(part: Part) -> Result<CompletedPart, ProcessResult> {

@@ -1,6 +1,9 @@
 //! CollectLogs as a whole, on mounted directories.
 
-#![expect(clippy::needless_pass_by_value, reason = "json! makes values, and a test reads better without borrowing each")]
+#![expect(
+    clippy::needless_pass_by_value,
+    reason = "json! makes values, and a test reads better without borrowing each"
+)]
 
 use std::path::{Path, PathBuf};
 

@@ -117,13 +117,13 @@ async fn small_archives_are_one_object_and_large_ones_come_in_parts_with_the_sam
     assert!(objects.len() == 1 && objects[0].0 == KEY && !objects[0].2.contains('-'), "{objects:?}");
     assert_eq!(ctx.workflow.appended()["archiveUrl"], format!("minio://{}/{KEY}", bench.bucket.name));
 
-    // Larger than two parts, under the same name: replaced as a whole.
+    // Three parts and some more, under the same name: replaced as a whole.
     bench.run_dir(18 << 20);
     let (result, ctx) = bench.collect(&job).await;
     assert!(result.success, "{}", result.message);
     let objects = bench.objects().await;
     assert!(
-        objects.len() == 1 && objects[0].2.trim_matches('"').ends_with("-3") && objects[0].1 > 18 << 20,
+        objects.len() == 1 && objects[0].2.trim_matches('"').ends_with("-4") && objects[0].1 > 18 << 20,
         "{objects:?}"
     );
     let body = bench.client.get_object().bucket(&bench.bucket.name).key(KEY).send().await.expect("object").body;
