@@ -17,7 +17,7 @@ use aws_smithy_http_client::{Builder, tls};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use powerjob_worker::ProcessResult;
-use tokio_util::task::AbortOnDropHandle;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use super::{
     pack::{CHUNK, Packed, Packing, Progress},
@@ -77,13 +77,18 @@ pub(super) async fn upload(
     let key = bucket.object(name);
     abort_leftovers(&client, bucket, &key).await;
     let open: Arc<Mutex<Option<String>>> = Arc::default();
-    let sending = Sending { client: &client, bucket, key: &key, open: Arc::clone(&open), progress };
+    let beginning = TaskTracker::new();
+    let sending =
+        Sending { client: &client, bucket, key: &key, open: Arc::clone(&open), beginning: beginning.clone(), progress };
     let result = tokio::select! {
         biased;
         ended = stop => Err(ended),
         result = sending.run(packing) => result,
     };
     if result.is_err() {
+        // A stop may have come while the store began the upload: only its answer has the id.
+        beginning.close();
+        let _too_long = tokio::time::timeout(ABORT_LIMIT, beginning.wait()).await;
         let left = open.lock().take();
         if let Some(id) = left {
             abort(&client, bucket, &key, &id).await;
@@ -101,6 +106,8 @@ struct Sending<'a> {
     key: &'a str,
     /// The upload to take back, from its creation to its end.
     open: Arc<Mutex<Option<String>>>,
+    /// The request that begins the upload; it is never cut.
+    beginning: TaskTracker,
     progress: &'a Progress,
 }
 
@@ -163,17 +170,20 @@ impl Sending<'_> {
             .bucket(&self.bucket.name)
             .key(self.key)
             .content_type("application/gzip");
-        let created =
-            request.send().await.map_err(|error| explain("begin an upload to", self.bucket, self.key, &error))?;
-        let id = created.upload_id().unwrap_or_default();
-        if id.is_empty() {
-            return Err(ProcessResult::failed(format!(
-                "the object store `{}` began an upload without giving its id",
-                self.bucket.key
-            )));
-        }
-        *self.open.lock() = Some(id.to_owned());
-        Ok(())
+        let (open, bucket, key) = (Arc::clone(&self.open), self.bucket.clone(), self.key.to_owned());
+        let begun = self.beginning.spawn(async move {
+            let created = request.send().await.map_err(|error| explain("begin an upload to", &bucket, &key, &error))?;
+            match created.upload_id().filter(|id| !id.is_empty()) {
+                Some(id) => *open.lock() = Some(id.to_owned()),
+                None => {
+                    let text = format!("the object store `{}` began an upload without giving its id", bucket.key);
+                    return Err(ProcessResult::failed(text));
+                }
+            }
+            Ok(())
+        });
+        let ended = |error| ProcessResult::failed(format!("the beginning of the upload ended: {error}"));
+        begun.await.unwrap_or_else(|error| Err(ended(error)))
     }
 
     fn part(
