@@ -21,7 +21,7 @@ pub(crate) use answer::Observation;
 
 /// Time limit for a connection; the rest belongs to the request's own limit.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a connection is kept for the next request. Shorter than what services keep it (uvicorn, and with it vLLM: 5 s),
+/// How long a kept connection waits for the next request. Shorter than what services keep it (uvicorn, and with it vLLM: 5 s),
 /// or a request now and then would meet a connection that is just being closed, and fail for no fault of the service.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Time limit for the text of an error response, which is only for people.
@@ -52,18 +52,19 @@ impl Client {
         if rustls::crypto::CryptoProvider::get_default().is_none() {
             let _ = rustls::crypto::ring::default_provider().install_default();
         }
+        let url = endpoint(&plan.base_url, plan.scenario.path())?;
+        let keeps = plan.keep_alive.unwrap_or_else(|| url.scheme() == "https");
         let http = reqwest::Client::builder()
             // A proxy between generator and service would be measured as the service.
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(CONNECT_TIMEOUT)
-            .pool_max_idle_per_host(usize::MAX)
+            .pool_max_idle_per_host(if keeps { usize::MAX } else { 0 })
             .pool_idle_timeout(IDLE_TIMEOUT)
             .tcp_nodelay(true)
             .user_agent(concat!("testrig/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| chain(&error))?;
-        let url = endpoint(&plan.base_url, plan.scenario.path())?;
         let client = Self {
             http,
             url,

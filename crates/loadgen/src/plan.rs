@@ -51,6 +51,10 @@ pub struct LoadPlan {
     pub slo: Slo,
     /// Further fields of the request body; they win over those that the plan makes.
     pub extra: Map<String, Value>,
+    /// Whether a connection carries several requests. `None` = only with TLS, where a connection is dear. Servers close
+    /// kept connections without a word, and a request that meets such an end fails though the service is well: with
+    /// llama.cpp's server one in ten or twenty did.
+    pub keep_alive: Option<bool>,
     /// Further request headers.
     pub headers: Vec<(String, String)>,
     /// Put before the number in every request id, so that several runs stay apart. Default `req-`.
@@ -79,6 +83,7 @@ impl LoadPlan {
             tags: Map::new(),
             slo: Slo::default(),
             extra: Map::new(),
+            keep_alive: None,
             headers: Vec::new(),
             id_prefix: "req-".to_owned(),
         }

@@ -77,6 +77,9 @@ pub struct LoadArgs {
     /// File whose first line is the API key
     #[arg(long, value_name = "FILE")]
     pub api_key_file: Option<PathBuf>,
+    /// Send several requests over one connection [default: only with https, where a connection is dear]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub keep_alive: Option<bool>,
     /// Request header, NAME:VALUE; can be repeated
     #[arg(long = "header", value_name = "NAME:VALUE", value_parser = header)]
     pub headers: Vec<(String, String)>,
@@ -172,6 +175,7 @@ async fn prepare(args: LoadArgs) -> Result<(LoadPlan, RecordSink), Problem> {
     plan.max_tokens = args.max_tokens;
     plan.temperature = args.temperature;
     plan.streaming = !args.no_stream;
+    plan.keep_alive = args.keep_alive;
     plan.scorer = args.scorer;
     plan.headers = args.headers;
     plan.tags = args.tags.into_iter().map(|(key, value)| (key, Value::String(value))).collect();
