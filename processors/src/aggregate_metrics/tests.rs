@@ -1,6 +1,9 @@
 //! AggregateMetrics as a whole, into a real SQLite file.
 
-#![expect(clippy::needless_pass_by_value, reason = "json! makes values, and a test reads better without borrowing each")]
+#![expect(
+    clippy::needless_pass_by_value,
+    reason = "json! makes values, and a test reads better without borrowing each"
+)]
 
 use std::path::{Path, PathBuf};
 

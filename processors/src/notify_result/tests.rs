@@ -1,6 +1,9 @@
 //! NotifyResult as a whole, against a receiver on loopback.
 
-#![expect(clippy::needless_pass_by_value, reason = "json! makes values, and a test reads better without borrowing each")]
+#![expect(
+    clippy::needless_pass_by_value,
+    reason = "json! makes values, and a test reads better without borrowing each"
+)]
 
 use powerjob_worker::{Processor, StopReason, TaskContext};
 use serde_json::{Value, json};
