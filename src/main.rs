@@ -62,7 +62,14 @@ fn init_tracing(command: &Command) {
     let quiet = !matches!(command, Command::Agent(_) | Command::DevServer(_));
     let default = if quiet { "warn" } else { "info,aws_config=warn,hyper=warn" };
     let filter = EnvFilter::try_from_env("TESTRIG_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    // Colours are for terminals; the system's journal keeps the text.
+    let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(colours)
+        .with_target(false)
+        .init();
 }
 
 /// Says on standard error what went wrong and gives the exit code for it.
