@@ -63,9 +63,7 @@ impl Page {
     /// The part of the page below `## heading`.
     fn section(&self, heading: &str) -> String {
         let text = text(self.file);
-        let mut lines = text.lines().skip_while(|line| {
-            !line.strip_prefix("## ").is_some_and(|title| title.split(['：', ':']).next() == Some(heading))
-        });
+        let mut lines = text.lines().skip_while(|line| line.strip_prefix("## ") != Some(heading));
         assert!(lines.next().is_some(), "{} has no section {heading:?}", self.file);
         lines.take_while(|line| !line.starts_with("## ")).collect::<Vec<_>>().join("\n")
     }
