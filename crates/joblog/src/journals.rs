@@ -82,10 +82,15 @@ struct Inner {
 /// A journal is forgotten when nobody holds it.
 #[derive(Debug, Default)]
 struct Alive {
-    journals: HashMap<i64, Weak<Journal>>,
+    journals: HashMap<i64, Arc<Place>>,
     /// Dead entries are swept out when the map has grown to this.
     sweep_at: usize,
 }
+
+/// The place of one journal. Its lock is held while the file is read at opening, which takes seconds for a long one and
+/// must not keep others from theirs.
+#[derive(Debug, Default)]
+struct Place(Mutex<Weak<Journal>>);
 
 impl Journals {
     /// Opens the directory, which is made if it is not there. The cursors of the sinks live in `store`, which must have
@@ -139,13 +144,15 @@ impl Journals {
         self.inner.dir.join(instance_id.to_string()).join(FILE)
     }
 
-    /// The instance's journal, opened or made. All holders share one.
+    /// The instance's journal, opened or made. All holders share one. The first to open it waits while the file is read
+    /// (about a second for a GiB).
     ///
     /// # Errors
     /// The file cannot be made or read, or a newer program wrote it.
     pub fn journal(&self, instance_id: i64) -> io::Result<Arc<Journal>> {
-        let mut alive = self.inner.alive.lock();
-        if let Some(journal) = alive.journals.get(&instance_id).and_then(Weak::upgrade) {
+        let place = self.inner.alive.lock().place(instance_id);
+        let mut known = place.0.lock();
+        if let Some(journal) = known.upgrade() {
             return Ok(journal);
         }
         let path = self.path(instance_id);
@@ -155,7 +162,7 @@ impl Journals {
         let journal = Journal::open(&path, instance_id, *limits, clock.clone(), Arc::clone(handles))
             .map_err(|e| told(&e, "open the journal", &path))?;
         let journal = Arc::new(journal);
-        alive.insert(instance_id, Arc::downgrade(&journal));
+        *known = Arc::downgrade(&journal);
         Ok(journal)
     }
 
@@ -193,9 +200,10 @@ impl Journals {
     /// Somebody still holds the journal (`ResourceBusy`), or the files or cursors cannot be removed.
     pub async fn remove(&self, instance_id: i64) -> io::Result<bool> {
         {
-            // Under the lock, so that nobody opens it in between.
-            let alive = self.inner.alive.lock();
-            if alive.holds(instance_id) {
+            // Under the lock of its place, so that nobody opens it in between.
+            let place = self.inner.alive.lock().place(instance_id);
+            let known = place.0.try_lock().filter(|known| known.strong_count() == 0);
+            if known.is_none() {
                 return Err(io::Error::new(
                     io::ErrorKind::ResourceBusy,
                     format!("the journal of instance {instance_id} is in use and cannot be removed"),
@@ -242,15 +250,23 @@ impl Journals {
 
 impl Alive {
     fn holds(&self, instance_id: i64) -> bool {
-        self.journals.get(&instance_id).is_some_and(|journal| journal.strong_count() > 0)
+        self.journals.get(&instance_id).is_some_and(|place| place.is_held())
     }
 
-    fn insert(&mut self, instance_id: i64, journal: Weak<Journal>) {
+    fn place(&mut self, instance_id: i64) -> Arc<Place> {
         if self.journals.len() >= self.sweep_at {
-            self.journals.retain(|_, journal| journal.strong_count() > 0);
+            // A place that somebody has in hand stays: there must never be two of an instance.
+            self.journals.retain(|_, place| Arc::strong_count(place) > 1 || place.is_held());
             self.sweep_at = (self.journals.len() * 2).max(64);
         }
-        self.journals.insert(instance_id, journal);
+        Arc::clone(self.journals.entry(instance_id).or_default())
+    }
+}
+
+impl Place {
+    /// Whether somebody holds the journal or is opening it.
+    fn is_held(&self) -> bool {
+        self.0.try_lock().is_none_or(|journal| journal.strong_count() > 0)
     }
 }
 

@@ -250,6 +250,25 @@ fn all_holders_of_an_instance_share_one_journal_and_it_is_forgotten_after_the_la
     assert_eq!(place.journals.existing(3).expect("a look").expect("it is there").len(), 0);
 }
 
+#[test]
+fn a_journal_that_takes_long_to_open_keeps_nobody_from_theirs() {
+    let place = Place::new();
+    let dir = place.journals.dir().join("5");
+    std::fs::create_dir_all(&dir).expect("a directory");
+    // A pipe that nobody writes to is read for ever.
+    let made = std::process::Command::new("mkfifo").arg(dir.join("journal.log")).status().expect("mkfifo runs");
+    assert!(made.success());
+    let journals = place.journals.clone();
+    let opening = std::thread::spawn(move || journals.journal(5).map(drop));
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    assert!(!opening.is_finished(), "it is being opened");
+    let (sender, other) = std::sync::mpsc::channel();
+    let journals = place.journals.clone();
+    std::thread::spawn(move || sender.send(journals.journal(6).map(|journal| journal.len())));
+    let other = other.recv_timeout(std::time::Duration::from_secs(20)).expect("the other one opens meanwhile");
+    assert_eq!(other.expect("a journal"), 0);
+}
+
 #[tokio::test]
 async fn old_journals_are_removed_with_their_cursors_but_none_that_is_held_or_wanted() {
     let place = Place::new();

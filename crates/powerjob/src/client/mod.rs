@@ -45,6 +45,27 @@ pub(crate) fn http_client() -> Result<reqwest::Client, reqwest::Error> {
         .build()
 }
 
+/// Longest answer that is read. The longest real one is an instance's result, some KiB.
+const ANSWER_LIMIT: usize = 16 << 20;
+
+/// The body of an answer, with a bound: whatever listens at a configured address may send for ever.
+///
+/// # Errors
+/// Why it could not be read.
+pub(crate) async fn body(mut response: reqwest::Response) -> Result<bytes::Bytes, String> {
+    let mut body = bytes::BytesMut::new();
+    while let Some(chunk) = response.chunk().await.map_err(describe)? {
+        if body.len() + chunk.len() > ANSWER_LIMIT {
+            return Err(format!(
+                "the answer is longer than {} MiB, so it is none of a PowerJob server",
+                ANSWER_LIMIT >> 20
+            ));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body.freeze())
+}
+
 /// The error and what caused it, in one line and without the URL, which callers name themselves.
 pub(crate) fn describe(error: reqwest::Error) -> String {
     let error = error.without_url();

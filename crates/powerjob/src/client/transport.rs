@@ -52,7 +52,7 @@ impl Transport {
         let lost = |why: String| AskError::NotDelivered(format!("POST {url} failed: {why}"));
         let response = self.http.post(&url).json(message).send().await.map_err(|e| lost(super::describe(e)))?;
         let status = response.status();
-        let body = response.bytes().await.map_err(|e| lost(super::describe(e)))?;
+        let body = super::body(response).await.map_err(lost)?;
         if status != reqwest::StatusCode::OK {
             let text: String = String::from_utf8_lossy(&body).chars().take(200).collect();
             return Err(lost(format!("answered {status} `{}` where only 200 counts", text.trim())));

@@ -107,10 +107,9 @@ impl Web {
             }
         };
         let status = response.status();
-        let body = response
-            .bytes()
+        let body = super::body(response)
             .await
-            .map_err(|e| WebError::NoAnswer(format!("server {server} broke off: {}", super::describe(e))))?;
+            .map_err(|why| WebError::NoAnswer(format!("server {server} broke off: {why}")))?;
         if status == reqwest::StatusCode::NOT_FOUND && self.is_transport_port(server).await {
             return Err(WebError::NotPowerJob(format!(
                 "{server} is the transport port of a PowerJob server (usually 10010); give its web port, usually {}:7700",

@@ -12,7 +12,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     Counters, WorkerConfig, WorkerHandle, address,
     driver::{Driver, Input, Parts},
-    logs::Logs,
+    logs::{self, Logs},
     metrics::HostMetrics,
     records::Records,
     registry::Registry,
@@ -177,10 +177,11 @@ impl WorkerBuilder {
             result_limit: config.result_limit,
             context_limit: config.context_limit,
         };
-        let logs = Logs::new(journals, shared.clone(), inbox.clone(), tasks.clone());
         let forgotten: Vec<(i64, String)> =
             loaded.open_logs.into_iter().filter(|(id, _)| shared.record(*id).is_none()).collect();
-        logs.close_forgotten(&forgotten);
+        let open = loaded.recovered.records.iter().map(|record| record.dispatch.instance_id).collect();
+        let found = logs::take_up(&journals, open, forgotten.clone()).await?;
+        let logs = Logs::new(journals, found, shared.clone(), inbox.clone(), tasks.clone());
         let clock = super::driver::Clock::start();
         let core = Core::new(core_config, loaded.recovered, clock.now());
         let driver = Driver::new(Parts {

@@ -5,6 +5,7 @@
 
 use std::{
     collections::HashMap,
+    io,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -25,6 +26,8 @@ use crate::{
 const SINK: &str = "powerjob-server";
 /// Source of the worker's own lines.
 const SOURCE: &str = "agent";
+/// How long batches under way may take when the worker ends.
+const LAST_BATCHES: Duration = Duration::from_millis(400);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Gate {
@@ -47,34 +50,55 @@ struct Log {
 struct Drain {
     attempt: u32,
     limit_ms: Option<u64>,
-    task: AbortOnDropHandle<()>,
+    /// Which drain of this worker: the end of one that was taken back does not count.
+    round: u64,
+    _task: AbortOnDropHandle<()>,
 }
 
 /// The logs of all open instances.
 pub(crate) struct Logs {
     journals: Journals,
+    /// Opened beforehand and not asked for yet.
+    found: HashMap<i64, Arc<Journal>>,
     open: HashMap<i64, Log>,
+    rounds: u64,
     shared: Arc<Shared>,
     inbox: mpsc::Sender<Input>,
     tasks: TaskTracker,
 }
 
-impl Logs {
-    pub(crate) fn new(journals: Journals, shared: Arc<Shared>, inbox: mpsc::Sender<Input>, tasks: TaskTracker) -> Self {
-        Self { journals, open: HashMap::new(), shared, inbox, tasks }
-    }
-
-    /// Closes the journals of instances that were closed just before a crash.
-    pub(crate) fn close_forgotten(&self, closed: &[(i64, String)]) {
+/// Opens the journals of open instances, which may be long and are read from end to end, and closes those of instances
+/// that were closed just before a crash.
+pub(crate) async fn take_up(
+    journals: &Journals,
+    open: Vec<i64>,
+    closed: Vec<(i64, String)>,
+) -> io::Result<HashMap<i64, Arc<Journal>>> {
+    let journals = journals.clone();
+    let work = tokio::task::spawn_blocking(move || {
         for (instance_id, status) in closed {
-            match self.journals.existing(*instance_id) {
-                Ok(Some(journal)) => journal.close(status),
+            match journals.existing(instance_id) {
+                Ok(Some(journal)) => journal.close(&status),
                 Ok(None) => {}
-                Err(error) => {
-                    tracing::warn!(instance_id, %error, "failed to close the log of a closed instance");
-                }
+                Err(error) => tracing::warn!(instance_id, %error, "failed to close the log of a closed instance"),
             }
         }
+        // One that cannot be opened is tried again, and told of, when the instance needs it.
+        open.into_iter().filter_map(|id| Some((id, journals.journal(id).ok()?))).collect()
+    });
+    work.await.map_err(io::Error::other)
+}
+
+impl Logs {
+    /// `found` are journals that are open already.
+    pub(crate) fn new(
+        journals: Journals,
+        found: HashMap<i64, Arc<Journal>>,
+        shared: Arc<Shared>,
+        inbox: mpsc::Sender<Input>,
+        tasks: TaskTracker,
+    ) -> Self {
+        Self { journals, found, open: HashMap::new(), rounds: 0, shared, inbox, tasks }
     }
 
     /// Opens the log; `send` lets its lines go to the server, and [`Event::FirstLineSent`] follow.
@@ -100,7 +124,8 @@ impl Logs {
         log.gate.send_replace(Gate::Open);
         log.pump.kick();
         let pump = log.pump.clone();
-        let first = self.tell(async move { pump.first_sent().await.then_some(Event::FirstLineSent(instance_id)) });
+        let first = self
+            .tell(async move { pump.first_sent().await.then_some(Input::Event(Event::FirstLineSent(instance_id))) });
         if let Some(log) = self.open.get_mut(&instance_id) {
             log.first_line = Some(first);
         }
@@ -127,51 +152,67 @@ impl Logs {
         }
     }
 
-    /// Sends what is left, then nothing more; [`Event::LogDrained`] follows, after `limit_ms` at the latest.
+    /// Sends what is left, then nothing more; [`Input::Drained`] follows, after `limit_ms` at the latest.
     pub(crate) fn drain(&mut self, instance_id: i64, attempt: u32, limit_ms: Option<u64>) {
-        let drained = Event::LogDrained { instance_id, attempt };
-        let waiting = match self.log(instance_id) {
-            Ok(log) => {
-                let (pump, gate) = (log.pump.clone(), log.gate.clone());
-                self.tell(async move {
-                    let began = Instant::now();
-                    let all = pump.drained(limit_ms.map(Duration::from_millis)).await;
-                    gate.send_replace(Gate::Ended);
-                    pump.stop().await;
-                    if !all {
-                        let waited_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-                        tracing::warn!(instance_id, waited_ms, "not all lines of the log went to the server");
-                    }
-                    Some(drained)
-                })
+        self.rounds += 1;
+        let round = self.rounds;
+        let drained = Input::Drained { instance_id, attempt, round };
+        let sending = match self.log(instance_id) {
+            Ok(log) => (log.pump.clone(), log.gate.clone()),
+            Err(_) => {
+                // Without a journal there is nothing to send. Not awaited: the one who takes it is the caller.
+                let inbox = self.inbox.clone();
+                self.tasks.spawn(async move { inbox.send(drained).await });
+                return;
             }
-            // Without a journal there is nothing to send.
-            Err(_) => self.tell(async move { Some(drained) }),
         };
-        match self.open.get_mut(&instance_id) {
-            Some(log) => {
-                log.drain = Some(Drain { attempt, limit_ms, task: waiting });
+        let (pump, gate) = sending;
+        let task = self.tell(async move {
+            let began = Instant::now();
+            let all = pump.drained(limit_ms.map(Duration::from_millis)).await;
+            gate.send_replace(Gate::Ended);
+            pump.stop().await;
+            if !all {
+                let waited_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+                tracing::warn!(instance_id, waited_ms, "not all lines of the log went to the server");
             }
-            None => drop(self.tasks.spawn(waiting)),
+            Some(drained)
+        });
+        if let Some(log) = self.open.get_mut(&instance_id) {
+            log.drain = Some(Drain { attempt, limit_ms, round, _task: task });
+        }
+    }
+
+    /// Whether the end of this drain counts: not when the log was taken back between its last line and now.
+    pub(crate) fn drain_ended(&mut self, instance_id: i64, round: u64) -> bool {
+        match self.open.get_mut(&instance_id) {
+            Some(log) => match &log.drain {
+                Some(drain) if drain.round == round => {
+                    log.drain = None;
+                    true
+                }
+                _ => false,
+            },
+            // Closed, or a log that could not be opened.
+            None => true,
         }
     }
 
     /// The server's copy is gone: everything is sent again. Durable when it returns.
     pub(crate) async fn rewind(&mut self, instance_id: i64) {
         let mut again = None;
-        if let Some(log) = self.open.get(&instance_id) {
+        if let Some(log) = self.open.get_mut(&instance_id) {
             log.pump.rewind();
-            // A drain that is about to say that all is sent must wait for all of it again.
-            let ending = *log.gate.borrow() == Gate::Ended;
-            again = log.drain.as_ref().filter(|drain| ending && !drain.task.is_finished());
+            // A drain whose end nobody has heard of yet begins anew, also if it has sent its last line.
+            again = log.drain.take().map(|drain| (drain.attempt, drain.limit_ms));
         }
-        let again = again.map(|drain| (drain.attempt, drain.limit_ms));
         if let Err(error) = self.journals.cursors().rewind(instance_id, SINK).await {
             tracing::error!(instance_id, %error, "failed to store that a log must be sent again; after a crash it may not be");
         }
         if let Some((attempt, limit_ms)) = again {
+            let held = self.open.get(&instance_id).is_some_and(|log| *log.gate.borrow() == Gate::Held);
             self.send_anew(instance_id);
-            if let Some(log) = self.open.get(&instance_id) {
+            if let Some(log) = self.open.get(&instance_id).filter(|_| !held) {
                 log.gate.send_replace(Gate::Open);
             }
             self.drain(instance_id, attempt, limit_ms);
@@ -205,13 +246,17 @@ impl Logs {
             log.gate.send_replace(Gate::Ended);
             log.pump.stop().await;
         });
-        futures_util::future::join_all(stopping).await;
+        // A batch that is not answered by then is sent again by the next start.
+        let _ = tokio::time::timeout(LAST_BATCHES, futures_util::future::join_all(stopping)).await;
     }
 
     /// The log, opened if need be and held until somebody says otherwise.
     fn log(&mut self, instance_id: i64) -> Result<&mut Log, String> {
         if !self.open.contains_key(&instance_id) {
-            let journal = self.journals.journal(instance_id).map_err(|error| error.to_string())?;
+            let journal = match self.found.remove(&instance_id) {
+                Some(journal) => journal,
+                None => self.journals.journal(instance_id).map_err(|error| error.to_string())?,
+            };
             let (gate, pump) = self.pump(&journal);
             self.open.insert(instance_id, Log { journal, gate, pump, first_line: None, drain: None });
         }
@@ -225,7 +270,9 @@ impl Logs {
         };
         let (gate, pump) = self.pump(&journal);
         if let Some(log) = self.open.get_mut(&instance_id) {
-            (log.gate, log.pump) = (gate, pump);
+            log.gate = gate;
+            let old = std::mem::replace(&mut log.pump, pump);
+            self.tasks.spawn(async move { old.stop().await });
         }
     }
 
@@ -236,13 +283,13 @@ impl Logs {
         (gate, Arc::new(Pump::spawn(journal.clone(), Arc::new(sink), cursors, PumpOptions::default())))
     }
 
-    /// Sends the event that the future gives to the driver.
-    fn tell(&self, event: impl Future<Output = Option<Event>> + Send + 'static) -> AbortOnDropHandle<()> {
+    /// Sends what the future gives to the driver.
+    fn tell(&self, input: impl Future<Output = Option<Input>> + Send + 'static) -> AbortOnDropHandle<()> {
         let inbox = self.inbox.clone();
         AbortOnDropHandle::new(self.tasks.spawn(async move {
-            if let Some(event) = event.await {
+            if let Some(input) = input.await {
                 // A closed channel means that the worker has ended.
-                let _ = inbox.send(Input::Event(event)).await;
+                let _ = inbox.send(input).await;
             }
         }))
     }

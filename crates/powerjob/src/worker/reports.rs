@@ -11,7 +11,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{driver::Input, shared::Shared};
 use crate::{
     client::AskError,
-    core::{Event, FinalReport, InstanceRecord},
+    core::{Event, FinalReport, InstanceRecord, Owner},
     wire::TaskTrackerReportInstanceStatusReq,
 };
 
@@ -32,8 +32,16 @@ pub(crate) enum Report {
 /// The reports of one instance.
 #[derive(Default)]
 struct Line {
-    waiting: VecDeque<(Arc<InstanceRecord>, Report)>,
+    waiting: VecDeque<Sending>,
     cancel: CancellationToken,
+}
+
+/// A report with what it is sent for.
+struct Sending {
+    record: Arc<InstanceRecord>,
+    report: Report,
+    /// The owner that the core had in mind: it has the log that a final report ends.
+    owner: Option<Owner>,
 }
 
 /// All reports of a worker.
@@ -52,9 +60,11 @@ impl Reports {
 
     /// Sends the report when those before it of the same instance are answered.
     pub(crate) fn submit(&mut self, record: Arc<InstanceRecord>, report: Report) {
-        match self.lines.get_mut(&record.dispatch.instance_id) {
-            Some(line) => line.waiting.push_back((record, report)),
-            None => self.start(record, report, VecDeque::new()),
+        let owner = self.shared.owner.borrow().clone();
+        let sending = Sending { record, report, owner };
+        match self.lines.get_mut(&sending.record.dispatch.instance_id) {
+            Some(line) => line.waiting.push_back(sending),
+            None => self.start(sending, VecDeque::new()),
         }
     }
 
@@ -63,27 +73,28 @@ impl Reports {
         let Some(mut line) = self.lines.remove(&instance_id) else {
             return;
         };
-        if let Some((record, report)) = line.waiting.pop_front() {
-            self.start(record, report, line.waiting);
+        if let Some(next) = line.waiting.pop_front() {
+            self.start(next, line.waiting);
         }
     }
 
-    /// The server stopped the instance: a RUNNING that is still under way would bring it back to life there.
-    pub(crate) fn stopped(&self, instance_id: i64) {
-        if let Some(line) = self.lines.get(&instance_id) {
+    /// The server stopped the instance: a report that is still under way would bring it back to life there.
+    pub(crate) fn stopped(&mut self, instance_id: i64) {
+        if let Some(line) = self.lines.get_mut(&instance_id) {
+            line.waiting.clear();
             line.cancel.cancel();
         }
     }
 
-    fn start(&mut self, record: Arc<InstanceRecord>, report: Report, waiting: VecDeque<(Arc<InstanceRecord>, Report)>) {
-        let instance_id = record.dispatch.instance_id;
+    fn start(&mut self, sending: Sending, waiting: VecDeque<Sending>) {
+        let instance_id = sending.record.dispatch.instance_id;
         let cancel = CancellationToken::new();
         self.lines.insert(instance_id, Line { waiting, cancel: cancel.clone() });
         let (shared, inbox, places) = (self.shared.clone(), self.inbox.clone(), self.places.clone());
         self.tasks.spawn(async move {
             let sent = async {
                 let _place = places.acquire().await;
-                send(&shared, &record, &report).await
+                send(&shared, &sending).await
             };
             let sent = tokio::select! {
                 sent = sent => sent,
@@ -97,7 +108,8 @@ impl Reports {
                 }
             }
             // A closed channel means that the worker is gone, and the report with it.
-            let _ = inbox.send(Input::Reported { instance_id, event: answer(instance_id, &report, sent) }).await;
+            let _ =
+                inbox.send(Input::Reported { instance_id, event: answer(instance_id, &sending.report, sent) }).await;
         });
     }
 }
@@ -114,11 +126,15 @@ fn answer(instance_id: i64, report: &Report, sent: Result<(), AskError>) -> Even
     }
 }
 
-async fn send(shared: &Shared, record: &InstanceRecord, report: &Report) -> Result<(), AskError> {
+async fn send(shared: &Shared, sending: &Sending) -> Result<(), AskError> {
+    let Sending { record, report, owner: wanted } = sending;
     let owner = shared.owner.borrow().clone();
     let Some(owner) = owner else {
         return Err(AskError::NotDelivered("no server is known now".to_owned()));
     };
+    if matches!(report, Report::Final(_)) && wanted.as_ref() != Some(&owner) {
+        return Err(AskError::NotDelivered("the app's server changed, and the new one gets the log first".to_owned()));
+    }
     let message = message(owner.app_id, &shared.address, record, report);
     match report {
         Report::Running { .. } => shared.transport.tell(&owner.transport, PATH, &message).await,

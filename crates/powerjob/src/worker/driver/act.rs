@@ -5,7 +5,7 @@ use std::{collections::VecDeque, sync::Arc};
 use super::{Batch, Driver, Input, chain};
 use crate::{
     client::now_ms,
-    core::{Action, Event, InstanceInfo, Write},
+    core::{Action, Event, InstanceInfo, Stage, Write},
     openapi::OpenApi,
     processor::StopReason,
     wire::WorkerHeartbeat,
@@ -111,6 +111,10 @@ impl Driver {
 
     fn report(&mut self, instance_id: i64, report: Report) {
         match self.p.shared.record(instance_id) {
+            // Stopped in the same batch: a report that comes after the stop would bring the instance back to life there.
+            Some(record) if record.stage == Stage::Stopping => {
+                tracing::debug!(instance_id, "a report of an instance that was just stopped is left out");
+            }
             Some(record) => self.p.reports.submit(record, report),
             // The core reports only what it has; closed in the same batch means that nobody waits for an answer.
             None => tracing::debug!(instance_id, "a report of an instance that is closed already is left out"),

@@ -13,7 +13,9 @@ impl Driver {
     /// Makes the writes of a batch durable, all or none.
     pub(super) async fn commit(&mut self, batch: &Batch) -> Result<(), String> {
         let mut requests: HashMap<i64, &String> = batch.requests.iter().map(|(id, text)| (*id, text)).collect();
-        let mut writes: Vec<Durable> = Vec::new();
+        // First: an id among them may be closed once more by this batch.
+        let mut writes: Vec<Durable> = self.p.logs_closed.iter().map(|&id| Durable::LogClosed(id)).collect();
+        let known = writes.len();
         for write in batch.outputs.iter().flat_map(|output| &output.writes) {
             let request = match write {
                 Write::Put(record) => requests.remove(&record.dispatch.instance_id).cloned(),
@@ -21,10 +23,9 @@ impl Driver {
             };
             writes.push(Durable::Core { write: write.clone(), request });
         }
-        if writes.is_empty() {
+        if writes.len() == known {
             return Ok(());
         }
-        writes.extend(self.p.logs_closed.iter().map(|&id| Durable::LogClosed(id)));
         match self.p.records.commit(writes).await {
             Ok(()) => {
                 self.p.logs_closed.clear();

@@ -85,6 +85,12 @@ pub(crate) enum Input {
         instance_id: i64,
         event: Event,
     },
+    /// All lines of a log were sent, or its time was over.
+    Drained {
+        instance_id: i64,
+        attempt: u32,
+        round: u64,
+    },
     Shutdown(Shutdown),
 }
 
@@ -217,6 +223,11 @@ impl Driver {
             let Some(input) = self.waiting.pop_front() else {
                 break;
             };
+            if matches!(input, Input::Discovered(_)) && !batch.outputs.is_empty() {
+                // What was meant for the owner of before leaves first: a new one lacks the logs of before.
+                self.waiting.push_front(input);
+                break;
+            }
             self.handle(input, &mut batch);
             // What the core writes behind a rewind must not be durable before the rewind is done.
             let rewinds = |output: &Output| output.actions.iter().any(|a| matches!(a, Action::RewindLog(_)));
@@ -271,6 +282,13 @@ impl Driver {
             Input::Reported { instance_id, event } => {
                 self.p.reports.answered(instance_id);
                 event
+            }
+            Input::Drained { instance_id, attempt, round } => {
+                if !self.p.logs.drain_ended(instance_id, round) {
+                    // Taken back meanwhile: a new owner gets all lines first.
+                    return;
+                }
+                Event::LogDrained { instance_id, attempt }
             }
             Input::Shutdown(how) => {
                 tracing::info!(?how, open = self.p.core.worker().open, "worker ends");

@@ -123,3 +123,22 @@ async fn an_advertised_address_is_told_as_it_is() {
     assert_eq!(rig.fake.heartbeats()[0].worker_address, "gpu-7.example:27777");
     drop(worker);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_sends_without_end_is_given_up_with_bounded_memory() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
+    let address = listener.local_addr().expect("an address").to_string();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut request = [0; 4096];
+                let _ = stream.read(&mut request).await;
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await;
+                while stream.write_all(&[b'x'; 64 << 10]).await.is_ok() {}
+            });
+        }
+    });
+    let why = find(std::slice::from_ref(&address), APP).await.expect_err("no PowerJob server");
+    assert!(why.contains("longer than 16 MiB") && why.contains(&address), "{why}");
+}

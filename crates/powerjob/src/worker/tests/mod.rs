@@ -6,6 +6,7 @@ mod fake;
 mod life;
 mod outage;
 mod port;
+mod races;
 
 use std::{path::Path, sync::Arc, time::Duration};
 
