@@ -29,6 +29,9 @@ fn main() -> ExitCode {
     }
     let cli = Cli::parse();
     init_tracing(&cli.command);
+    if matches!(cli.command, Command::Config(_) | Command::Status(_)) {
+        end_quietly_when_nobody_reads();
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(workers()).enable_all().build() {
         Ok(runtime) => runtime,
         Err(e) => return fail(&format!("the runtime could not be started: {e}")),
@@ -37,6 +40,14 @@ fn main() -> ExitCode {
     // Blocking reads (a terminal, a slow disk) must not hold up the end.
     runtime.shutdown_timeout(std::time::Duration::from_millis(200));
     code
+}
+
+/// `testrig config schema | head`: commands that only print end like every other program of a pipe, without a panic.
+fn end_quietly_when_nobody_reads() {
+    use nix::sys::signal::{SigHandler, Signal, signal};
+    // SAFETY: no thread but this one is there yet, and the default action runs no code of ours.
+    let restored = unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) };
+    restored.expect("SIGPIPE is a signal that may be set");
 }
 
 fn workers() -> usize {
