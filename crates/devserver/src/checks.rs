@@ -1,4 +1,4 @@
-//! The status checks (powerjob-protocol section 13.1): who has been silent for too long.
+//! The status checks: who has been silent for too long.
 
 use crate::enums::{status, wf_status};
 use crate::java::millis;

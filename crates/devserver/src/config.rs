@@ -45,7 +45,7 @@ impl DevServerConfig {
     }
 }
 
-/// The clocks of a server (powerjob-server section 5.1).
+/// The clocks of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Timers {
     /// Between two rounds of status checks.

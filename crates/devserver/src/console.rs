@@ -1,4 +1,4 @@
-//! Console pages that harnesses and people poll (powerjob-server section 4), as 4.3.9 serves them: without a login.
+//! Console pages that harnesses and people poll, as 4.3.9 serves them: without a login.
 
 use axum::Router;
 use axum::extract::State;

@@ -1,4 +1,4 @@
-//! Who gets an instance, and what it is told (powerjob-protocol section 13.2, powerjob-server section 5.2). The row is written only
+//! Who gets an instance, and what it is told. The row is written only
 //! after the request was issued, as on the real server; the worker's answer plays no part.
 
 use serde_json::{Map, Value, json};

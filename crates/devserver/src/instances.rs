@@ -1,4 +1,4 @@
-//! Instances: created, ended, stopped, cancelled, run again (powerjob-server section 3.3).
+//! Instances: created, ended, stopped, cancelled, run again.
 
 use serde_json::json;
 

@@ -1,4 +1,4 @@
-//! Jobs: saved, copied, switched (powerjob-server section 3.4).
+//! Jobs: saved, copied, switched.
 
 use serde_json::{Map, Value};
 

@@ -1,4 +1,4 @@
-//! `/openApi/*` (powerjob-server section 3.3): always POST, form fields or JSON.
+//! `/openApi/*`: always POST, form fields or JSON.
 
 use axum::Router;
 use axum::extract::State;

@@ -1,4 +1,4 @@
-//! Status reports (powerjob-protocol section 5.7): no fencing, and much is dropped though acknowledged.
+//! Status reports: no fencing, and much is dropped though acknowledged.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Runs of workflows: start, move from node to node, context, stop, retry (powerjob-server section 3.6).
+//! Runs of workflows: start, move from node to node, context, stop, retry.
 
 use std::collections::BTreeMap;
 

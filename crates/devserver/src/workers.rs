@@ -1,4 +1,4 @@
-//! Workers: what heartbeats say and who may be given work (powerjob-server sections 4.5 and 5.3).
+//! Workers: what heartbeats say and who may be given work.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! Workflows as they are edited: nodes, graph, switch (powerjob-server section 3.6).
+//! Workflows as they are edited: nodes, graph, switch.
 
 use std::collections::{BTreeMap, BTreeSet};
 

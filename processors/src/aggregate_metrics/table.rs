@@ -1,4 +1,4 @@
-//! Every parameter of AggregateMetrics (job-parameters.md), and whether it works in this version.
+//! Every parameter of AggregateMetrics, and whether it works in this version.
 
 use crate::params::{Field, Kind, Table};
 

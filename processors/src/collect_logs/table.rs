@@ -1,4 +1,4 @@
-//! Every parameter of CollectLogs (job-parameters.md), and whether it works in this version.
+//! Every parameter of CollectLogs, and whether it works in this version.
 
 use crate::params::{Field, Kind, Table};
 

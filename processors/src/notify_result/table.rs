@@ -1,4 +1,4 @@
-//! Every parameter of NotifyResult (job-parameters.md), and whether it works in this version.
+//! Every parameter of NotifyResult, and whether it works in this version.
 
 use crate::params::{Field, Kind, Table};
 

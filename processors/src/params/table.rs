@@ -128,7 +128,7 @@ pub(super) const COMMON: &[Field] = &[
     Field::instance("traceId", Kind::Str, "kept as a label"),
 ];
 
-/// Keys that nodes append to the workflow context (job-parameters.md, first page).
+/// Keys that nodes append to the workflow context.
 pub(super) const APPENDED: &[&str] = &[
     "upstreamInstanceId",
     "env",

@@ -1,4 +1,4 @@
-//! What a run leaves for the nodes behind it (job-parameters.md, first page): flat texts.
+//! What a run leaves for the nodes behind it: flat texts.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Every parameter of RunLLMTest (job-parameters.md), and whether it works in this version.
+//! Every parameter of RunLLMTest, and whether it works in this version.
 
 use testrig_loadgen::{ARRIVAL_NAMES, Scenario, Scorer};
 
