@@ -24,6 +24,11 @@ pub(crate) use wait::{eventually, eventually_within};
 /// What a test returns: a message is a failure.
 pub(crate) type TestResult = Result<(), Failed>;
 
+/// How often something is done: the second number when the long versions are wanted (`scripts/test.sh --long`).
+pub(crate) fn times(short: usize, long: usize) -> usize {
+    if std::env::var_os("TESTRIG_LONG").is_some() { long } else { short }
+}
+
 /// Which real parts a test cannot do without.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Needs {
