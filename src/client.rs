@@ -225,7 +225,8 @@ fn print_status(value: &Value) {
     }
 }
 
-fn why_not_listed(lane: &Value) -> String {
+/// What keeps a lane, as `/api/status` shows it, from the server's list.
+pub(crate) fn why_not_listed(lane: &Value) -> String {
     if let Some(error) = lane["discovery_error"].as_str() {
         return error.to_owned();
     }

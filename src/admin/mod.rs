@@ -76,6 +76,17 @@ impl AdminState {
         Counted(&self.subscribers)
     }
 
+    /// Open log WebSockets.
+    pub(crate) fn subscribers(&self) -> u64 {
+        self.subscribers.load(Ordering::Relaxed)
+    }
+
+    /// Lines sent over all of them.
+    #[cfg(test)]
+    pub(crate) fn lines_sent(&self) -> u64 {
+        self.lines_sent.load(Ordering::Relaxed)
+    }
+
     fn count_line(&self) {
         self.lines_sent.fetch_add(1, Ordering::Relaxed);
     }
@@ -160,8 +171,15 @@ fn same(a: &[u8], b: &[u8]) -> bool {
 async fn readyz(State(state): State<Arc<AdminState>>) -> Response {
     let lanes: Vec<_> = state.workers.iter().map(WorkerHandle::status).collect();
     let ready = !lanes.is_empty() && lanes.iter().all(|l| l.listed);
-    let why: Vec<_> =
-        lanes.iter().map(|l| json!({ "lane": l.lane, "listed": l.listed, "reason": l.discovery_error })).collect();
+    let why: Vec<_> = lanes
+        .iter()
+        .map(|l| {
+            let reason = (!l.listed).then(|| {
+                serde_json::to_value(l).map_or_else(|e| e.to_string(), |lane| crate::client::why_not_listed(&lane))
+            });
+            json!({ "lane": l.lane, "listed": l.listed, "reason": reason })
+        })
+        .collect();
     let code = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (code, Json(json!({ "ready": ready, "lanes": why }))).into_response()
 }

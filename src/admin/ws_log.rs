@@ -115,7 +115,10 @@ async fn serve(state: Arc<AdminState>, wish: Wish, mut socket: WebSocket) {
 async fn find(state: &AdminState, wish: &Wish, socket: &mut WebSocket) -> Option<Result<Arc<Journal>, (u16, String)>> {
     let deadline = tokio::time::Instant::now() + WAIT_FOR_INSTANCE;
     loop {
-        match state.journals.existing(wish.instance_id) {
+        let (journals, id) = (state.journals.clone(), wish.instance_id);
+        // A long journal that nobody has open is read from end to end first.
+        let found = tokio::task::spawn_blocking(move || journals.existing(id)).await;
+        match found.unwrap_or_else(|e| Err(std::io::Error::other(e))) {
             Ok(Some(journal)) => return Some(Ok(journal)),
             Ok(None) if tokio::time::Instant::now() < deadline && wish.follow => {}
             Ok(None) => {
@@ -152,6 +155,9 @@ async fn send_lines(
                 Err(_) => return Some((CLOSE_GOING_AWAY, "the agent is stopping".into())),
             };
             for line in lines {
+                if state.shutdown.is_cancelled() {
+                    return Some((CLOSE_GOING_AWAY, "the agent is stopping".into()));
+                }
                 next = line.index + 1;
                 let text = if wish.records { record(&line) } else { line.text };
                 match tokio::time::timeout(SEND_LIMIT, socket.send(Message::Text(text.into()))).await {

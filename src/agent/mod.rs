@@ -3,6 +3,8 @@
 mod environment;
 mod retention;
 pub(crate) mod signals;
+#[cfg(test)]
+mod tests;
 
 use std::{net::SocketAddr, path::Path, process::ExitCode, sync::Arc, time::Duration};
 
@@ -20,6 +22,7 @@ use crate::{
     cli::AgentArgs,
     config::{Config, OnSigterm, Purpose, load},
 };
+use signals::Stops;
 
 /// Runs the agent until SIGTERM or Ctrl-C.
 pub(crate) async fn command(args: &AgentArgs) -> ExitCode {
@@ -32,16 +35,35 @@ pub(crate) async fn command(args: &AgentArgs) -> ExitCode {
         Err(e) => return crate::usage(&e.to_string()),
     };
     let drain = config.shutdown.on_sigterm == OnSigterm::Drain;
-    let agent = match Agent::start(config).await {
+    let mut stops = match Stops::listen() {
+        Ok(stops) => stops,
+        Err(e) => return crate::fail(&format!("failed to listen for SIGTERM and SIGINT: {e}")),
+    };
+    let started = tokio::select! {
+        started = Agent::start(config) => started,
+        () = stops.next() => {
+            tracing::info!("stopped while it was starting");
+            return ExitCode::SUCCESS;
+        }
+    };
+    let mut agent = match started {
         Ok(agent) => agent,
         Err(e) => return crate::fail(&format!("{e:#}")),
     };
-    signals::stop_requested().await;
+    tokio::select! {
+        () = stops.next() => {}
+        what = agent.broken() => {
+            agent.shutdown(Shutdown::Detach).await;
+            return crate::fail(&format!(
+                "{what} ended unasked, so the agent ends too; its log says why. Started again, it takes up what is open"
+            ));
+        }
+    }
     if drain {
         tracing::info!("draining: no new instances are taken, running ones are waited for; a second signal detaches");
         tokio::select! {
             () = agent.shutdown(Shutdown::Drain) => {}
-            () = signals::stop_requested() => agent.shutdown(Shutdown::Detach).await,
+            () = stops.next() => agent.shutdown(Shutdown::Detach).await,
         }
     } else {
         agent.shutdown(Shutdown::Detach).await;
@@ -83,6 +105,7 @@ impl StateDir {
 pub(crate) struct Agent {
     workers: Arc<Vec<WorkerHandle>>,
     admin: JoinHandle<std::io::Result<()>>,
+    admin_state: Arc<admin::AdminState>,
     admin_address: SocketAddr,
     retention: JoinHandle<()>,
     stopping: CancellationToken,
@@ -121,7 +144,8 @@ impl Agent {
         let workers = Arc::new(workers);
         let stopping = CancellationToken::new();
         let admin_state = admin::AdminState::new(state.journals.clone(), Arc::clone(&workers), token, stopping.clone());
-        let admin = tokio::spawn(admin::serve(listener, Arc::new(admin_state)));
+        let admin_state = Arc::new(admin_state);
+        let admin = tokio::spawn(admin::serve(listener, Arc::clone(&admin_state)));
         let retention = tokio::spawn(retention::run(
             state.journals.clone(),
             Arc::clone(&workers),
@@ -132,7 +156,7 @@ impl Agent {
             version = env!("CARGO_PKG_VERSION"), state = %config.state.dir.display(), admin = %admin_address,
             "testrig agent is up: ws://{admin_address}/ws/log, http://{admin_address}/metrics"
         );
-        Ok(Self { workers, admin, admin_address, retention, stopping, state })
+        Ok(Self { workers, admin, admin_state, admin_address, retention, stopping, state })
     }
 
     /// Where the admin port is.
@@ -150,14 +174,29 @@ impl Agent {
         &self.workers
     }
 
-    /// Ends: with `Drain` after the running instances, with `Detach` at once and leaving their services running.
-    pub(crate) async fn shutdown(&self, how: Shutdown) {
-        for worker in self.workers.iter() {
-            worker.shutdown(how).await;
+    /// Waits until a part of the agent ends that nobody has asked to, and names it.
+    pub(crate) async fn broken(&mut self) -> String {
+        let lanes = self.workers.iter().map(|worker| {
+            Box::pin(async move {
+                worker.ended().await;
+                format!("lane `{}`", worker.status().lane)
+            })
+        });
+        tokio::select! {
+            (lane, ..) = futures_util::future::select_all(lanes) => lane,
+            _ = &mut self.admin => format!("the admin port {}", self.admin_address),
+            _ = &mut self.retention => "the removal of old journals".to_owned(),
         }
+    }
+
+    /// Ends: with `Drain` after the running instances, with `Detach` at once and leaving their services running. All lanes
+    /// side by side, so that none takes jobs while another one ends. Subscribers of logs are told.
+    pub(crate) async fn shutdown(&self, how: Shutdown) {
+        futures_util::future::join_all(self.workers.iter().map(|worker| worker.shutdown(how))).await;
         self.stopping.cancel();
         let deadline = tokio::time::Instant::now() + Duration::from_secs(1);
-        while !(self.admin.is_finished() && self.retention.is_finished()) && tokio::time::Instant::now() < deadline {
+        let ended = || self.admin.is_finished() && self.retention.is_finished() && self.admin_state.subscribers() == 0;
+        while !ended() && tokio::time::Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }

@@ -33,8 +33,13 @@ pub(crate) struct Layers {
 }
 
 impl Layers {
-    /// The origin of a path or of the nearest thing above it.
+    /// The origin of a path, of something in it (a section that one variable opened), or of the nearest thing above it.
     pub(crate) fn origin(&self, path: &str) -> Option<&Origin> {
+        let inside = format!("{path}.");
+        let in_it = self.origins.range(inside.clone()..).next().filter(|(key, _)| key.starts_with(&inside));
+        if let Some(origin) = self.origins.get(path).or(in_it.map(|(_, origin)| origin)) {
+            return Some(origin);
+        }
         let mut path = path;
         loop {
             if let Some(origin) = self.origins.get(path) {
@@ -200,6 +205,18 @@ mod tests {
             layers.origin("powerjob.app").map(ToString::to_string),
             Some("environment variable TESTRIG_POWERJOB__APP".into())
         );
+    }
+
+    #[test]
+    fn a_section_that_a_variable_opened_comes_from_that_variable() {
+        let mut layers = Layers::default();
+        layers.add_file(Path::new("a.toml"), "[powerjob]\napp = \"x\"\n").expect("valid");
+        let vars = [("TESTRIG_E2E__X", "1"), ("TESTRIG_POWERJOB__OTHER__Y", "1")];
+        layers.add_env(vars.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())));
+        for (path, name) in [("e2e", "TESTRIG_E2E__X"), ("powerjob.other", "TESTRIG_POWERJOB__OTHER__Y")] {
+            assert_eq!(layers.origin(path), Some(&Origin::Env(name.into())), "{path}");
+        }
+        assert_eq!(layers.origin("powerjob"), Some(&Origin::File("a.toml".into(), 1)));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! `testrig run FILE.json`: processors here and now, without a server.
 
+mod place;
 mod spec;
 
 use std::{
@@ -38,8 +39,9 @@ async fn run(args: &RunArgs) -> anyhow::Result<bool> {
     let mut config = load(&args.common.sources(), std::env::vars(), Purpose::Local)?;
     // Paths that a parameter may name hang on the agent's state directory; its store and journals belong to the agent.
     let environment = Arc::new(environment(&config)?);
-    config.state.dir = config.state.dir.join("local").join(std::process::id().to_string());
+    config.state.dir = place::make(&config.state.dir.join("local"));
     let state = StateDir::open(&config)?;
+    eprintln!("the log is kept in {} (of the newest {} runs)", state.journals.dir().display(), place::KEPT);
     let processors = testrig_processors::registry(&environment, &state.store);
     let mut found = Vec::new();
     for node in &spec.nodes {
@@ -68,6 +70,7 @@ fn read(args: &RunArgs) -> std::io::Result<String> {
 
 async fn run_nodes(spec: &Spec, processors: &[Arc<dyn Processor>], state: &StateDir) -> anyhow::Result<Value> {
     let first_id = local_id();
+    let mut stops = signals::Stops::listen().context("failed to listen for SIGTERM and Ctrl-C")?;
     let mut context = initial_context(spec.init_params.as_deref());
     let mut done = Vec::new();
     let mut status = "SUCCEED";
@@ -80,7 +83,7 @@ async fn run_nodes(spec: &Spec, processors: &[Arc<dyn Processor>], state: &State
         let ctx =
             task(node, instance_id, spec.workflow.then_some(first_id), instance_params, &journal, workflow.clone());
         eprintln!("[{}/{}] {} (instance {instance_id})", i + 1, spec.nodes.len(), node.processor);
-        let (result, stopped) = run_one(processor.as_ref(), ctx, &journal).await;
+        let (result, stopped) = run_one(processor.as_ref(), ctx, &journal, &mut stops).await;
         let name = if stopped {
             "STOPPED"
         } else if result.success {
@@ -129,7 +132,12 @@ fn task(
 }
 
 /// Runs one processor and prints its log meanwhile. Ctrl-C stops it; true = it was stopped.
-async fn run_one(processor: &dyn Processor, ctx: TaskContext, journal: &Arc<Journal>) -> (ProcessResult, bool) {
+async fn run_one(
+    processor: &dyn Processor,
+    ctx: TaskContext,
+    journal: &Arc<Journal>,
+    stops: &mut signals::Stops,
+) -> (ProcessResult, bool) {
     let stop = ctx.stop.clone();
     let mut changes = journal.subscribe();
     let mut printed = 0;
@@ -142,7 +150,7 @@ async fn run_one(processor: &dyn Processor, ctx: TaskContext, journal: &Arc<Jour
                 return (result, stopped);
             }
             _ = changes.changed() => print_lines(journal, &mut printed),
-            () = signals::stop_requested(), if !stopped => {
+            () = stops.next(), if !stopped => {
                 eprintln!("stopping; everything that was started is being ended");
                 stopped = true;
                 stop.raise(StopReason::Stopped);

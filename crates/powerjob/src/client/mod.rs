@@ -12,7 +12,7 @@ pub(crate) use web::{local_address_towards, route_towards};
 
 use std::{sync::Once, time::Duration};
 
-/// How long a question may take (protocol text 1.3).
+/// How long a question may take.
 pub(crate) const ASK_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a connection may take to come up; a dead host must not keep the living one from being asked.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);

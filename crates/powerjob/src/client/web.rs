@@ -118,6 +118,14 @@ impl Web {
         }
         let Ok(Value::Object(mut answer)) = serde_json::from_slice::<Value>(&body) else {
             let text: String = String::from_utf8_lossy(&body).chars().take(80).collect();
+            if status.is_server_error() {
+                return Err(WebError::NoAnswer(format!(
+                    "{server} answered {status} `{}` to GET {}: the server, or a proxy before it, is not well or still \
+                     starting; its own log says why",
+                    text.trim(),
+                    path.split('?').next().unwrap_or(path)
+                )));
+            }
             return Err(WebError::NotPowerJob(format!(
                 "{server} is not the web port of a PowerJob server: it answered {status} `{}` to GET {}; give the web \
                  address of the server, usually port 7700",

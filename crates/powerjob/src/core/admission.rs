@@ -1,5 +1,7 @@
 //! What becomes of a `runJob`, and who gets a slot.
 
+use std::sync::Arc;
+
 use super::{
     api::{Action, Dispatch, InstanceRecord, Now, Stage},
     ask::Ask,
@@ -76,7 +78,7 @@ impl Core {
         let seq = self.next_seq;
         self.next_seq += 1;
         let record = InstanceRecord {
-            dispatch,
+            dispatch: Arc::new(dispatch),
             stage: Stage::Queued,
             attempt: before.attempt.saturating_add(1),
             retries_used: 0,

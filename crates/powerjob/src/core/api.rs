@@ -1,5 +1,7 @@
 //! What goes into the core and what comes out.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::processor::{ProcessResult, StopReason};
@@ -82,8 +84,9 @@ pub struct FinalReport {
 /// All that is stored of an open instance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InstanceRecord {
-    /// What was dispatched.
-    pub dispatch: Dispatch,
+    /// What was dispatched. Shared: it never changes, may be long, and a record is copied with each of its changes.
+    #[serde(with = "shared")]
+    pub dispatch: Arc<Dispatch>,
     /// Where it stands.
     pub stage: Stage,
     /// Which execution of the processor for this instance on this worker it is (while queued: will be), 1 = first.
@@ -358,4 +361,19 @@ pub struct CoreConfig {
     pub result_limit: usize,
     /// Longest appended workflow context as JSON, UTF-16 units.
     pub context_limit: usize,
+}
+
+/// A shared value is stored like the value itself.
+mod shared {
+    use std::sync::Arc;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<T: Serialize, S: Serializer>(value: &Arc<T>, to: S) -> Result<S::Ok, S::Error> {
+        value.as_ref().serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(from: D) -> Result<Arc<T>, D::Error> {
+        T::deserialize(from).map(Arc::new)
+    }
 }

@@ -105,7 +105,7 @@ impl WfStatus {
 /// `/openApi/saveJob`. Fields left `None` are not sent and get the server's defaults; `more` is added as it is.
 #[derive(Clone, Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
-#[expect(missing_docs, reason = "the names and meanings are those of saveJob, powerjob-server section 3.4")]
+#[expect(missing_docs, reason = "the names and meanings are those of saveJob of a PowerJob server")]
 pub struct JobSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<i64>,

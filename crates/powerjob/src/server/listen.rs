@@ -22,7 +22,7 @@ use tower::ServiceExt;
 use super::Peers;
 use crate::worker::Counters;
 
-/// The server keeps idle connections for 75 s and would lose a dispatch on one that we closed earlier (protocol text 1.7);
+/// The server keeps idle connections for 75 s and would lose a dispatch on one that we closed earlier;
 /// hyper counts the wait for the next request as part of reading its head, so this bounds both.
 const IDLE: Duration = Duration::from_secs(300);
 /// How long a stranger may take to say something before the answer 403.

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::object::{Object, WireError, message};
 
-/// Payload of the answer to `queryInstanceStatus` (protocol text 7.2), with only the fields that every server reads.
+/// Payload of the answer to `queryInstanceStatus`, with only the fields that every server reads.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct InstanceDetail {

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::object::{Object, WireError, message};
 use crate::core::Dispatch;
 
-/// `POST /worker/runJob` (protocol text 4.1).
+/// `POST /worker/runJob`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ServerScheduleJobReq {

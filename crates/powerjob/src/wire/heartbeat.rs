@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::object::{Object, WireError, message};
 
-/// `POST /server/workerHeartbeat` (protocol text 3.1), fields in the order of the Java worker.
+/// `POST /server/workerHeartbeat`, fields in the order of the Java worker.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WorkerHeartbeat {
@@ -201,7 +201,7 @@ mod tests {
              "systemMetrics":{"cpuProcessors":8,"cpuLoad":1.25,"jvmUsedMemory":0.1294,"jvmMaxMemory":3.556,
               "jvmMemoryUsage":0.0364,"diskUsed":108.5645,"diskTotal":875.0,"diskUsage":0.1241,"score":13}}"#,
         )
-        .expect("the example of the protocol text");
+        .expect("the example of a real message");
         assert_eq!(serde_json::to_value(heartbeat()).expect("JSON"), documented);
         assert_eq!(WorkerHeartbeat::parse(documented.to_string().as_bytes()).expect("read"), heartbeat());
     }

@@ -1,7 +1,7 @@
 //! Reading JSON objects the way the Java side writes and reads them.
 //!
 //! Fields tolerate absence and `null` alike, numeric strings for numbers, numbers for strings, `"false"` for booleans and
-//! `12.7` for an integer (protocol text 1.6); an object where a string belongs is an error that names the field. Integers
+//! `12.7` for an integer; an object where a string belongs is an error that names the field. Integers
 //! stay integers: an id never passes through a float.
 
 use serde_json::{Map, Number, Value};

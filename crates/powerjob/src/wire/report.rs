@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::object::{Object, WireError, message};
 
-/// `POST /server/reportInstanceStatus` (protocol text 5.6).
+/// `POST /server/reportInstanceStatus`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TaskTrackerReportInstanceStatusReq {
@@ -132,7 +132,7 @@ mod tests {
 
     /// Reads the example and writes it back as the same JSON.
     fn round<T: for<'de> serde::Deserialize<'de> + Serialize>(text: &str) -> T {
-        let message: T = serde_json::from_str(text).expect("the example of the protocol text");
+        let message: T = serde_json::from_str(text).expect("the example of a real message");
         assert_eq!(
             serde_json::to_value(&message).expect("JSON"),
             serde_json::from_str::<serde_json::Value>(text).expect("JSON")

@@ -40,7 +40,7 @@ pub(crate) fn task_context(record: &InstanceRecord, start: Start) -> TaskContext
 }
 
 /// The workflow context of a node: every value in its string form, nulls left out. Outside of a workflow, and where the text
-/// is no object, it is empty, as in the Java worker (protocol text 9).
+/// is no object, it is empty, as in the Java worker.
 fn workflow_values(dispatch: &Dispatch) -> HashMap<String, String> {
     let Some(text) = dispatch.wf_instance_id.and(dispatch.instance_params.as_deref()) else {
         return HashMap::new();

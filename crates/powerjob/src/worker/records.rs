@@ -186,12 +186,14 @@ fn meta(db: &Connection, lane: &str, key: &str) -> rusqlite::Result<Option<Strin
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::{core::Stage, wire::ServerScheduleJobReq};
 
     fn record(instance_id: i64, seq: u64) -> InstanceRecord {
         let text = format!(r#"{{"jobId":1,"instanceId":{instance_id},"jobParams":"{{\"a\":\"ä\"}}"}}"#);
-        let dispatch = ServerScheduleJobReq::parse(text.as_bytes()).expect("valid").into_dispatch();
+        let dispatch = Arc::new(ServerScheduleJobReq::parse(text.as_bytes()).expect("valid").into_dispatch());
         InstanceRecord {
             dispatch,
             stage: Stage::Running,

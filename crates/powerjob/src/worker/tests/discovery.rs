@@ -77,6 +77,16 @@ async fn something_else_than_powerjob_is_recognised() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_answers_500_is_not_taken_for_something_else() {
+    let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
+    let address = listener.local_addr().expect("an address").to_string();
+    let ill = axum::Router::new().fallback(|| async { (axum::http::StatusCode::BAD_GATEWAY, "no upstream") });
+    tokio::spawn(async move { axum::serve(listener, ill).await });
+    let why = find(std::slice::from_ref(&address), APP).await.expect_err("no answer");
+    assert!(why.contains(&address) && why.contains("502") && why.contains("its own log says why"), "{why}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_dead_and_a_silent_address_do_not_keep_the_living_one_from_being_found() {
     let fake = Fake::start().await;
     let dead = {

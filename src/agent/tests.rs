@@ -1,0 +1,127 @@
+//! An agent without a server, in this process.
+
+use std::collections::BTreeSet;
+
+use futures_util::{StreamExt, future::join_all};
+use powerjob_worker::Shutdown;
+use testrig_joblog::Level;
+use tokio_tungstenite::tungstenite::Message;
+
+use super::Agent;
+use crate::config::{Config, Purpose, Sources, load};
+
+const ID: i64 = 1_004_402_621_408_084_032;
+
+fn config(dir: &tempfile::TempDir, more: &[&str]) -> Config {
+    let mut sets = vec![
+        "powerjob.app=it".to_owned(),
+        // Nobody listens there.
+        "powerjob.servers=[\"127.0.0.1:9\"]".to_owned(),
+        "admin.listen=127.0.0.1:0".to_owned(),
+        "lane.0.name=main".to_owned(),
+        "lane.0.listen=127.0.0.1:0".to_owned(),
+        format!("state.dir={}", dir.path().display()),
+    ];
+    sets.extend(more.iter().map(|set| (*set).to_owned()));
+    let file = dir.path().join("empty.toml");
+    std::fs::write(&file, "").expect("written");
+    let sources = Sources { file: Some(file), sets, ..Sources::default() };
+    load(&sources, std::iter::empty(), Purpose::Agent).expect("a good configuration")
+}
+
+async fn agent(dir: &tempfile::TempDir) -> Agent {
+    powerjob_worker::install_tls();
+    Agent::start(config(dir, &[])).await.expect("the agent starts")
+}
+
+/// What a subscriber gets: its lines, and the code and reason of the end.
+async fn subscribe(agent: &Agent, query: &str) -> (Vec<String>, Option<(u16, String)>) {
+    let url = format!("ws://{}/ws/log?{query}", agent.admin_address());
+    let (mut socket, _) = tokio_tungstenite::connect_async(url).await.expect("connected");
+    let mut lines = Vec::new();
+    while let Some(message) = socket.next().await {
+        match message {
+            Ok(Message::Text(text)) => lines.push(text.to_string()),
+            Ok(Message::Close(Some(frame))) => {
+                return (lines, Some((u16::from(frame.code), frame.reason.to_string())));
+            }
+            Ok(_) => {}
+            Err(_) => break,
+        }
+    }
+    (lines, None)
+}
+
+async fn until(what: &str, condition: impl Fn() -> bool) {
+    for _ in 0..3000 {
+        if condition() {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    panic!("waited in vain for: {what}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_hundred_subscribers_get_every_line_and_are_told_when_the_agent_goes() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let agent = agent(&dir).await;
+    let journal = agent.journals().journal(ID).expect("a journal");
+    let query = format!("instanceId={ID}");
+    let end = async {
+        until("all are there", || agent.admin_state.subscribers() == 200).await;
+        for n in 0..50 {
+            journal.append(Level::Info, "svc", &format!("line {n}"));
+        }
+        until("all have all", || agent.admin_state.lines_sent() == 200 * 50).await;
+        agent.shutdown(Shutdown::Detach).await;
+    };
+    let (all, ()) = tokio::join!(join_all((0..200).map(|_| subscribe(&agent, &query))), end);
+    for (lines, end) in all {
+        assert_eq!(lines.len(), 50);
+        assert_eq!(end, Some((1001, "the agent is stopping".to_owned())));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscriber_beyond_the_end_waits_for_its_line_and_a_closed_log_that_is_opened_again_goes_on() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let agent = agent(&dir).await;
+    let journal = agent.journals().journal(ID).expect("a journal");
+    for n in 0..3 {
+        journal.append(Level::Info, "svc", &format!("line {n}"));
+    }
+    let query = format!("instanceId={ID}&index=5");
+    let appends = async {
+        until("it is there", || agent.admin_state.subscribers() == 1).await;
+        for n in 3..7 {
+            journal.append(Level::Info, "svc", &format!("line {n}"));
+        }
+        // A retry that opens the log right after its end: whoever has not seen the end sees the lines of the retry.
+        journal.close("FAILED");
+        journal.reopen();
+        journal.append(Level::Info, "svc", "line 7");
+        journal.close("SUCCEED");
+    };
+    let ((lines, end), ()) = tokio::join!(subscribe(&agent, &query), appends);
+    assert!(lines == ["line 5", "line 6"] || lines == ["line 5", "line 6", "line 7"], "{lines:?}");
+    let ends = BTreeSet::from([(1000, "FAILED".to_owned()), (1000, "SUCCEED".to_owned())]);
+    assert!(ends.contains(&end.clone().expect("an end")), "{end:?}");
+    let (lines, end) = subscribe(&agent, &format!("instanceId={ID}&index=100")).await;
+    assert_eq!((lines.len(), end), (0, Some((1000, "SUCCEED".to_owned()))));
+    journal.reopen();
+    let (lines, end) = subscribe(&agent, &format!("instanceId={ID}&index=6&follow=false")).await;
+    assert_eq!((lines, end), (vec!["line 6".to_owned(), "line 7".to_owned()], Some((1000, "RUNNING".to_owned()))));
+    let (_, end) = subscribe(&agent, "instanceId=77&follow=false").await;
+    assert_eq!(end, Some((4404, "no log of instance 77 on this host".to_owned())));
+    agent.shutdown(Shutdown::Detach).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_whose_lane_ends_unasked_says_which() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut agent = agent(&dir).await;
+    agent.workers()[0].shutdown(Shutdown::Detach).await;
+    assert_eq!(agent.broken().await, "lane `main`");
+    agent.shutdown(Shutdown::Detach).await;
+}
