@@ -125,3 +125,23 @@ async fn an_agent_whose_lane_ends_unasked_says_which() {
     assert_eq!(agent.broken().await, "lane `main`");
     agent.shutdown(Shutdown::Detach).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_of_a_run_with_unusable_parameters_names_every_problem() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let agent = agent(&dir).await;
+    let request = serde_json::json!({"jobId": 1, "instanceId": ID, "executeType": "STANDALONE", "processorType": "BUILT_IN",
+        "processorInfo": "NotifyResult", "instanceTimeoutMS": 0, "jobParams": "{\"chanels\":[]}", "timeExpressionType": "API"});
+    let url = format!("http://{}/worker/runJob", agent.workers()[0].address());
+    let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+    let answer = client.post(url).body(request.to_string()).send().await.expect("an answer");
+    assert_eq!(answer.status().as_u16(), 200);
+    until("it has ended", || agent.workers()[0].status().instances.iter().any(|i| i.stage == "draining")).await;
+    let journal = agent.journals().journal(ID).expect("a journal");
+    let lines: Vec<String> =
+        journal.read(0, 100, 1 << 20).expect("readable").into_iter().map(|line| line.text).collect();
+    let told = lines.iter().filter(|line| line.starts_with("- ")).count();
+    let said = lines.iter().find(|line| line.contains(" problems:")).expect("a count");
+    assert!(told > 1 && said.contains(&format!("{told} problems")), "{lines:?}");
+    agent.shutdown(Shutdown::Detach).await;
+}

@@ -84,7 +84,7 @@ impl Processor for AggregateMetrics {
 async fn aggregate(env: &Arc<Environment>, ctx: &TaskContext) -> ProcessResult {
     let (plan, params) = match plan::plan(&input_of(ctx), env) {
         Ok(planned) => planned,
-        Err(problems) => return ProcessResult::rejected(problems.to_string()),
+        Err(problems) => return problems.reject(ctx),
     };
     params.warnings().iter().for_each(|warning| ctx.log.warn(warning));
     ctx.log.info(format!("parameters: {}", params.masked()));

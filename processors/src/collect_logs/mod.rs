@@ -78,7 +78,7 @@ impl Processor for CollectLogs {
 async fn collect(env: &Arc<Environment>, ctx: &TaskContext) -> ProcessResult {
     let (plan, params) = match plan::plan(&input_of(ctx), env) {
         Ok(planned) => planned,
-        Err(problems) => return ProcessResult::rejected(problems.to_string()),
+        Err(problems) => return problems.reject(ctx),
     };
     let mut warnings = params.warnings();
     warnings.iter().for_each(|warning| ctx.log.warn(warning));

@@ -59,7 +59,7 @@ impl NotifyResult {
     async fn notify(&self, ctx: &TaskContext) -> ProcessResult {
         let (plan, params) = match plan::plan(&input_of(ctx), &self.env) {
             Ok(planned) => planned,
-            Err(problems) => return ProcessResult::rejected(problems.to_string()),
+            Err(problems) => return problems.reject(ctx),
         };
         params.warnings().iter().for_each(|warning| ctx.log.warn(warning));
         ctx.log.info(format!("parameters: {}", params.masked()));

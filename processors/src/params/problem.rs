@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use powerjob_worker::{ProcessResult, TaskContext};
+
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
@@ -36,6 +38,14 @@ pub struct Problems {
     pub processor: &'static str,
     /// At least one.
     pub list: Vec<Problem>,
+}
+
+impl Problems {
+    /// Tells them all in the log, where of a result only the first line stands, and ends the run.
+    pub fn reject(&self, ctx: &TaskContext) -> ProcessResult {
+        ctx.log.error(self);
+        ProcessResult::rejected(self.to_string())
+    }
 }
 
 impl fmt::Display for Problems {
