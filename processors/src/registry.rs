@@ -16,7 +16,11 @@ use crate::{
 };
 
 /// The tables of all processors in the store.
-pub const MIGRATIONS: &[Migration] = &[run_llm_test::MIGRATIONS[0], notify_result::MIGRATIONS[0]];
+pub const MIGRATIONS: &[Migration] =
+    &[run_llm_test::MIGRATIONS[0], run_llm_test::MIGRATIONS[1], notify_result::MIGRATIONS[0]];
+
+/// A list cannot be joined to another where a constant is made: none may be forgotten above.
+const _: () = assert!(MIGRATIONS.len() == run_llm_test::MIGRATIONS.len() + notify_result::MIGRATIONS.len());
 
 static TABLES: [&Table; 4] =
     [&run_llm_test::TABLE, &collect_logs::TABLE, &aggregate_metrics::TABLE, &notify_result::TABLE];

@@ -11,6 +11,8 @@ pub const LABEL_BOUNDARY: &str = "testrig.boundary";
 pub const LABEL_INSTANCE: &str = "testrig.instance";
 /// Container label that holds the platform's task id.
 pub const LABEL_PLATFORM_TASK: &str = "testrig.platformTask";
+/// Container label that tells agents on one engine apart: their instance ids, and so their boundaries, may be the same.
+pub const LABEL_AGENT: &str = "testrig.agent";
 /// Environment variable that marks every process of a boundary.
 pub const ENV_BOUNDARY: &str = "TESTRIG_BOUNDARY";
 

@@ -25,6 +25,8 @@ mod signal;
 pub mod system;
 pub mod tail;
 
-pub use boundary::{BoundaryId, ENV_BOUNDARY, InvalidBoundaryId, LABEL_BOUNDARY, LABEL_INSTANCE, LABEL_PLATFORM_TASK};
+pub use boundary::{
+    BoundaryId, ENV_BOUNDARY, InvalidBoundaryId, LABEL_AGENT, LABEL_BOUNDARY, LABEL_INSTANCE, LABEL_PLATFORM_TASK,
+};
 pub use exit::ExitStatus;
 pub use signal::{InvalidSignal, Signal};

@@ -33,6 +33,8 @@ fn check_kind(kind: &Kind, path: &str, value: &Value, stringly: bool) -> Result<
     }
     let wrong = || vec![Problem::found(path, describe(value), accepted(kind))];
     match (kind, value) {
+        // No environment, command, label or path can hold it.
+        (Kind::Str, Value::String(text)) if text.contains('\0') => Err(vec![nul(path)]),
         (Kind::Str, Value::String(_)) | (Kind::Bool, Value::Bool(_)) | (Kind::Any, _) => Ok(value.clone()),
         // Texts of a context may have been numbers in the start parameter.
         (Kind::Str | Kind::Component, Value::Number(n)) if stringly => {
@@ -72,7 +74,7 @@ fn check_kind(kind: &Kind, path: &str, value: &Value, stringly: bool) -> Result<
         (Kind::Path, Value::String(text)) if text.starts_with('/') && !text.contains('\0') => Ok(value.clone()),
         (Kind::Url(schemes), Value::String(text)) => match url::Url::parse(text) {
             Ok(url) if schemes.contains(&url.scheme()) && url.has_host() => Ok(value.clone()),
-            _ => Err(vec![Problem::found(path, format!("the text \"{}\"", mask::text(text)), accepted(kind))]),
+            _ => Err(vec![Problem::found(path, format!("the text {}", shown_text(text)), accepted(kind))]),
         },
         (Kind::Size, Value::Number(n)) => n.as_u64().filter(|n| *n > 0).map(Value::from).ok_or_else(wrong),
         (Kind::Size, Value::String(text)) => size(text).map(Value::from).ok_or_else(wrong),
@@ -103,6 +105,10 @@ fn reparse(kind: &Kind, value: &Value, stringly: bool) -> Option<Value> {
     }
 }
 
+fn nul(path: &str) -> Problem {
+    Problem::says(path, "holds a NUL character; accepted: text without one")
+}
+
 fn list(inner: &Kind, path: &str, items: &[Value]) -> Result<Value, Vec<Problem>> {
     let mut problems = Vec::new();
     let mut checked = Vec::with_capacity(items.len());
@@ -121,6 +127,10 @@ fn str_map(path: &str, object: &Map<String, Value>) -> Result<Value, Vec<Problem
     for (key, value) in object {
         let text = match value {
             Value::Null => continue,
+            Value::String(text) if text.contains('\0') => {
+                problems.push(nul(&format!("{path}.{key}")));
+                continue;
+            }
             Value::String(text) => text.clone(),
             Value::Number(n) => n.to_string(),
             Value::Bool(b) => b.to_string(),
@@ -202,7 +212,7 @@ pub(super) fn accepted(kind: &Kind) -> String {
 }
 
 /// Text as it is shown in a message: quoted, masked, cut.
-pub(super) fn shown_text(text: &str) -> String {
+pub(crate) fn shown_text(text: &str) -> String {
     let masked = mask::text(text);
     let mut short: String = masked.chars().take(60).collect();
     if short.len() < masked.len() {

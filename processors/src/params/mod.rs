@@ -15,6 +15,7 @@ mod source;
 mod table;
 mod values;
 
+pub(crate) use kind::shown_text;
 pub use problem::{Problem, Problems, nearest};
 pub use read::{Input, read};
 pub use schema::schema;

@@ -139,7 +139,7 @@ impl Params {
     pub fn refuse(&mut self, name: &str, text: impl Into<String>) {
         let head = name.split('[').next().unwrap_or(name);
         let path = format!("{}{}", self.path(head), &name[head.len()..]);
-        self.problems.push(Problem::says(path, text));
+        self.problems.push(Problem::says(path, without_its_middle(text.into())));
     }
 
     /// Notes a warning.
@@ -187,4 +187,15 @@ impl Params {
         }
         mask::json(&Value::Object(root))
     }
+}
+
+/// A message that quotes a value of any length stays one that people read: its begin says what was found, its end what is
+/// accepted.
+fn without_its_middle(text: String) -> String {
+    const KEPT: usize = 600;
+    let count = text.chars().count();
+    if count <= 2 * KEPT {
+        return text;
+    }
+    text.chars().take(KEPT).chain([' ', '…', ' ']).chain(text.chars().skip(count - KEPT)).collect()
 }

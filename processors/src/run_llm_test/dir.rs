@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
 };
 
@@ -36,6 +37,9 @@ pub(super) struct RunDir {
 
 /// `result.json` while it is written.
 const TEMPORARY: &str = ".result.json.tmp";
+
+/// The longest part of a file name that a parameter gives.
+const FILE_PART_BYTES: usize = 150;
 
 /// Why a directory is not there.
 #[derive(Debug, thiserror::Error)]
@@ -101,8 +105,27 @@ impl RunDir {
             move |source| DirError { doing, path, source }
         };
         let text = serde_json::to_string_pretty(result).expect("a value is always JSON") + "\n";
-        std::fs::write(&temporary, text).map_err(fail("write", &temporary))?;
-        std::fs::rename(&temporary, &self.result).map_err(fail("write", &self.result))
+        let written = std::fs::write(&temporary, text).map_err(fail("write", &temporary));
+        written
+            .and_then(|()| std::fs::rename(&temporary, &self.result).map_err(fail("write", &self.result)))
+            .inspect_err(|_| {
+                // Half a file, which would only take up room.
+                let _ = std::fs::remove_file(&temporary);
+            })
+    }
+
+    /// Writes over what is in `result.json`, which takes no room on a full disk: it must not go on saying RUNNING.
+    pub(super) fn overwrite_result(&self, result: &Value) {
+        let write = || {
+            let mut text = result.to_string();
+            text.push('\n');
+            let file = std::fs::OpenOptions::new().write(true).open(&self.result)?;
+            file.write_all_at(text.as_bytes(), 0)?;
+            file.set_len(text.len() as u64)
+        };
+        if let Err(error) = write() {
+            tracing::warn!(file = %self.result.display(), %error, "the result of a run could not even be written in short");
+        }
     }
 
     /// Moves the records of a cut load phase out of what is aggregated: `metrics-{scenario}.cut-N.log`.
@@ -164,7 +187,9 @@ fn file_part(text: &str) -> String {
         .chars()
         .map(|c| if c == '/' || c == '\\' || c.is_whitespace() || c.is_control() { '_' } else { c })
         .collect();
-    plain.chars().take(100).collect()
+    // The rest of the name and the file system's 255 bytes must be kept.
+    let end = (0..=plain.len().min(FILE_PART_BYTES)).rev().find(|at| plain.is_char_boundary(*at)).unwrap_or(0);
+    plain[..end].to_owned()
 }
 
 #[cfg(test)]

@@ -38,14 +38,17 @@ pub(super) struct Interrupts {
 }
 
 impl Interrupts {
+    /// Waits for a stop or the end of the run's time.
+    pub(super) async fn ended_from_outside(&mut self) {
+        tokio::select! {
+            _ = self.stop.raised() => {}
+            () = over(self.deadline) => {}
+        }
+    }
+
     /// Waits for the next one.
     pub(super) async fn next(&mut self) -> Cut {
-        let deadline = async {
-            match self.deadline {
-                Some(at) => tokio::time::sleep_until(at).await,
-                None => std::future::pending().await,
-            }
-        };
+        let deadline = over(self.deadline);
         tokio::select! {
             // A stop explains everything that happens after it, a time limit all but a stop, an exit a failed health check.
             biased;
@@ -83,6 +86,13 @@ impl Interrupts {
             cut = self.next() => Err(cut),
             () = tokio::time::sleep(limit) => Err(Cut::Limit(limit)),
         }
+    }
+}
+
+async fn over(deadline: Option<Instant>) {
+    match deadline {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -14,7 +14,7 @@ pub(super) use process::ProcessPlan;
 
 use crate::{
     Access, Environment,
-    params::{Params, Problems},
+    params::{Params, Problems, shown_text},
 };
 
 /// A run, decided.
@@ -170,6 +170,14 @@ impl Plan {
                 params.first(&["monitorOverrides.trackMode", "monitor.trackMode"]).unwrap_or("monitor.trackMode");
             params.refuse(name, "BOTH is not served yet; accepted: CONTAINER, PROCESS");
         }
+        for name in ["modelVersion", "test.model", "docker.runtime", "resources.gpuType"] {
+            if params.str(name).is_some_and(|text| text.trim().is_empty()) {
+                params.refuse(name, "is empty; accepted: a text, or leave it out");
+            }
+        }
+        if let Some(bad) = params.map("envVars").keys().find(|name| name.is_empty() || name.contains(['=', '\0'])) {
+            params.refuse("envVars", format!("{bad:?} is no name of a variable; accepted: names without `=`"));
+        }
         let setup_script = script(params, env, "env.setupScript");
         let teardown_script = script(params, env, "env.teardownScript");
         params.check()?;
@@ -224,10 +232,11 @@ fn health(params: &mut Params, service_port: Option<u16>, mode: TrackMode) -> He
         _ => HealthKind::Http(params.string(&pick(params, "path"))),
     };
     if let HealthKind::Http(path) = &kind
-        && !path.starts_with('/')
+        && (!path.starts_with('/') || path[1..].starts_with(['/', '\\']))
     {
+        // Two of them would make a host of what follows.
         let name = pick(params, "path");
-        params.refuse(&name, format!("found \"{path}\"; accepted: a path that begins with `/`"));
+        params.refuse(&name, format!("found {}; accepted: a path that begins with one `/`", shown_text(path)));
     }
     if let HealthKind::Cmd(command) = &kind {
         let name = pick(params, "command");

@@ -14,6 +14,8 @@ use super::{
 const LINES_IN_TEXT: usize = 10;
 /// Longest of these lines, in characters.
 const LINE_IN_TEXT: usize = 300;
+/// Characters of the reason in [`short`].
+const SHORT_REASON: usize = 500;
 
 /// The content of result.json.
 pub(super) fn json(ctx: &TaskContext, plan: &Plan, dir: &RunDir, record: &RunRecord) -> Value {
@@ -90,13 +92,36 @@ pub(super) fn outcome(ctx: &TaskContext, plan: &Plan, dir: &RunDir, record: &Run
     }
 }
 
-/// `stage X failed: why`, and the service's last lines.
-pub(super) fn failure_text(failure: &FailureRecord) -> String {
+/// What there is room for where the whole result cannot be written.
+pub(super) fn short(ctx: &TaskContext, record: &RunRecord, message: &str) -> Value {
+    let status = match context::status(record) {
+        "SUCCEED" => "FAILED",
+        status => status,
+    };
+    json!({
+        "v": 1,
+        "instanceId": ctx.instance_id.to_string(),
+        "attempt": ctx.attempt,
+        "status": status,
+        "failure": {
+            "stage": record.failure.as_ref().map_or("result", |failure| failure.stage.name()),
+            "reason": message.chars().take(SHORT_REASON).collect::<String>(),
+        },
+    })
+}
+
+/// `stage X failed: why`.
+pub(super) fn what_failed(failure: &FailureRecord) -> String {
     let words = match failure.kind {
         EndKind::Failed | EndKind::TimedOut => "failed",
         EndKind::Stopped => "was stopped",
     };
-    let mut text = format!("stage {} {words}: {}", failure.stage.name(), failure.reason);
+    format!("stage {} {words}: {}", failure.stage.name(), failure.reason)
+}
+
+/// [`what_failed`], and the service's last lines.
+pub(super) fn failure_text(failure: &FailureRecord) -> String {
+    let mut text = what_failed(failure);
     let shown = &failure.last_lines[failure.last_lines.len().saturating_sub(LINES_IN_TEXT)..];
     if !shown.is_empty() {
         text.push_str("\nlast lines of the service:");
@@ -138,9 +163,4 @@ fn success_text(record: &RunRecord) -> String {
         parts.push(format!("load started again {} times after restarts of the agent", record.cuts));
     }
     parts.join(", ")
-}
-
-/// The first line of a text, for the log.
-pub(super) fn first_line(text: &str) -> &str {
-    text.lines().next().unwrap_or_default()
 }

@@ -20,7 +20,7 @@ use super::{
     interrupt::Interrupts,
     plan::Plan,
     result,
-    service::{Say, Service},
+    service::{Say, Service, chain},
     state::{EndKind, FailureRecord, OutcomeRecord, RunRecord, Runs, Stage},
 };
 use crate::Environment;
@@ -102,26 +102,34 @@ impl Run {
         }
         self.close_stage("ok");
         if let Some(failure) = &self.record.failure {
-            self.ctx.log.error(result::failure_text(failure));
+            // The service's last lines are in the log already.
+            self.ctx.log.error(result::what_failed(failure));
         }
         let written = self.dir.write_result(&result::json(&self.ctx, &self.plan, &self.dir, &self.record));
         let mut outcome = result::outcome(&self.ctx, &self.plan, &self.dir, &self.record);
         if let Err(error) = written {
-            // A success that nobody can read is none: the raw result is what the run is for.
-            self.ctx.log.error(&error);
+            self.ctx.log.error(format!("stage result failed: {error}"));
             if outcome.success {
+                // A success that nobody can read is none: the raw result is what the run is for.
                 outcome.success = false;
                 outcome.retryable = true;
                 outcome.context.insert("runStatus".into(), "FAILED".into());
+                outcome.message = format!("stage result failed: {error}\n{}", outcome.message);
+            } else {
+                outcome.message = format!("{}\nstage result failed, too: {error}", outcome.message);
             }
-            outcome.message = format!("stage result failed: {error}\n{}", outcome.message);
+            self.dir.overwrite_result(&result::short(&self.ctx, &self.record, &outcome.message));
         }
-        self.ctx.log.info(format!("run ended: {}", result::first_line(&outcome.message)));
+        if outcome.success {
+            self.ctx.log.info(format!("run ended: {}", outcome.message));
+        } else {
+            self.ctx.log.info("run ended: not successful, see above");
+        }
         self.record.stage = Stage::Done;
         self.record.outcome = Some(outcome.clone());
         if let Err(error) = self.shared.runs.save(self.ctx.instance_id, &self.record, now_ms()).await {
             // Only a kill within the next moments could make use of it.
-            self.ctx.log.warn(format!("failed to store the outcome of the run: {error}"));
+            self.ctx.log.warn(format!("failed to store the outcome of the run: {}", chain(&error)));
         }
         give(&self.ctx, outcome)
     }
@@ -130,7 +138,7 @@ impl Run {
         let saved = self.shared.runs.save(self.ctx.instance_id, &self.record, now_ms()).await;
         saved.map_err(|error| FailureRecord {
             stage: self.record.stage,
-            reason: format!("failed to store the state of the run: {error}"),
+            reason: format!("failed to store the state of the run: {}", chain(&error)),
             last_lines: Vec::new(),
             kind: EndKind::Failed,
             retryable: true,

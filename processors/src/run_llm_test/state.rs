@@ -8,11 +8,12 @@ use testrig_host::{BoundaryId, ExitStatus};
 use testrig_store::{Migration, Store, StoreError, rusqlite};
 
 /// The tables of RunLLMTest.
-pub const MIGRATIONS: &[Migration] = &[Migration {
-    module: "run_llm_test",
-    version: 1,
-    // `record` is [`RunRecord`] as JSON; the columns are what is searched.
-    sql: "CREATE TABLE llm_runs (
+pub const MIGRATIONS: &[Migration] = &[
+    Migration {
+        module: "run_llm_test",
+        version: 1,
+        // `record` is [`RunRecord`] as JSON; the columns are what is searched.
+        sql: "CREATE TABLE llm_runs (
         instance_id INTEGER PRIMARY KEY,
         stage TEXT NOT NULL,
         log_dir TEXT,
@@ -20,7 +21,15 @@ pub const MIGRATIONS: &[Migration] = &[Migration {
         record TEXT NOT NULL
     );
     CREATE INDEX llm_runs_log_dir ON llm_runs (log_dir);",
-}];
+    },
+    Migration {
+        module: "run_llm_test",
+        version: 2,
+        // Made with the store, because it tells apart whose records name a container.
+        sql: "CREATE TABLE llm_agent (id TEXT NOT NULL);
+    INSERT INTO llm_agent (id) VALUES (lower(hex(randomblob(12))));",
+    },
+];
 
 /// How long the record of a finished run is kept: a worker that was killed between the end of the run and the storing of
 /// its outcome asks for it again.
@@ -209,6 +218,11 @@ pub(super) struct Runs {
 impl Runs {
     pub(super) fn new(store: Store) -> Self {
         Self { store }
+    }
+
+    /// What containers of this agent carry as [`testrig_host::LABEL_AGENT`].
+    pub(super) async fn agent_id(&self) -> Result<String, StoreError> {
+        self.store.read(|conn| conn.query_row("SELECT id FROM llm_agent", [], |row| row.get(0))).await
     }
 
     /// The record of an instance. A record that cannot be read is none: its boundary is found by its name.

@@ -9,15 +9,15 @@ use testrig_host::{LABEL_INSTANCE, Signal, docker::Docker};
 
 use crate::rig::Rig;
 
-struct Engine {
+pub struct Engine {
     endpoint: String,
-    docker: Docker,
-    stub: String,
-    busybox: String,
+    pub docker: Docker,
+    pub stub: String,
+    pub busybox: String,
 }
 
 /// The engine, or a line that says why there is none, for people and for the summary of `scripts/test.sh`.
-fn engine(name: &str) -> Option<Engine> {
+pub fn engine(name: &str) -> Option<Engine> {
     let var = |name: &str| std::env::var(name).ok();
     let found = (|| Some((var("DOCKER_HOST")?, var("TEST_IMAGE_STUB")?, var("TEST_IMAGE_BUSYBOX")?)))();
     let Some((endpoint, stub, busybox)) = found else {
@@ -35,13 +35,13 @@ fn engine(name: &str) -> Option<Engine> {
 
 impl Engine {
     /// Ids that no other run of the tests on this engine uses.
-    fn rig(&self, number: i64) -> Rig {
+    pub fn rig(&self, number: i64) -> Rig {
         let endpoint = self.endpoint.clone();
         Rig::with(i64::from(std::process::id()) * 1000 + number, |env| env.docker_endpoint = Some(endpoint))
     }
 
     /// Job parameters for a container that runs this script.
-    fn job(&self, rig: &Rig, image: &str, script: &str) -> Value {
+    pub fn job(&self, rig: &Rig, image: &str, script: &str) -> Value {
         let scripts = rig.dir.path().join("scripts");
         std::fs::create_dir_all(&scripts).unwrap();
         let entry = scripts.join("entry.sh");
@@ -59,7 +59,7 @@ impl Engine {
         })
     }
 
-    fn stub_job(&self, rig: &Rig, flags: &str) -> Value {
+    pub fn stub_job(&self, rig: &Rig, flags: &str) -> Value {
         let script = format!(
             "echo model $MODEL_KEY for $INSTANCE_ID\nexec /usr/bin/testrig llm-stub --listen 0.0.0.0:{} --tokens 4 --ttft-ms 5 {flags}",
             rig.port
@@ -67,14 +67,14 @@ impl Engine {
         self.job(rig, &self.stub, &script)
     }
 
-    fn run(&self, rig: &Rig) -> Value {
+    pub fn run(&self, rig: &Rig) -> Value {
         let mut run = rig.run();
         run["platformTaskId"] = json!(format!("T-{}", rig.instance));
         run["envVars"] = json!({"MODEL_KEY": "qwen"});
         run
     }
 
-    async fn containers(&self, rig: &Rig) -> Vec<testrig_host::docker::ContainerInfo> {
+    pub async fn containers(&self, rig: &Rig) -> Vec<testrig_host::docker::ContainerInfo> {
         self.docker.find_by_label(LABEL_INSTANCE, Some(&rig.instance.to_string())).await.unwrap()
     }
 }
@@ -216,6 +216,7 @@ async fn a_missing_image_is_one_clear_failure_before_the_start() {
         "{}",
         result.message
     );
+    assert!(result.message.contains("docker.pullPolicy"), "{}", result.message);
     assert!(!result.retryable);
 }
 

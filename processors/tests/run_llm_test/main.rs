@@ -4,6 +4,8 @@
 
 mod containers;
 mod endings;
+mod engine;
 mod good;
+mod hostile;
 mod resume;
 mod rig;

@@ -79,7 +79,9 @@ impl DockerError {
 #[derive(Debug, thiserror::Error)]
 pub enum PullError {
     /// The policy is `Never` and the image is not on this host.
-    #[error("image `{image}` is not on this host and the pull policy is Never; pull it by hand or use IfNotPresent")]
+    #[error(
+        "image `{image}` is not on this host and docker.pullPolicy is Never; pull it by hand, or set docker.pullPolicy to IfNotPresent"
+    )]
     NeverPulled {
         /// Name of the image.
         image: String,

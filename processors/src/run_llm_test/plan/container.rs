@@ -6,7 +6,10 @@ use serde::Deserialize;
 use testrig_host::docker::{Mount, Network, PullPolicy, Ulimit};
 
 use super::{HealthPlan, Identity, allowed};
-use crate::{Access, Environment, params::Params};
+use crate::{
+    Access, Environment,
+    params::{Params, shown_text},
+};
 
 /// What to make.
 #[derive(Clone, Debug)]
@@ -100,7 +103,10 @@ pub(super) fn plan(
     if !is_container_name(&name) {
         params.refuse(
             "containerName",
-            format!("found \"{name}\"; accepted: letters, digits, `_`, `.`, `-`, the first a letter or digit"),
+            format!(
+                "found {}; accepted: letters, digits, `_`, `.`, `-`, the first a letter or digit",
+                shown_text(&name)
+            ),
         );
     }
     Some(ContainerPlan {
@@ -140,6 +146,14 @@ fn image(params: &mut Params, env: &Environment, who: &Identity) -> Option<Strin
         );
         return None;
     };
+    if !is_image_name(image) {
+        let text = format!(
+            "found {}, which is no image name; accepted: e.g. registry.local:5000/llm/qwen:v1",
+            shown_text(image)
+        );
+        params.refuse(name.unwrap_or("image"), text);
+        return None;
+    }
     let image = match &who.model_version {
         Some(version) if !has_tag(image) => format!("{image}:{version}"),
         _ => image.to_owned(),
@@ -148,6 +162,12 @@ fn image(params: &mut Params, env: &Environment, who: &Identity) -> Option<Strin
         params.refuse(name.unwrap_or("image"), denied.to_string());
     }
     Some(image)
+}
+
+/// Rough: what is left is for the engine to say.
+fn is_image_name(image: &str) -> bool {
+    image.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && image.chars().all(|c| c.is_ascii_alphanumeric() || "._-/:@".contains(c))
 }
 
 fn has_tag(image: &str) -> bool {

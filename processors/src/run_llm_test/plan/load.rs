@@ -128,6 +128,16 @@ fn dataset(params: &mut Params, env: &Environment) -> Option<Found> {
     };
     let candidates = [dir.join(&id), dir.join(format!("{id}.jsonl")), dir.join(format!("{id}.json"))];
     match candidates.iter().find(|file| file.is_file()) {
+        Some(file) if !is_below(file, dir) && env.allow_path(file, Access::Read).is_err() => {
+            params.refuse(
+                "datasetId",
+                format!(
+                    "`{id}` is a link that leads outside of the dataset directory {} and of the allowed roots",
+                    dir.display()
+                ),
+            );
+            Some((None, id))
+        }
         Some(file) => Some((load(params, "datasetId", file), id)),
         None => {
             let there = names_in(dir);
@@ -141,6 +151,11 @@ fn dataset(params: &mut Params, env: &Environment) -> Option<Found> {
 }
 
 fn load(params: &mut Params, name: &str, file: &std::path::Path) -> Option<Dataset> {
+    // A pipe or a device would be waited for, or never end.
+    if file.exists() && !file.is_file() {
+        params.refuse(name, format!("`{}` is no file; accepted: a file of JSON lines", file.display()));
+        return None;
+    }
     match Dataset::load(file) {
         Ok(dataset) => Some(dataset),
         Err(DatasetError::Read { path, source }) => {
@@ -152,6 +167,10 @@ fn load(params: &mut Params, name: &str, file: &std::path::Path) -> Option<Datas
             None
         }
     }
+}
+
+fn is_below(file: &std::path::Path, dir: &std::path::Path) -> bool {
+    matches!((file.canonicalize(), dir.canonicalize()), (Ok(file), Ok(dir)) if file.starts_with(&dir))
 }
 
 fn names_in(dir: &std::path::Path) -> String {

@@ -1,3 +1,5 @@
+mod hostile;
+
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -157,7 +159,7 @@ fn every_bad_parameter_is_one_clear_problem_with_its_path() {
         (
             json!({"healthCheck.path": "healthz"}),
             json!({}),
-            "jobParams.healthCheck.path: found \"healthz\"; accepted: a path that begins with `/`",
+            "jobParams.healthCheck.path: found \"healthz\"; accepted: a path that begins with one `/`",
         ),
         (json!({"monitor.trackMode": "BOTH"}), json!({}), "jobParams.monitor.trackMode: BOTH is not served yet"),
         (json!({"monitor.trackMode": "PROCESS"}), json!({}), "instanceParams.service.command: is missing or empty"),

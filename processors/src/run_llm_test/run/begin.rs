@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use powerjob_worker::TaskContext;
 use testrig_host::{
-    BoundaryId, LABEL_INSTANCE, Signal,
+    BoundaryId, LABEL_AGENT, LABEL_INSTANCE, Signal,
     docker::Docker,
     process::{ProcessRunner, ShimCommand},
 };
@@ -15,7 +15,7 @@ use super::{
         dir::RunDir,
         interrupt::Interrupts,
         plan::{self, Plan, Target, TrackMode},
-        service::{ContainerService, ProcessService, ReusedService, Say, Service},
+        service::{ContainerService, ProcessService, ReusedService, Say, Service, chain},
         state::{OutcomeRecord, RunRecord, Stage, StageRecord},
         table::TABLE,
     },
@@ -39,7 +39,11 @@ pub(super) async fn begin(shared: Arc<Shared>, ctx: TaskContext) -> Result<Begun
     let stored = match shared.runs.load(ctx.instance_id).await {
         Ok(stored) => stored,
         Err(error) => {
-            return Err(refuse(&ctx, format!("stage plan failed: the state of the run cannot be read: {error}"), true));
+            return Err(refuse(
+                &ctx,
+                format!("stage plan failed: the state of the run cannot be read: {}", chain(&error)),
+                true,
+            ));
         }
     };
     let cut = stored.clone().filter(|record| ctx.resumed && record.attempt == ctx.attempt);
@@ -49,15 +53,26 @@ pub(super) async fn begin(shared: Arc<Shared>, ctx: TaskContext) -> Result<Begun
     let (began_ms, began) = (now_ms(), Instant::now());
     if cut.as_ref().is_none_or(|record| record.stage == Stage::Plan) {
         ctx.log.info("stage plan: begins");
+        super::hold::in_stage(Stage::Plan).await;
     }
+    let agent = match shared.runs.agent_id().await {
+        Ok(agent) => agent,
+        Err(error) => {
+            return Err(refuse(
+                &ctx,
+                format!("stage plan failed: the agent's id cannot be read: {}", chain(&error)),
+                true,
+            ));
+        }
+    };
     if let Some(left) = stored.as_ref().filter(|record| cut.is_none() && record.stage != Stage::Done) {
-        sweep(&shared.env, &ctx, left).await;
+        sweep(&shared.env, &ctx, left, &agent).await;
     }
     let plan = match plan(&shared.env, &ctx, cut.as_ref()).await {
         Ok(plan) => plan,
         Err(message) => {
             if let Some(left) = &cut {
-                sweep(&shared.env, &ctx, left).await;
+                sweep(&shared.env, &ctx, left, &agent).await;
             }
             return Err(refuse(&ctx, format!("stage plan failed: {message}"), false));
         }
@@ -77,7 +92,7 @@ pub(super) async fn begin(shared: Arc<Shared>, ctx: TaskContext) -> Result<Begun
                 );
                 return Err(refuse(&ctx, text, true));
             }
-            Err(error) => return Err(refuse(&ctx, format!("stage plan failed: {error}"), true)),
+            Err(error) => return Err(refuse(&ctx, format!("stage plan failed: {}", chain(&error)), true)),
         }
         record.log_dir = Some(dir.path.clone());
     } else {
@@ -87,13 +102,17 @@ pub(super) async fn begin(shared: Arc<Shared>, ctx: TaskContext) -> Result<Begun
         }
         ctx.log.warn(format!("the agent was restarted while this run was in stage {}; going on with it", from.name()));
     }
-    let service = match service(&shared, &ctx, &plan, &dir, &mut record) {
+    let service = match service(&shared, &ctx, &plan, &dir, &mut record, agent) {
         Ok(service) => service,
         Err(message) => return Err(refuse(&ctx, format!("stage plan failed: {message}"), true)),
     };
     // Before the directory: what is there from now on belongs to a run that is known.
     if let Err(error) = shared.runs.save(ctx.instance_id, &record, now_ms()).await {
-        return Err(refuse(&ctx, format!("stage plan failed: failed to store the state of the run: {error}"), true));
+        return Err(refuse(
+            &ctx,
+            format!("stage plan failed: failed to store the state of the run: {}", chain(&error)),
+            true,
+        ));
     }
     let _ = shared.runs.sweep(now_ms()).await;
     if from == Stage::Plan {
@@ -207,7 +226,7 @@ fn docker(env: &Environment) -> Result<Docker, String> {
 
 pub(super) fn runner(env: &Environment) -> Result<ProcessRunner, String> {
     let shim = ShimCommand::of(&env.shim);
-    ProcessRunner::new(env.state_dir.join("boundaries"), shim).map_err(|error| super::super::service::chain(&error))
+    ProcessRunner::new(env.state_dir.join("boundaries"), shim).map_err(|error| chain(&error))
 }
 
 fn service(
@@ -216,9 +235,11 @@ fn service(
     plan: &Plan,
     dir: &RunDir,
     record: &mut RunRecord,
+    agent: String,
 ) -> Result<Arc<dyn Service>, String> {
     let boundary = record.service.boundary.clone().unwrap_or_else(|| BoundaryId::new(ctx.instance_id, ctx.attempt));
-    let (launch, warning) = launch::of(ctx, plan, dir, boundary);
+    let (mut launch, warning) = launch::of(ctx, plan, dir, boundary);
+    launch.labels.push((LABEL_AGENT.to_owned(), agent));
     if let Some(warning) = warning
         && !record.warnings.contains(&warning)
     {
@@ -239,11 +260,11 @@ fn service(
 }
 
 /// Empties what a run left that is not gone on with: an earlier attempt, or parameters that are no longer accepted.
-async fn sweep(env: &Environment, ctx: &TaskContext, left: &RunRecord) {
+async fn sweep(env: &Environment, ctx: &TaskContext, left: &RunRecord, agent: &str) {
     let Some(boundary) = &left.service.boundary else { return };
     let service = match left.service.kind.as_str() {
         "process" => sweep_process(env, boundary).await,
-        "container" => sweep_containers(env, ctx.instance_id).await,
+        "container" => sweep_containers(env, ctx.instance_id, agent).await,
         _ => Ok(0),
     };
     let parts = sweep_parts(env, boundary).await;
@@ -272,17 +293,18 @@ pub(super) async fn sweep_parts(env: &Environment, boundary: &BoundaryId) -> Res
 }
 
 async fn sweep_process(env: &Environment, boundary: &BoundaryId) -> Result<usize, String> {
-    let text = |error| super::super::service::chain(&error);
+    let text = |error| chain(&error);
     let Some(handle) = runner(env)?.adopt(boundary).await.map_err(text)? else { return Ok(0) };
     handle.stop(Signal::TERM, std::time::Duration::from_secs(5)).await.map_err(text)?;
     handle.forget().await.map_err(text)?;
     Ok(1)
 }
 
-async fn sweep_containers(env: &Environment, instance_id: i64) -> Result<usize, String> {
+async fn sweep_containers(env: &Environment, instance_id: i64, agent: &str) -> Result<usize, String> {
     let docker = docker(env)?;
     let text = |error: testrig_host::docker::DockerError| error.to_string();
-    let left = docker.find_by_label(LABEL_INSTANCE, Some(&instance_id.to_string())).await.map_err(text)?;
+    let mut left = docker.find_by_label(LABEL_INSTANCE, Some(&instance_id.to_string())).await.map_err(text)?;
+    left.retain(|info| info.label(LABEL_AGENT) == Some(agent));
     for container in &left {
         docker.remove(&container.id).await.map_err(text)?;
     }

@@ -14,6 +14,8 @@ use super::{
 /// What ending a service may take beyond its grace time.
 const STOP_LIMIT: Duration = Duration::from_secs(120);
 const REMOVE_LIMIT: Duration = Duration::from_secs(120);
+/// How long a teardown script may last after somebody ended the run.
+const TEARDOWN_GRACE: Duration = Duration::from_secs(20);
 
 impl Run {
     /// Ends everything that the run started. Nothing interrupts it.
@@ -129,16 +131,28 @@ impl Run {
         let words = script.process.words();
         let ran = match begin::runner(&self.shared.env) {
             Ok(runner) => {
-                runner.run_script(script, std::future::pending()).await.map_err(|error| Fault::of(&error).text)
+                runner.run_script(script, self.teardown_is_over()).await.map_err(|error| Fault::of(&error).text)
             }
             Err(error) => Err(error),
         };
         let problem = match ran {
             Ok(outcome) if outcome.timed_out => "not done in time".to_owned(),
+            Ok(outcome) if outcome.cancelled => {
+                format!("not done within {} s after the run had been ended", TEARDOWN_GRACE.as_secs())
+            }
             Ok(outcome) if outcome.exit.success() => return,
             Ok(outcome) => format!("{}; its last lines: {}", outcome.exit, outcome.output_tail.trim()),
             Err(error) => error,
         };
         self.warn(format!("env.teardownScript `{words}` failed: {problem}"));
+    }
+
+    /// What a run that was stopped, or whose time is over, still gives to its teardown script.
+    fn teardown_is_over(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut interrupts = self.interrupts.clone();
+        async move {
+            interrupts.ended_from_outside().await;
+            tokio::time::sleep(TEARDOWN_GRACE).await;
+        }
     }
 }

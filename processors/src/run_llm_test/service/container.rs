@@ -1,12 +1,13 @@
 //! A service that is a container.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use serde_json::Value;
 use testrig_host::{
-    ExitStatus, LABEL_BOUNDARY, LABEL_INSTANCE, LABEL_PLATFORM_TASK, Signal,
+    ExitStatus, LABEL_AGENT, LABEL_BOUNDARY, LABEL_INSTANCE, LABEL_PLATFORM_TASK, Signal,
     docker::{
         ContainerInfo, ContainerPhase, ContainerSpec, Docker, DockerError, EngineNotice, Mount, Network, PortPublish,
         PullError,
@@ -30,6 +31,8 @@ pub(in crate::run_llm_test) struct ContainerService {
     /// To tell a leftover from a container of a run that is at work.
     runs: Runs,
     known: Mutex<Known>,
+    /// Held while the engine makes or starts the container: it goes on with that although nobody waits any more.
+    at_work: Arc<tokio::sync::Mutex<()>>,
 }
 
 #[derive(Default)]
@@ -41,7 +44,7 @@ struct Known {
 
 impl ContainerService {
     pub(in crate::run_llm_test) fn new(docker: Docker, plan: ContainerPlan, launch: Launch, runs: Runs) -> Self {
-        Self { docker, plan, launch, runs, known: Mutex::default() }
+        Self { docker, plan, launch, runs, known: Mutex::default(), at_work: Arc::default() }
     }
 
     fn id(&self) -> Result<String, Fault> {
@@ -88,10 +91,62 @@ impl ContainerService {
         spec
     }
 
+    fn label(&self, name: &str) -> Option<&str> {
+        self.launch.labels.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Made by this agent: another one on the same engine may know the same instance ids.
+    fn is_ours(&self, info: &ContainerInfo) -> bool {
+        info.label(LABEL_AGENT) == self.label(LABEL_AGENT)
+    }
+
+    /// The engine's words, and which parameter they are about.
+    fn not_started(&self, error: &DockerError) -> Fault {
+        let fault = Fault::of(error);
+        let says = |words: &str| fault.text.contains(words);
+        if let Network::Named(network) = &self.plan.network
+            && says(network.as_str())
+            && says("not found")
+        {
+            return Fault::lasting(format!(
+                "{}; the network `{network}` (docker.networkMode) is not known to the engine; accepted: host, bridge, or a \
+                 network that `docker network ls` shows",
+                fault.text
+            ));
+        }
+        if self.plan.host_port != 0 && (says("already in use") || says("already allocated")) {
+            return Fault::new(format!(
+                "{}; port {} (instanceParams.hostPort) is in use on this host already; stop what listens there, choose \
+                 another port, or leave hostPort out for a free one",
+                fault.text, self.plan.host_port
+            ));
+        }
+        fault
+    }
+
+    /// Lets a call that changes the engine's state run to its end even if the caller is dropped. [`Service::stop`] waits
+    /// for it, or the container would appear behind its back.
+    async fn whole<T: Send + 'static>(
+        &self,
+        call: BoxFuture<'static, Result<T, DockerError>>,
+    ) -> Result<T, DockerError> {
+        let at_work = Arc::clone(&self.at_work).lock_owned().await;
+        let task = tokio::spawn(async move {
+            let done = call.await;
+            drop(at_work);
+            done
+        });
+        match task.await {
+            Ok(done) => done,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+
     /// Removes what an earlier try of this run left; a container of somebody else under the wanted name is an error.
     async fn clear(&self, say: &Say) -> Result<(), Fault> {
         let own = self.launch.instance_id.to_string();
         let mut left = self.patient(|| self.docker.find_by_label(LABEL_INSTANCE, Some(&own))).await?;
+        left.retain(|info| self.is_ours(info));
         if let Some(named) = self.patient(|| self.docker.find_by_name(&self.plan.name)).await?
             && !left.iter().any(|info| info.id == named.id)
         {
@@ -112,12 +167,13 @@ impl ContainerService {
                 info.name
             )))
         };
-        let label =
-            |name: &str| self.launch.labels.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
         let Some(owner) = info.label(LABEL_INSTANCE).and_then(|id| id.parse::<i64>().ok()) else {
             return foreign("was not made by this agent");
         };
-        if info.label(LABEL_PLATFORM_TASK) != label(LABEL_PLATFORM_TASK) {
+        if !self.is_ours(info) {
+            return foreign(&format!("belongs to another agent on this engine (instance {owner} there)"));
+        }
+        if info.label(LABEL_PLATFORM_TASK) != self.label(LABEL_PLATFORM_TASK) {
             return foreign(&format!("belongs to another run (instance {owner})"));
         }
         if self.runs.is_open(owner).await.map_err(|e| Fault::of(&e))? {
@@ -199,19 +255,24 @@ impl Service for ContainerService {
                 engine.runtimes.join(", ")
             )));
         }
-        let id = self.docker.create(&self.spec(engine.init)).await.map_err(|error| match error {
-            DockerError::Refused { .. } | DockerError::NotFound { .. } => {
-                Fault { retryable: false, ..Fault::of(&error) }
-            }
-            other => Fault::of(&other),
-        })?;
+        let (docker, spec) = (self.docker.clone(), self.spec(engine.init));
+        let id =
+            self.whole(Box::pin(async move { docker.create(&spec).await })).await.map_err(|error| match error {
+                DockerError::Refused { .. } | DockerError::NotFound { .. } => {
+                    Fault { retryable: false, ..Fault::of(&error) }
+                }
+                other => Fault::of(&other),
+            })?;
         self.known.lock().id = Some(id);
         Ok(())
     }
 
     async fn start(&self) -> Result<(), Fault> {
         let id = self.id()?;
-        self.docker.start(&id).await.map_err(|e| Fault::of(&e))?;
+        let (docker, own) = (self.docker.clone(), id.clone());
+        self.whole(Box::pin(async move { docker.start(&own).await }))
+            .await
+            .map_err(|error| self.not_started(&error))?;
         let info = self.patient(|| self.docker.inspect(&id)).await?;
         self.learn(info);
         Ok(())
@@ -220,7 +281,7 @@ impl Service for ContainerService {
     async fn find(&self) -> Result<Found, Fault> {
         let boundary = self.launch.boundary.as_str();
         let found = self.patient(|| self.docker.find_by_label(LABEL_BOUNDARY, Some(boundary))).await?;
-        let Some(info) = found.into_iter().next() else { return Ok(Found::Nothing) };
+        let Some(info) = found.into_iter().find(|info| self.is_ours(info)) else { return Ok(Found::Nothing) };
         let phase = info.phase;
         let exit = info.exit.clone();
         self.learn(info);
@@ -307,6 +368,8 @@ impl Service for ContainerService {
     }
 
     async fn stop(&self, signal: Signal, grace: Duration) -> Result<Option<ExitStatus>, Fault> {
+        // What the engine was told to make or start is there, or is not, once that call is over.
+        drop(self.at_work.lock().await);
         // By label and not by id: a create that was cut may have happened all the same.
         match self.find().await? {
             Found::Nothing => Ok(None),

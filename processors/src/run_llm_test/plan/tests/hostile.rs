@@ -1,0 +1,112 @@
+//! Every parameter with every kind of nonsense in it.
+
+use super::*;
+
+/// What a form, a script or an attacker may put where something else belongs.
+fn nonsense() -> Vec<Value> {
+    vec![
+        json!(true),
+        json!(-1),
+        json!(0),
+        json!(1e300),
+        json!(1.5),
+        json!(u64::MAX),
+        json!(i64::MIN),
+        json!(""),
+        json!("  "),
+        json!("../x"),
+        json!("/../../etc/shadow"),
+        json!("a/b\\c"),
+        json!("模型 🚀\u{202e}"),
+        json!("nul\0byte"),
+        json!("line\nbreak"),
+        json!("x".repeat(5000)),
+        json!([]),
+        json!([[1], {}]),
+        json!({}),
+        json!({"a": {"b": [null]}}),
+        json!({"": "x"}),
+        json!({"a=b": "x"}),
+        json!({"a": "nul\0byte"}),
+    ]
+}
+
+#[test]
+fn nonsense_in_any_parameter_is_a_problem_with_its_path_or_a_good_plan_and_never_a_panic() {
+    let dir = tempfile::tempdir().expect("dir");
+    let mut env = environment(dir.path());
+    env.datasets = Some(dir.path().to_owned());
+    for field in TABLE.all() {
+        for value in nonsense() {
+            let (mut job, mut run) = (job(dir.path()), run());
+            let target = if TABLE.field(field.name).is_some_and(|f| f.home == crate::params::Home::Job) {
+                &mut job
+            } else {
+                &mut run
+            };
+            target[field.name] = value.clone();
+            let shown: String = value.to_string().chars().take(60).collect();
+            if let Err(text) = build(&env, &job, &run) {
+                assert!(text.contains(field.name), "{} = {shown}: the path is missing in {text}", field.name);
+                assert!(text.len() < 2000, "{} = {shown}: {} bytes of message", field.name, text.len());
+                assert!(!text.contains('\0'), "{} = {shown}: {text:?}", field.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn what_would_only_fail_after_the_start_is_refused_before_it() {
+    let dir = tempfile::tempdir().expect("dir");
+    std::fs::create_dir(dir.path().join("a-directory")).expect("dir");
+    nix::unistd::mkfifo(&dir.path().join("pipe"), nix::sys::stat::Mode::S_IRWXU).expect("pipe");
+    std::os::unix::fs::symlink("/etc/passwd", dir.path().join("link.jsonl")).expect("link");
+    let mut env = environment(dir.path());
+    env.datasets = Some(dir.path().to_owned());
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let cases: Vec<(&str, Value, &str)> = vec![
+        ("datasetPath", json!(path("a-directory")), "is no file"),
+        // Opening it would wait for ever.
+        ("datasetPath", json!(path("pipe")), "is no file"),
+        ("datasetPath", json!(path("link.jsonl")), "outside of the allowed roots"),
+        ("datasetPath", json!(path("missing.jsonl")), "No such file"),
+        ("datasetId", json!("link.jsonl"), "outside of the dataset directory"),
+        ("envVars", json!({"": "x"}), "is no name of a variable"),
+        ("envVars", json!({"A=B": "x"}), "is no name of a variable"),
+        ("envVars", json!({"A": "x\0y"}), "a NUL character"),
+        ("modelKey", json!("a\0b"), "a NUL character"),
+        ("image", json!("a image"), "is no image name"),
+        ("image", json!("--privileged"), "is no image name"),
+        ("modelVersion", json!(""), "is empty"),
+        ("test.model", json!(""), "is empty"),
+        ("docker.runtime", json!(""), "is empty"),
+        ("logDirSuffix", json!("../x"), "separator"),
+        ("logDirSuffix", json!(".."), "is not a name"),
+        ("env", json!(".."), "is not a name"),
+        ("envDefault", json!("a/b"), "separator"),
+        ("platformTaskId", json!("../../x"), "separator"),
+        ("scenario", json!("../chat"), "accepted: one of chat_completion"),
+        ("healthCheck.path", json!("//evil.example/x"), "a path that begins with one `/`"),
+        ("healthCheck.path", json!("/\\evil.example/x"), "a path that begins with one `/`"),
+    ];
+    for (name, value, expected) in cases {
+        let (mut job, mut run) = (job(dir.path()), run());
+        job[name] = Value::Null;
+        run[name] = value.clone();
+        let text = build(&env, &job, &run).map(|_| ()).expect_err(name);
+        assert!(text.contains(name) && text.contains(expected), "{name} = {value}: `{expected}` is not in:\n{text}");
+        assert!(!text.contains("problems"), "{name} = {value}: one problem, not several:\n{text}");
+    }
+}
+
+#[test]
+fn a_model_name_of_any_script_and_length_fits_into_a_file_name() {
+    let dir = tempfile::tempdir().expect("dir");
+    let mut run = run();
+    run["modelKey"] = json!("组织/模型".repeat(100));
+    let mut job = job(dir.path());
+    job["docker.baseImage"] = json!("registry/base:1");
+    let plan = build(&environment(dir.path()), &job, &run).expect("good");
+    let files = crate::run_llm_test::dir::RunDir::of(&plan, i64::MAX, "20251123");
+    files.create(1, 1).expect("every name can be made");
+}
