@@ -69,6 +69,22 @@ fn what_fits_no_schema_is_found_as_well() {
 }
 
 #[test]
+fn a_password_in_a_url_is_refused_and_never_repeated() {
+    let text = format!(
+        "{GOOD}[databases.r]\nurl = \"mysql://u:sekret@h/d\"\n[object_stores.m]\nendpoint = \"http://u:sekret@minio:9000\"\n"
+    );
+    let all = mistakes(&text, &[]);
+    assert!(all.iter().all(|m| !m.contains("sekret")), "{all:#?}");
+    for wanted in [
+        "`mysql://***@h/d`; accepted",
+        "give them in `credentials_file`",
+        "`object_stores.m.credentials_file` is missing",
+    ] {
+        assert!(all.iter().any(|m| m.contains(wanted)), "{wanted}: {all:#?}");
+    }
+}
+
+#[test]
 fn set_is_stronger_than_the_file_and_its_mistakes_name_it() {
     let config =
         load_text(GOOD, &["powerjob.app=b", "lane.0.slots=2", "paths.allowed_roots=[\"/data\"]"]).expect("valid");

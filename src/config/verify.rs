@@ -93,7 +93,9 @@ pub(crate) fn verify(config: &mut Config, layers: &Layers, purpose: Purpose) -> 
                 .map(|(k, s)| (format!("object_stores.{k}.credentials_file"), &s.credentials_file)),
         )
     {
-        if let Err(e) = std::fs::File::open(file) {
+        if file.as_os_str().is_empty() {
+            say(&key, format!("`{key}` is missing: a file that this user can read"));
+        } else if let Err(e) = std::fs::File::open(file) {
             say(&key, format!("`{key}`: {} cannot be read: {e}", file.display()));
         }
     }
@@ -106,7 +108,7 @@ pub(crate) fn verify(config: &mut Config, layers: &Layers, purpose: Purpose) -> 
         if db.url.strip_prefix("sqlite://").is_none_or(|p| !Path::new(p).is_absolute()) {
             say(
                 &format!("databases.{key}.url"),
-                format!("`databases.{key}.url` is `{}`; accepted: sqlite:///absolute/path.db", db.url),
+                format!("`databases.{key}.url` is `{}`; accepted: sqlite:///absolute/path.db", masked(&db.url)),
             );
         }
     }
@@ -116,7 +118,15 @@ pub(crate) fn verify(config: &mut Config, layers: &Layers, purpose: Purpose) -> 
                 &format!("object_stores.{key}.endpoint"),
                 format!(
                     "`object_stores.{key}.endpoint` is `{}`; accepted: a URL such as http://minio:9000",
-                    store.endpoint
+                    masked(&store.endpoint)
+                ),
+            );
+        } else if masked(&store.endpoint) != store.endpoint {
+            say(
+                &format!("object_stores.{key}.endpoint"),
+                format!(
+                    "`object_stores.{key}.endpoint` is `{}`: keys do not belong into the URL, give them in `credentials_file`",
+                    masked(&store.endpoint)
                 ),
             );
         }
@@ -137,11 +147,19 @@ pub(crate) fn verify(config: &mut Config, layers: &Layers, purpose: Purpose) -> 
             "docker.endpoint",
             format!(
                 "`docker.endpoint` is `{}`; accepted: unix:///var/run/docker.sock or tcp://host:port",
-                config.docker.endpoint
+                masked(&config.docker.endpoint)
             ),
         );
     }
     all
+}
+
+/// A URL without the user and password that may stand in it.
+fn masked(url: &str) -> String {
+    match url.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?.1))) {
+        Some((scheme, rest)) => format!("{scheme}://***@{rest}"),
+        None => url.to_owned(),
+    }
 }
 
 fn lanes(config: &Config, say: &mut impl FnMut(&str, String)) {
