@@ -1,6 +1,7 @@
 //! One run from its parameters to its outcome.
 
 mod begin;
+mod hold;
 mod launch;
 mod load;
 mod stages;

@@ -52,6 +52,7 @@ impl Run {
         self.stage_began = Instant::now();
         self.save().await?;
         self.ctx.log.info(format!("stage {}: begins", stage.name()));
+        super::hold::in_stage(stage).await;
         Ok(())
     }
 
