@@ -26,6 +26,9 @@ const WAIT_FOR_INSTANCE: Duration = Duration::from_secs(30);
 /// A reader that takes nothing for this long is gone.
 const SEND_LIMIT: Duration = Duration::from_secs(60);
 
+/// What a subscriber says has no meaning, so nothing long of it is kept.
+const INBOUND: usize = 16 << 10;
+
 /// Close codes below 4000 are the standard's; this one is ours, in the style of HTTP.
 const CLOSE_NOT_FOUND: u16 = 4404;
 const CLOSE_NORMAL: u16 = 1000;
@@ -55,7 +58,11 @@ pub(super) async fn handler(
         return problem(StatusCode::NOT_FOUND, &text);
     }
     match upgrade {
-        Ok(upgrade) => upgrade.on_upgrade(move |socket| serve(state, wish, socket)).into_response(),
+        Ok(upgrade) => upgrade
+            .max_message_size(INBOUND)
+            .max_frame_size(INBOUND)
+            .on_upgrade(move |socket| serve(state, wish, socket))
+            .into_response(),
         Err(e) => problem(
             StatusCode::UPGRADE_REQUIRED,
             &format!("/ws/log is a WebSocket: connect with ws://, not http:// ({e})"),

@@ -53,6 +53,8 @@ struct State {
     log_time_ms: i64,
     positions: HashMap<String, Position>,
     closed: Option<String>,
+    /// The file does not say yet that it is closed.
+    end_unwritten: bool,
     /// A line was dropped at the limit: later ones are too, even shorter ones that would fit.
     full: bool,
     loss: Loss,
@@ -98,6 +100,7 @@ impl Journal {
             log_time_ms: scan.log_time_ms,
             positions: scan.positions,
             closed: scan.closed,
+            end_unwritten: false,
             full: false,
             loss: Loss::found(scan.dropped),
             draft: Draft::default(),
@@ -222,10 +225,11 @@ impl Journal {
     /// Opens a closed journal for a further attempt of the instance; indices and log times go on.
     pub fn reopen(&self) {
         let mut state = self.state.lock();
-        let State { closed, draft, loss, .. } = &mut *state;
+        let State { closed, end_unwritten, draft, loss, .. } = &mut *state;
         if closed.take().is_none() {
             return;
         }
+        *end_unwritten = false;
         let now = self.clock.now_ms();
         draft.clear();
         draft.mark(&Mark::Reopened, now);
@@ -244,11 +248,12 @@ impl Journal {
     }
 
     /// Closes the journal with the name of the instance's status. Later lines are dropped and counted. Closing again
-    /// changes nothing.
-    pub fn close(&self, status: &str) {
+    /// changes nothing, but for an end that could not be written. False if it could not: after a restart the journal is
+    /// open.
+    pub fn close(&self, status: &str) -> bool {
         let mut state = self.state.lock();
-        if state.closed.is_some() {
-            return;
+        if state.closed.is_some() && !state.end_unwritten {
+            return true;
         }
         state.draft.clear();
         let unwritten = state.loss.unwritten_line();
@@ -257,14 +262,19 @@ impl Journal {
         }
         state.draft.mark(&Mark::Closed(status.to_owned()), self.clock.now_ms());
         match state.commit(&self.path) {
-            Ok(()) => state.loss.unwritten_told(),
+            Ok(()) => {
+                state.loss.unwritten_told();
+                state.end_unwritten = false;
+            }
             Err(e) => {
                 tracing::warn!(instance = self.instance_id, status, error = %e, "failed to mark a job's log as closed");
+                state.end_unwritten = true;
             }
         }
         state.closed = Some(flat(status).into_owned());
         state.medium.rest();
         self.publish(&state);
+        !state.end_unwritten
     }
 
     /// Drafts and writes the texts; on an error the draft still knows how many lines the producer wanted.

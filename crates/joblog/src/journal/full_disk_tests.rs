@@ -52,6 +52,28 @@ fn lines_that_a_full_disk_refused_are_counted_in_the_log_when_there_is_space_aga
 }
 
 #[test]
+fn an_end_that_a_full_disk_refused_is_told_to_the_one_who_closes_and_can_be_written_later() {
+    let place = place();
+    let journal = place.journals.journal(1).expect("a journal");
+    journal.append(Level::Info, "a", "line");
+    fault::leave_room(Some(0));
+    assert!(!journal.close("FAILED"));
+    assert!(journal.is_closed(), "nobody waits for more");
+    fault::leave_room(None);
+    drop(journal);
+    let journal = place.journals.journal(1).expect("a journal");
+    assert!(!journal.is_closed(), "the file does not know");
+    fault::leave_room(Some(0));
+    assert!(!journal.close("FAILED"));
+    fault::leave_room(None);
+    assert!(journal.close("FAILED") && journal.close("FAILED"));
+    drop(journal);
+    let journal = place.journals.journal(1).expect("a journal");
+    assert!(journal.is_closed());
+    assert_eq!(texts(&journal), ["line"]);
+}
+
+#[test]
 fn lines_lost_just_before_the_end_are_told_by_the_end() {
     let place = place();
     let journal = place.journals.journal(1).expect("a journal");

@@ -180,8 +180,8 @@ impl WorkerBuilder {
         let forgotten: Vec<(i64, String)> =
             loaded.open_logs.into_iter().filter(|(id, _)| shared.record(*id).is_none()).collect();
         let open = loaded.recovered.records.iter().map(|record| record.dispatch.instance_id).collect();
-        let found = logs::take_up(&journals, open, forgotten.clone()).await?;
-        let logs = Logs::new(journals, found, shared.clone(), inbox.clone(), tasks.clone());
+        let taken_up = logs::take_up(&journals, open, forgotten).await?;
+        let logs = Logs::new(journals, taken_up.open, shared.clone(), inbox.clone(), tasks.clone());
         let clock = super::driver::Clock::start();
         let core = Core::new(core_config, loaded.recovered, clock.now());
         let driver = Driver::new(Parts {
@@ -199,7 +199,7 @@ impl WorkerBuilder {
             inbox: inbox.clone(),
             inputs,
             tasks: tasks.clone(),
-            logs_closed: forgotten.into_iter().map(|(id, _)| id).collect(),
+            logs_closed: taken_up.closed,
         });
 
         let kill = CancellationToken::new();

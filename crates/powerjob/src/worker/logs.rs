@@ -67,24 +67,30 @@ pub(crate) struct Logs {
     tasks: TaskTracker,
 }
 
+/// What [`take_up`] did.
+pub(crate) struct TakenUp {
+    /// Journals of open instances.
+    pub(crate) open: HashMap<i64, Arc<Journal>>,
+    /// Instances whose journal is closed now, or has never been there.
+    pub(crate) closed: Vec<i64>,
+}
+
 /// Opens the journals of open instances, which may be long and are read from end to end, and closes those of instances
 /// that were closed just before a crash.
-pub(crate) async fn take_up(
-    journals: &Journals,
-    open: Vec<i64>,
-    closed: Vec<(i64, String)>,
-) -> io::Result<HashMap<i64, Arc<Journal>>> {
+pub(crate) async fn take_up(journals: &Journals, open: Vec<i64>, closed: Vec<(i64, String)>) -> io::Result<TakenUp> {
     let journals = journals.clone();
-    let work = tokio::task::spawn_blocking(move || {
-        for (instance_id, status) in closed {
-            match journals.existing(instance_id) {
-                Ok(Some(journal)) => journal.close(&status),
-                Ok(None) => {}
-                Err(error) => tracing::warn!(instance_id, %error, "failed to close the log of a closed instance"),
-            }
+    let close = |journals: &Journals, id: i64, status: &str| match journals.existing(id) {
+        Ok(Some(journal)) => journal.close(status),
+        Ok(None) => true,
+        Err(error) => {
+            tracing::warn!(instance_id = id, %error, "failed to close the log of a closed instance");
+            false
         }
+    };
+    let work = tokio::task::spawn_blocking(move || TakenUp {
+        closed: closed.into_iter().filter(|(id, status)| close(&journals, *id, status)).map(|(id, _)| id).collect(),
         // One that cannot be opened is tried again, and told of, when the instance needs it.
-        open.into_iter().filter_map(|id| Some((id, journals.journal(id).ok()?))).collect()
+        open: open.into_iter().filter_map(|id| Some((id, journals.journal(id).ok()?))).collect(),
     });
     work.await.map_err(io::Error::other)
 }
@@ -219,18 +225,20 @@ impl Logs {
         }
     }
 
-    /// Closes the log with the name of the final status.
-    pub(crate) fn close(&mut self, instance_id: i64, status: &str) {
-        match self.log(instance_id) {
+    /// Closes the log with the name of the final status. False if the file does not say so: the next start tries again.
+    pub(crate) fn close(&mut self, instance_id: i64, status: &str) -> bool {
+        let closed = match self.log(instance_id) {
             Ok(log) => log.journal.close(status),
             Err(why) => {
                 tracing::error!(instance_id, %why, "failed to close the log of an instance");
+                false
             }
-        }
+        };
         if let Some(log) = self.open.remove(&instance_id) {
             log.gate.send_replace(Gate::Ended);
             self.tasks.spawn(async move { log.pump.stop().await });
         }
+        closed
     }
 
     /// The server is there (again): what waits for its back-off to pass goes out now.

@@ -81,8 +81,9 @@ impl Driver {
             Action::DrainLog { instance_id, attempt, limit_ms } => self.p.logs.drain(instance_id, attempt, limit_ms),
             Action::RewindLog(instance_id) => self.p.logs.rewind(instance_id).await,
             Action::CloseLog { instance_id, status } => {
-                self.p.logs.close(instance_id, status);
-                self.p.logs_closed.push(instance_id);
+                if self.p.logs.close(instance_id, status) {
+                    self.p.logs_closed.push(instance_id);
+                }
             }
             Action::Warn(text) => tracing::warn!("{text}"),
         }
