@@ -89,8 +89,9 @@ impl Peers {
     pub(crate) async fn resolve(&self, servers: &[ServerAddress]) {
         let mut fresh = HashSet::new();
         let mut complete = true;
-        for server in servers {
-            let found = resolve_host(server.host(), server.port()).await;
+        // Side by side: each name that is not known may take seconds.
+        let all = servers.iter().map(|server| resolve_host(server.host(), server.port()));
+        for found in futures_util::future::join_all(all).await {
             complete &= !found.is_empty();
             fresh.extend(found);
         }
