@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use testrig_store::rusqlite::{self, Connection, params_from_iter, types::Value as Sql};
+use testrig_store::rusqlite::{self, Connection, OptionalExtension, params_from_iter, types::Value as Sql};
 
 use crate::{
     Database, Environment,
@@ -46,6 +46,9 @@ pub(crate) fn check_name(name: &str) -> Result<(), String> {
         "found {name:?}; accepted: a name of letters, digits and `_`, at most 63, that begins with neither a digit nor sqlite_"
     ))
 }
+
+/// The column with all figures of the last time as JSON.
+pub(crate) const ALL_FIGURES: &str = "metrics_json";
 
 /// One row: what identifies it, and what it says.
 #[derive(Clone, Debug, PartialEq)]
@@ -93,7 +96,10 @@ pub(crate) fn upsert(database: &Database, table: &str, row: &Row, now: &str) -> 
         tx.execute_batch(&format!("ALTER TABLE {} ADD COLUMN {} {kind}", quoted(table), quoted(name)))
             .map_err(|error| fail(&format!("add the column `{name}` to"), &error))?;
     }
-    write(&tx, table, row, now).map_err(|error| fail("write the row into", &error))?;
+    let stale =
+        figures_of_before(&tx, table, row, &present).map_err(|error| fail("read the row of before in", &error))?;
+    let row = Row { key: row.key.clone(), values: row.values.iter().cloned().chain(stale).collect() };
+    write(&tx, table, &row, now).map_err(|error| fail("write the row into", &error))?;
     tx.commit().map_err(|error| fail("commit the row into", &error))
 }
 
@@ -115,6 +121,28 @@ fn columns(conn: &Connection, table: &str) -> rusqlite::Result<Vec<String>> {
     let mut query = conn.prepare("SELECT name FROM pragma_table_info(?1)")?;
     let rows = query.query_map([table], |row| row.get(0))?;
     rows.collect()
+}
+
+/// Figures that the row has from an earlier time and that are not computed any more: they must not stand beside the new ones.
+/// Columns of others in the same table are not touched.
+fn figures_of_before(
+    conn: &Connection,
+    table: &str,
+    row: &Row,
+    present: &[String],
+) -> rusqlite::Result<Vec<(String, &'static str, Sql)>> {
+    let is_there = |name: &str| present.iter().any(|column| column.eq_ignore_ascii_case(name));
+    if !is_there(ALL_FIGURES) {
+        return Ok(Vec::new());
+    }
+    let key: Vec<String> = row.key.iter().map(|(name, _)| format!("{} = ?", quoted(name))).collect();
+    let query = format!("SELECT {ALL_FIGURES} FROM {} WHERE {}", quoted(table), key.join(" AND "));
+    let text: Option<Option<String>> =
+        conn.query_row(&query, params_from_iter(row.key.iter().map(|(_, value)| value)), |r| r.get(0)).optional()?;
+    let before: serde_json::Map<String, serde_json::Value> =
+        text.flatten().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+    let stale = before.keys().filter(|name| is_there(name) && !row.values.iter().any(|(given, ..)| given == *name));
+    Ok(stale.map(|name| (name.clone(), "REAL", Sql::Null)).collect())
 }
 
 /// Update, then insert if there was nothing to update: works on a table whose key nobody declared, too.
@@ -176,6 +204,28 @@ mod tests {
             })
             .expect("row");
         assert_eq!(found, (1, 2.0, 3.5, "t1".into(), "t2".into()));
+    }
+
+    #[test]
+    fn a_figure_that_is_no_longer_computed_does_not_stand_beside_the_new_ones() {
+        let dir = tempfile::tempdir().expect("dir");
+        let db = database(dir.path());
+        let told = |metrics: &[(&str, f64)]| {
+            let mut row = row(metrics);
+            let all: serde_json::Map<String, serde_json::Value> =
+                metrics.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())).collect();
+            row.values.push((ALL_FIGURES.into(), "TEXT", Sql::Text(serde_json::Value::Object(all).to_string())));
+            row
+        };
+        upsert(&db, "summary", &told(&[("qps", 1.0), ("ttft_p50", 7.0)]), "t1").expect("first");
+        let conn = Connection::open(dir.path().join("new/results.db")).expect("open");
+        conn.execute_batch("ALTER TABLE summary ADD COLUMN remark TEXT; UPDATE summary SET remark = 'mine'")
+            .expect("a column of others");
+        upsert(&db, "summary", &told(&[("qps", 2.0)]), "t2").expect("again, with fewer figures");
+        let found: (f64, Option<f64>, String) = conn
+            .query_row("SELECT qps, ttft_p50, remark FROM summary", [], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)))
+            .expect("row");
+        assert_eq!(found, (2.0, None, "mine".into()));
     }
 
     #[test]

@@ -227,7 +227,7 @@ fn row(plan: &Plan, counted: &Counted, figures: &[(String, f64)]) -> Row {
         ("bad_lines".to_owned(), "INTEGER", int(counted.bad)),
     ];
     values.extend(figures.iter().map(|(name, value)| (name.clone(), "REAL", Sql::Real(*value))));
-    values.push(("metrics_json".to_owned(), "TEXT", text(Value::Object(all).to_string())));
+    values.push((database::ALL_FIGURES.to_owned(), "TEXT", text(Value::Object(all).to_string())));
     values.push(("failures_json".to_owned(), "TEXT", text(json!(counted.summary.failures).to_string())));
     values.push(("extra_tags".to_owned(), "TEXT", text(json!(plan.extra_tags).to_string())));
     let key = [

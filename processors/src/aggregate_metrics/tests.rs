@@ -217,3 +217,33 @@ async fn a_stop_ends_it() {
     let result = AggregateMetrics::new(Arc::new(rig.environment())).process(ctx).await;
     assert!(!result.success, "{}", result.message);
 }
+
+#[test]
+fn nonsense_in_any_parameter_is_a_problem_with_its_path_or_a_good_plan_and_never_a_panic() {
+    let rig = Rig::new();
+    let env = rig.environment();
+    let job = job(json!({"fileBaseDir": rig.dir.path()}));
+    let run = json!({"platformTaskId": "T1", "env": "dev", "modelKey": "m", "datasetId": "builtin", "upstreamInstanceId": "42",
+                     "timeRange": {"start": 1_000_000, "end": 2_000_000}});
+    crate::testing::try_nonsense(&super::TABLE, &job, &run, |job, run| {
+        let (job, run) = (job.to_string(), run.to_string());
+        let input = crate::params::Input { job_params: Some(&job), instance_params: Some(&run), ..Default::default() };
+        super::plan::plan(&input, &env).map(drop).map_err(|problems| problems.to_string())
+    });
+}
+
+#[tokio::test]
+async fn a_line_that_a_kill_tore_is_left_out_and_counted() {
+    let rig = Rig::new();
+    let mut lines: Vec<String> = records().iter().map(Value::to_string).collect();
+    let last = lines.pop().expect("some");
+    lines.push(lines[0].clone());
+    lines.push(last[..last.len() / 2].to_owned());
+    let file = write(&rig, &lines);
+    let text = std::fs::read_to_string(&file).expect("readable");
+    std::fs::write(&file, text.trim_end()).expect("written");
+    let (result, ctx) = run(&rig, &job(json!({})), &context(&file)).await;
+    assert!(result.success, "{}", result.message);
+    assert!(result.message.contains("1 bad lines left out"), "{}", result.message);
+    assert!(rig.log(&ctx).contains("metrics-chat_completion.log:103"), "{}", rig.log(&ctx));
+}
