@@ -2,7 +2,12 @@
 
 use std::{path::Path, sync::Arc};
 
-use crate::{Environment, Root};
+use serde_json::{Value, json};
+
+use crate::{
+    Environment, Root,
+    params::{Home, Table},
+};
 
 /// An environment whose only allowed root is this directory.
 pub(crate) fn environment(dir: &Path) -> Environment {
@@ -34,5 +39,58 @@ fn client() -> reqwest::Client {
         // An error means that another test was faster.
         let _ = rustls::crypto::ring::default_provider().install_default();
     });
-    reqwest::Client::builder().no_proxy().build().expect("client")
+    reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().expect("client")
+}
+
+/// What a form, a script or an attacker may put where something else belongs.
+fn nonsense() -> Vec<Value> {
+    vec![
+        json!(true),
+        json!(-1),
+        json!(0),
+        json!(1e300),
+        json!(1.5),
+        json!(u64::MAX),
+        json!(i64::MIN),
+        json!(""),
+        json!("  "),
+        json!("../x"),
+        json!("/../../etc/shadow"),
+        json!("a/b\\c"),
+        json!("模型 🚀\u{202e}"),
+        json!("nul\0byte"),
+        json!("line\nbreak"),
+        json!("x".repeat(5000)),
+        json!([]),
+        json!([[1], {}]),
+        json!({}),
+        json!({"a": {"b": [null]}}),
+        json!({"": "x"}),
+        json!({"a=b": "x"}),
+        json!({"a": "nul\0byte"}),
+    ]
+}
+
+/// Puts nonsense into every parameter of a good pair of job and run parameters. What is not a good plan must be a message
+/// with the parameter's name, of readable length.
+pub(crate) fn try_nonsense(
+    table: &'static Table,
+    job: &Value,
+    run: &Value,
+    plan: impl Fn(&Value, &Value) -> Result<(), String>,
+) {
+    plan(job, run).expect("without nonsense it is good");
+    for field in table.all() {
+        for value in nonsense() {
+            let (mut job, mut run) = (job.clone(), run.clone());
+            let target = if field.home == Home::Job { &mut job } else { &mut run };
+            target[field.name] = value.clone();
+            let shown: String = value.to_string().chars().take(60).collect();
+            if let Err(text) = plan(&job, &run) {
+                assert!(text.contains(field.name), "{} = {shown}: the path is missing in {text}", field.name);
+                assert!(text.len() < 3000, "{} = {shown}: {} bytes of message", field.name, text.len());
+                assert!(!text.contains('\0'), "{} = {shown}: {text:?}", field.name);
+            }
+        }
+    }
 }

@@ -12,6 +12,17 @@ use crate::config::Config;
 /// Key of the result database that exists without a configuration.
 const DEFAULT_DATABASE: &str = "default";
 
+/// Robots and health checks are asked directly: a proxy of the shell that started the agent is none of their business. A
+/// redirect is an answer and not followed: it would lead past `[outbound] allowed_hosts`.
+fn http_client() -> anyhow::Result<reqwest::Client> {
+    reqwest::Client::builder()
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(Duration::from_secs(5))
+        .build()
+        .context("failed to set up the HTTP client")
+}
+
 /// Reads the files that the configuration names and builds the processors' environment.
 pub(crate) fn environment(config: &Config) -> anyhow::Result<Environment> {
     let state_dir = config.state.dir.clone();
@@ -40,12 +51,7 @@ pub(crate) fn environment(config: &Config) -> anyhow::Result<Environment> {
         secrets
             .insert(key.clone(), crate::client::read_token(file).map_err(|e| anyhow::anyhow!("secrets.{key}: {e}"))?);
     }
-    // Robots and health checks are asked directly: a proxy of the shell that started the agent is none of their business.
-    let http = reqwest::Client::builder()
-        .no_proxy()
-        .connect_timeout(Duration::from_secs(5))
-        .build()
-        .context("failed to set up the HTTP client")?;
+    let http = http_client()?;
     Ok(Environment {
         shim: std::env::current_exe().context("failed to find the path of this program")?,
         allowed_roots: roots.iter().map(|r| Root::parse(r)).collect(),
@@ -87,4 +93,31 @@ fn credentials(file: &Path) -> anyhow::Result<(String, String)> {
         )
     })?;
     Ok((found.access_key, found.secret_key))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_redirect_does_not_lead_past_the_allowed_hosts() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("free port");
+        let address = listener.local_addr().expect("bound");
+        let forbidden = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("free port");
+        let elsewhere = forbidden.local_addr().expect("bound");
+        let answering = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.expect("asked");
+            let _ = stream.read(&mut [0; 4096]).await;
+            let answer = format!("HTTP/1.1 302 Found\r\nLocation: http://{elsewhere}/x\r\nContent-Length: 0\r\n\r\n");
+            stream.write_all(answer.as_bytes()).await.expect("sent");
+        });
+        let answer = http_client().expect("client").get(format!("http://{address}/")).send().await.expect("an answer");
+        assert_eq!(answer.status().as_u16(), 302);
+        answering.await.expect("answered");
+        let asked = tokio::time::timeout(Duration::from_millis(50), forbidden.accept()).await;
+        assert!(asked.is_err(), "nobody asked the other host");
+    }
 }

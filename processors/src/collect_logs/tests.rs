@@ -257,3 +257,17 @@ async fn old_archives_of_the_job_go_when_a_new_one_is_there() {
         "{left:?}"
     );
 }
+
+#[test]
+fn nonsense_in_any_parameter_is_a_problem_with_its_path_or_a_good_plan_and_never_a_panic() {
+    let dir = tempfile::tempdir().expect("dir");
+    let env = crate::testing::environment(dir.path());
+    std::fs::create_dir_all(dir.path().join("target")).expect("dir");
+    let job = json!({"jobType": "COLLECT_LOGS", "logBaseDir": dir.path(), "uploadBase": dir.path().join("target")});
+    let run = json!({"platformTaskId": "T1", "upstreamInstanceId": 42, "env": "dev", "date": "20251123", "logDirSuffix": "task-T1"});
+    crate::testing::try_nonsense(&super::TABLE, &job, &run, |job, run| {
+        let (job, run) = (job.to_string(), run.to_string());
+        let input = crate::params::Input { job_params: Some(&job), instance_params: Some(&run), ..Default::default() };
+        super::plan::plan(&input, &env).map(drop).map_err(|problems| problems.to_string())
+    });
+}

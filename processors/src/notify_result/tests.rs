@@ -299,3 +299,45 @@ async fn after_a_stop_nobody_is_told() {
     let result = run(&rig, rig.environment(), &ctx).await;
     assert!(!result.success && receiver.got().is_empty(), "{}", result.message);
 }
+
+#[test]
+fn nonsense_in_any_parameter_is_a_problem_with_its_path_or_a_good_plan_and_never_a_panic() {
+    let dir = tempfile::tempdir().expect("dir");
+    let env = crate::testing::environment(dir.path());
+    let job = job(
+        &["im", "feishu"],
+        json!({}),
+        json!({"channelConfig.im.webhookUrl": "http://h/x", "channelConfig.feishu.webhookUrl": "http://h/y"}),
+    );
+    crate::testing::try_nonsense(&super::TABLE, &job, &task_params(), |job, run| {
+        let (job, run) = (job.to_string(), run.to_string());
+        let input = crate::params::Input { job_params: Some(&job), instance_params: Some(&run), ..Default::default() };
+        super::plan::plan(&input, &env).map(drop).map_err(|problems| problems.to_string())
+    });
+}
+
+#[tokio::test]
+async fn the_secret_part_of_an_address_is_nowhere_whatever_goes_wrong_with_it() {
+    const SECRET: &str = "plainword";
+    let rig = Rig::new();
+    let mut listed = rig.environment();
+    listed.allowed_hosts = Some(vec!["platform.local".into()]);
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").expect("port").local_addr().expect("bound");
+    let mut id = 70;
+    for (env, url) in [
+        (listed, format!("http://robots.local/notify/{SECRET}?key={SECRET}")),
+        (rig.environment(), format!("http://user:{SECRET}@{closed}/notify/{SECRET}?key={SECRET}#{SECRET}")),
+        (rig.environment(), format!("ftp://robots.local/notify/{SECRET}")),
+        (rig.environment(), format!("not a url {SECRET}")),
+    ] {
+        for (channel, misspelt) in [("im", false), ("feishu", false), ("im", true)] {
+            id += 1;
+            let name = if misspelt { "webhookUri" } else { "webhookUrl" };
+            let ctx = rig.task(id, &job(&[channel], json!({channel: {name: url}}), json!({})), &task_params());
+            // With a real robot there would be pauses between the tries.
+            let ended = tokio::time::timeout(std::time::Duration::from_secs(1), run(&rig, env.clone(), &ctx)).await;
+            let said = format!("{:?} {} {:?}", ended, rig.log(&ctx), ctx.workflow.appended());
+            assert!(!said.contains(SECRET), "{url}: {said}");
+        }
+    }
+}

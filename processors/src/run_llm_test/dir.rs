@@ -132,7 +132,11 @@ impl RunDir {
     pub(super) fn set_records_aside(&self, cut: u32) -> Result<PathBuf, DirError> {
         let aside = self.metrics.with_extension(format!("cut-{cut}.log"));
         let fail = |source| DirError { doing: "set aside", path: self.metrics.clone(), source };
-        std::fs::rename(&self.metrics, &aside).map_err(fail)?;
+        match std::fs::rename(&self.metrics, &aside) {
+            // A kill between the two steps: what there was is aside already.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            moved => moved.map_err(fail)?,
+        }
         std::fs::OpenOptions::new().create(true).append(true).open(&self.metrics).map_err(fail)?;
         Ok(aside)
     }
@@ -254,6 +258,10 @@ mod tests {
         let aside = dir.set_records_aside(1).expect("moved");
         assert_eq!(aside.file_name().and_then(|name| name.to_str()), Some("metrics-chat_completion.cut-1.log"));
         assert_eq!(std::fs::read_to_string(aside).expect("kept"), "cut");
+        assert_eq!(std::fs::metadata(&dir.metrics).expect("there").len(), 0);
+        // Killed right behind the move: the next start goes on.
+        std::fs::remove_file(&dir.metrics).expect("removed");
+        dir.set_records_aside(2).expect("nothing to move");
         assert_eq!(std::fs::metadata(&dir.metrics).expect("there").len(), 0);
     }
 

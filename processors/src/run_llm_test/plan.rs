@@ -178,6 +178,11 @@ impl Plan {
         if let Some(bad) = params.map("envVars").keys().find(|name| name.is_empty() || name.contains(['=', '\0'])) {
             params.refuse("envVars", format!("{bad:?} is no name of a variable; accepted: names without `=`"));
         }
+        for name in params.map("extraTags").keys().filter(|name| name.starts_with("testrig.")) {
+            params.warn(format!(
+                "extraTags.{name} is no label of the container: names with `testrig.` are the agent's own"
+            ));
+        }
         let setup_script = script(params, env, "env.setupScript");
         let teardown_script = script(params, env, "env.teardownScript");
         params.check()?;

@@ -1,6 +1,11 @@
 //! Networks, ports, names and neighbours on a real container engine.
 
-use std::{net::TcpListener, time::Duration};
+use std::{
+    io::{Read, Write},
+    net::TcpListener,
+    os::unix::net::UnixStream,
+    time::Duration,
+};
 
 use powerjob_worker::StopReason;
 use serde_json::json;
@@ -172,4 +177,54 @@ async fn much_output_of_a_container_is_whole_and_a_kill_under_load_is_told() {
     assert!(lines.iter().any(|line| line == "the last line"));
     let file = std::fs::metadata(rig.log_dir().join(format!("svc-m-{}.log", rig.port))).unwrap();
     assert!(file.len() > 20_000 * 22 + 3_000_000 + 5000, "{}", file.len());
+}
+
+/// A network of the engine's for one test.
+struct OwnNetwork {
+    name: String,
+    socket: String,
+}
+
+impl OwnNetwork {
+    fn make(name: String) -> Option<Self> {
+        let socket = std::env::var("DOCKER_HOST").ok()?.strip_prefix("unix://")?.to_owned();
+        let network = Self { name, socket };
+        let body = json!({"Name": network.name}).to_string();
+        let answer = network.ask(&format!(
+            "POST /networks/create HTTP/1.0\r\nHost: d\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        ));
+        answer.contains(" 201 ").then_some(network)
+    }
+
+    fn ask(&self, request: &str) -> String {
+        let mut stream = UnixStream::connect(&self.socket).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        let _ = stream.read_to_string(&mut answer);
+        answer
+    }
+}
+
+impl Drop for OwnNetwork {
+    fn drop(&mut self) {
+        self.ask(&format!("DELETE /networks/{} HTTP/1.0\r\nHost: d\r\n\r\n", self.name));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_a_named_network_the_service_port_is_published() {
+    let Some(engine) = engine("engine::on_a_named_network_the_service_port_is_published") else { return };
+    let rig = engine.rig(160);
+    let Some(network) = OwnNetwork::make(format!("testrig-{}", rig.instance)) else {
+        println!("the engine makes no networks: {:?}", std::env::var("DOCKER_BRIDGE"));
+        return;
+    };
+    let mut run = engine.run(&rig);
+    run["networkModeOverride"] = json!(network.name);
+    let result = rig.process(&rig.context(&engine.stub_job(&rig, ""), &run)).await;
+    assert!(result.success, "{}\n{}", result.message, rig.log_text());
+    let port = rig.result()["service"]["hostPort"].as_u64().unwrap();
+    assert_eq!(rig.result()["service"]["address"], format!("127.0.0.1:{port}"));
+    assert_eq!(engine.containers(&rig).await.len(), 0);
 }

@@ -144,3 +144,42 @@ async fn the_packing_ends_when_nobody_takes_the_archive_any_more() {
     let error = packing.done.await.expect("thread").expect_err("ended");
     assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
 }
+
+#[tokio::test]
+async fn any_name_that_a_file_system_takes_is_in_the_archive_as_it_is() {
+    use std::os::unix::ffi::{OsStrExt, OsStringExt};
+    let dir = tempfile::tempdir().expect("dir");
+    let odd: Vec<Vec<u8>> = vec![
+        b"line\nbreak.log".to_vec(),
+        "模型 🚀.log".as_bytes().to_vec(),
+        b"not-utf8-\xff\xfe.log".to_vec(),
+        vec![b'n'; 255],
+        b"...".to_vec(),
+        b"-rf".to_vec(),
+        b"a\\b".to_vec(),
+    ];
+    for name in &odd {
+        std::fs::write(dir.path().join(std::ffi::OsStr::from_bytes(name)), "x").expect("written");
+    }
+    let link = std::ffi::OsString::from_vec(vec![b'l'; 200]);
+    std::os::unix::fs::symlink(format!("../{}", "t".repeat(180)), dir.path().join(&link)).expect("link");
+    let _socket = std::os::unix::net::UnixListener::bind(dir.path().join("socket")).expect("bound");
+    let (told, bytes) = packed(source(dir.path())).await;
+    assert_eq!(told.files, odd.len() as u64);
+    assert!(told.warnings.len() == 1 && told.warnings[0].contains("socket"), "{:?}", told.warnings);
+    let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(&bytes[..]));
+    let mut found = Vec::new();
+    for entry in archive.entries().expect("a tar") {
+        let entry = entry.expect("an entry");
+        let name = entry.path_bytes().into_owned();
+        if entry.header().entry_type().is_symlink() {
+            assert_eq!(entry.link_name_bytes().expect("a target").len(), 183);
+        } else if entry.header().entry_type().is_file() {
+            found.push(name.strip_prefix(b"run-a/").expect("below the top").to_vec());
+        }
+    }
+    let mut wanted = odd.clone();
+    wanted.sort();
+    found.sort();
+    assert_eq!(found, wanted);
+}
