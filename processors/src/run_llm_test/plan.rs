@@ -316,9 +316,16 @@ fn monitor(params: &mut Params) -> MonitorPlan {
     }
 }
 
-fn accelerators(params: &Params) -> AcceleratorPlan {
+fn accelerators(params: &mut Params) -> AcceleratorPlan {
     let count =
         params.first(&["resources.gpus", "docker.defaultGpuCount"]).and_then(|name| params.u64(name)).unwrap_or(0);
+    if count == 0 && params.strings("resources.deviceIds").is_empty() {
+        for name in ["resources.gpuType", "resources.gpuMemory"] {
+            if params.given(name) {
+                params.warn(format!("`{name}` is not used: the run asks for no card (`resources.gpus`)"));
+            }
+        }
+    }
     AcceleratorPlan {
         count: u32::try_from(count).unwrap_or(u32::MAX),
         kind: params.str("resources.gpuType").map(str::to_owned),

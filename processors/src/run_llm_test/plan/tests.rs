@@ -242,6 +242,23 @@ fn every_bad_parameter_is_one_clear_problem_with_its_path() {
 }
 
 #[test]
+fn what_describes_cards_without_asking_for_any_is_told() {
+    let dir = tempfile::tempdir().expect("dir");
+    let warnings = |resources: Value| {
+        let run = json!({"platformTaskId": "T 1", "modelKey": "m", "modelVersion": "v1", "scenario": "chat_completion",
+            "servicePort": 8000, "resources": resources});
+        let (job, run) = (job(dir.path()).to_string(), run.to_string());
+        let mut params =
+            params::read(&TABLE, &Input { job_params: Some(&job), instance_params: Some(&run), ..Input::default() });
+        Plan::build(&mut params, &environment(dir.path()), TrackMode::Container, 1).expect("a plan");
+        params.warnings().join("\n")
+    };
+    assert!(warnings(json!({"gpuType": "910B"})).contains("`resources.gpuType` is not used"));
+    assert!(warnings(json!({"gpuMemory": "60g", "gpus": 0})).contains("`resources.gpuMemory` is not used"));
+    assert_eq!(warnings(json!({"gpuType": "910B", "gpus": 1})), "");
+}
+
+#[test]
 fn the_kind_of_service_follows_from_what_is_given() {
     let dir = tempfile::tempdir().expect("dir");
     let mode = |change: Value| {
