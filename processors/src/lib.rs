@@ -3,6 +3,7 @@
 mod aggregate_metrics;
 mod collect_logs;
 mod environment;
+mod figures;
 mod notify_result;
 mod outbound;
 pub mod params;

@@ -3,23 +3,25 @@
 use powerjob_worker::{ProcessResult, StopReason, TaskContext};
 use serde_json::Value;
 
-/// Appends `relatedInstances`: what upstream nodes left, and this instance. A JSON array of texts, because ids have more
-/// digits than a float.
+/// Appends `relatedInstances`: what upstream nodes left, and this instance.
 pub(crate) fn relate(ctx: &TaskContext) {
-    let left = ctx.workflow.values().get("relatedInstances").map(String::as_str);
-    ctx.workflow.append("relatedInstances", with(left, ctx.instance_id));
+    ctx.workflow.append("relatedInstances", with_own(ctx));
 }
 
-/// The list with one more id.
+/// What upstream nodes left in `relatedInstances`, and this instance: a JSON array of texts, because ids have more digits
+/// than a float.
+pub(crate) fn with_own(ctx: &TaskContext) -> String {
+    let left = ctx.workflow.values().get("relatedInstances").map(String::as_str);
+    with(left, ctx.instance_id)
+}
+
+/// The list with one more id. A platform may have begun it as a plain list, `1,2`.
 fn with(left: Option<&str>, id: i64) -> String {
-    let list = left.and_then(|text| serde_json::from_str::<Vec<Value>>(text).ok()).unwrap_or_default();
-    let mut ids: Vec<String> = list
-        .into_iter()
-        .map(|value| match value {
-            Value::String(text) => text,
-            other => other.to_string(),
-        })
-        .collect();
+    let left = left.unwrap_or_default();
+    let mut ids: Vec<String> = match serde_json::from_str::<Vec<Value>>(left) {
+        Ok(list) => list.iter().map(|id| id.as_str().map_or_else(|| id.to_string(), str::to_owned)).collect(),
+        Err(_) => left.split(',').map(|id| id.trim().to_owned()).filter(|id| id.parse::<i64>().is_ok()).collect(),
+    };
     let own = id.to_string();
     if !ids.contains(&own) {
         ids.push(own);
@@ -46,6 +48,7 @@ mod tests {
         assert_eq!(with(None, 7), r#"["7"]"#);
         assert_eq!(with(Some("[918273645546372819]"), 7), r#"["918273645546372819","7"]"#);
         assert_eq!(with(Some(r#"["1","7"]"#), 7), r#"["1","7"]"#);
+        assert_eq!(with(Some("1, 2"), 7), r#"["1","2","7"]"#);
         assert_eq!(with(Some("nonsense"), 7), r#"["7"]"#);
     }
 }

@@ -28,30 +28,13 @@ use self::{
     plan::Plan,
     records::{Counted, Wanted},
 };
-use crate::{Environment, input_of, related};
+use crate::{
+    Environment,
+    figures::{MAIN, rounded},
+    input_of, related,
+};
 
-/// What goes through the workflow; everything is in the row.
-const MAIN: [&str; 18] = [
-    "requests",
-    "succeeded",
-    "failed",
-    "error_rate",
-    "accuracy",
-    "qps",
-    "output_token_rate",
-    "ttft_avg",
-    "ttft_p50",
-    "ttft_p95",
-    "ttft_p99",
-    "tpot_avg",
-    "itl_p99",
-    "e2el_avg",
-    "e2el_p95",
-    "e2el_p99",
-    "latency_p95",
-    "latency_p99",
-];
-/// Most figures in it, and most characters: the whole context has 8192.
+/// Most figures that go through the workflow, and most characters: the whole context has 8192.
 const MAIN_COUNT: usize = 24;
 const MAIN_CHARS: usize = 1500;
 
@@ -243,8 +226,7 @@ fn row(plan: &Plan, counted: &Counted, figures: &[(String, f64)]) -> Row {
 /// Compact JSON for the workflow: the usual main figures, those that the job defined itself, and failures by class.
 fn main_figures(plan: &Plan, counted: &Counted, figures: &[(String, f64)]) -> String {
     let asked = plan.definitions.standard.as_deref().unwrap_or_default();
-    let main =
-        |name: &str| MAIN.contains(&name) && (plan.definitions.standard.is_some() || !name.starts_with("latency_"));
+    let main = |name: &str| MAIN.contains(&name);
     let mut out = Map::new();
     // What decides whether a run was good is there even if nobody asked for it.
     for name in ["requests", "succeeded", "failed", "error_rate"] {
@@ -274,10 +256,4 @@ fn main_figures(plan: &Plan, counted: &Counted, figures: &[(String, f64)]) -> St
         text = Value::Object(out.clone()).to_string();
     }
     text
-}
-
-/// To what is measurable; whole numbers without a point.
-fn rounded(value: f64) -> Value {
-    let value = (value * 1e4).round() / 1e4;
-    if value.fract() == 0.0 && value.abs() < 9e15 { json!(value as i64) } else { json!(value) }
 }
