@@ -102,7 +102,10 @@ async fn mark(cx: Context) -> Outcome {
     cx.until_wf(run, WfStatus::Failed).await?;
     let (run_text, app) = (run.to_string(), cx.app_id.to_string());
     let unknown = cx
-        .form("/openApi/markWorkflowNodeAsSuccess", &[("wfInstanceId", &run_text), ("nodeId", "987654321"), ("appId", &app)])
+        .form(
+            "/openApi/markWorkflowNodeAsSuccess",
+            &[("wfInstanceId", &run_text), ("nodeId", "987654321"), ("appId", &app)],
+        )
         .await?;
     same("no such node", &unknown.message()?.as_str(), &"PowerJobException: can't find the node in current DAG!")?;
     cx.api.mark_node_as_success(cx.app_id, run, flow.nodes[0]).await?;
