@@ -6,6 +6,7 @@ mod logger;
 pub mod openapi;
 mod processor;
 mod server;
+pub mod tasks;
 pub mod wire;
 mod worker;
 
