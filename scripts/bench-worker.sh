@@ -59,9 +59,11 @@ bash scripts/parts/powerjob.sh start "$WORK" >"$WORK/powerjob.env"
 # shellcheck source=/dev/null
 source "$WORK/powerjob.env"
 if [[ -n $JAVA ]]; then
-  bash scripts/parts/java.sh install >"$WORK/java.env"
+  bash scripts/parts/java-worker.sh install >"$WORK/java.env"
   # shellcheck source=/dev/null
   source "$WORK/java.env"
+  # A heap as a host would give it, and no smaller than what it needs for the large jobs.
+  export JAVA_WORKER_OPTS=-Xmx512m
   ARGS+=(--java "$JAVA_WORKER")
 fi
 [[ -z $WRITE ]] || ARGS+=(--write docs/benchmarks.md)

@@ -23,7 +23,7 @@ use crate::{
 
 /// Names of the Java worker's processors and what answers to them in ours.
 const NAMES: [(&str, &str); 5] =
-    [("jw.Empty", "empty"), ("jw.Echo", "echo"), ("jw.Log", "echo"), ("jw.Bc", "broadcast"), ("jw.Mr", "map_reduce")];
+    [("jw.Empty", "empty"), ("jw.Echo", "echo"), ("jw.Echo", "echo"), ("jw.Bc", "broadcast"), ("jw.Mr", "map_reduce")];
 
 /// Which worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

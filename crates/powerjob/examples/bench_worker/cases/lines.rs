@@ -21,7 +21,7 @@ pub(super) async fn one_instance(bench: &Bench<'_>) -> Result<Vec<Row>, Failure>
     for &kind in &bench.kinds {
         let app = bench.app("lines").await?;
         let worker = bench.worker(kind, &app).await?;
-        let job = app.job("STANDALONE", "jw.Log", &format!(r#"{{"lines":{written}}}"#)).await?;
+        let job = app.job("STANDALONE", "jw.Echo", &format!(r#"{{"lines":{written}}}"#)).await?;
         worker.reset_peak()?;
         let infos = app.ended(&app.run(job, 1).await?, Duration::from_secs(600)).await?;
         let peak_kib = worker.sample()?.peak_kib;
