@@ -150,7 +150,7 @@ stop_leftovers() {
 }
 stop_parts() {
   local part
-  for part in minio powerjob docker; do
+  for part in minio powerjob powerjob5 docker; do
     [[ ! -d $WORK/$part ]] || bash "scripts/parts/$part.sh" stop "$WORK" || log "$part could not be stopped"
   done
 }
@@ -262,8 +262,8 @@ else
   E2E=broken
 fi
 
-PART_VARIABLES=(POWERJOB_URL POWERJOB_CTL S3_ENDPOINT S3_ACCESS_KEY S3_SECRET_KEY DOCKER_HOST DOCKER_CTL LLAMA_SERVER
-  TINY_GGUF TEST_IMAGE_LLAMA TEST_IMAGE_BUSYBOX TEST_IMAGE_STUB)
+PART_VARIABLES=(POWERJOB_URL POWERJOB_CTL POWERJOB5_URL POWERJOB5_CTL JAVA_WORKER S3_ENDPOINT S3_ACCESS_KEY S3_SECRET_KEY
+  DOCKER_HOST DOCKER_CTL LLAMA_SERVER TINY_GGUF TEST_IMAGE_LLAMA TEST_IMAGE_BUSYBOX TEST_IMAGE_STUB)
 mkdir -p "$WORK/e2e"
 export TESTRIG_E2E_WORK=$WORK/e2e
 
@@ -282,10 +282,11 @@ part_step() {
 }
 bring_up_parts() {
   local part
-  for part in docker powerjob minio; do
+  for part in docker powerjob powerjob5 minio; do
     run "install $part" bash "scripts/parts/$part.sh" install || true
     part_step "start $part" "$part" "scripts/parts/$part.sh" start "$WORK"
   done
+  part_step 'install the Java worker' java-worker scripts/parts/java-worker.sh install
   part_step 'install llama' llama scripts/parts/llama.sh install
   [[ -z ${DOCKER_HOST:-} ]] ||
     part_step 'build the images' images scripts/parts/images.sh build busybox llama stub "$TESTRIG_BIN"
