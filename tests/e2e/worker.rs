@@ -24,6 +24,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         ),
         trial("worker::the_time_limit_of_the_instance_is_kept_and_never_a_success", Needs::Server, time_limit),
         trial("worker::a_cron_job_is_run_by_the_servers_clock", Needs::Server, cron),
+        trial("worker::a_daily_interval_job_is_run_again_and_again", Needs::Server, daily_interval),
         trial("worker::a_stop_stays_stopped", Needs::Server, stop),
         trial("worker::a_final_result_survives_the_death_of_the_worker", Needs::Server, kill_and_restart),
     ]
@@ -115,7 +116,25 @@ async fn cron() -> TestResult {
     let app = App::new("cron").await?;
     let _worker = ExampleWorker::start(&app).await?;
     let job = JobSpec::cron(app.id, "every-five-seconds", "empty", "0/5 * * * * ?");
-    let job = app.api.save_job(&job).await?;
+    by_itself(&app, &job, 1).await
+}
+
+async fn daily_interval() -> TestResult {
+    let app = App::new("daily").await?;
+    let _worker = ExampleWorker::start(&app).await?;
+    let daily =
+        json!({ "interval": 5, "startTimeOfDay": "00:00:00", "endTimeOfDay": "23:59:59", "intervalUnit": "SECONDS" });
+    let job = JobSpec {
+        time_expression_type: "DAILY_TIME_INTERVAL".to_owned(),
+        time_expression: Some(daily.to_string()),
+        ..JobSpec::api(app.id, "every-five-seconds-of-the-day", "empty")
+    };
+    by_itself(&app, &job, 2).await
+}
+
+/// Saves a job and waits until the server has run it so often to a good end without being told to.
+async fn by_itself(app: &App, job: &JobSpec, times: usize) -> TestResult {
+    let job = app.api.save_job(job).await?;
     // The server plans every 15 s.
     eventually("the server has run the job by itself", || async {
         let call = ApiCall::json(
@@ -129,7 +148,7 @@ async fn cron() -> TestResult {
             .flatten()
             .filter(|i| i["status"] == InstanceStatus::Succeed.code())
             .count();
-        if done > 0 { Ok(()) } else { Err(page.to_string()) }
+        if done >= times { Ok(()) } else { Err(page.to_string()) }
     })
     .await?;
     app.api.disable_job(app.id, job).await?;
