@@ -73,6 +73,7 @@ impl Rig {
             processor: "under test".into(),
             job_params: Some(job.to_string()),
             instance_params: instance,
+            task: powerjob_worker::Task::single(1, id),
             attempt: 1,
             task_retry_num: 0,
             time_limit: None,

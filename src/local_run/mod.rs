@@ -120,6 +120,7 @@ fn task(
         processor: node.processor.clone(),
         job_params: node.job_params(),
         instance_params,
+        task: powerjob_worker::Task::single(0, instance_id),
         attempt: 1,
         task_retry_num: 0,
         time_limit: None,

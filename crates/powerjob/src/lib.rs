@@ -5,15 +5,22 @@ pub mod core;
 mod logger;
 pub mod openapi;
 mod processor;
+mod results;
 mod server;
+mod task;
 pub mod tasks;
 pub mod wire;
 mod worker;
 
 pub use client::{ServerAddress, install_tls};
 pub use logger::JobLogger;
-pub use processor::{ProcessResult, Processor, RestartPolicy, StopReason, StopSignal, TaskContext, WorkflowContext};
+pub use processor::{
+    NO_PREPOST_TASK, ProcessResult, Processor, RestartPolicy, StopReason, StopSignal, TaskContext, WorkflowContext,
+};
+pub use results::{ResultCount, ResultsError, TaskResults};
 pub use server::Cidr;
+pub use task::{MapError, SubTaskSink, Task, TaskBody};
+pub use tasks::api::{SubTask, TaskResult};
 pub use worker::{
     CountersStatus, InstanceStatus, MIGRATIONS, OwnerStatus, Shutdown, Worker, WorkerBuilder, WorkerConfig,
     WorkerError, WorkerHandle, WorkerStatus,

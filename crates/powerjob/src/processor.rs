@@ -11,15 +11,96 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use crate::logger::JobLogger;
+use crate::{logger::JobLogger, results::TaskResults, task::Task};
+
+/// What the root of a BROADCAST instance ends with where the processor has no [`Processor::pre_process`]; the text is
+/// that of the Java worker.
+pub const NO_PREPOST_TASK: &str = "NO_PREPOST_TASK";
 
 /// The code behind a job's `processorInfo`.
+///
+/// [`process`](Self::process) is all that a STANDALONE job needs. The job's execute type decides what is called besides:
+///
+/// | execute type | on the worker that owns the instance | on every worker |
+/// |---|---|---|
+/// | STANDALONE | `process` | |
+/// | BROADCAST | first `pre_process`, last `post_process` | `process`, once each |
+/// | MAP | `process` with the root task, which calls [`TaskContext::map`] | `process` for each sub-task |
+/// | MAP_REDUCE | the same, last `reduce` | the same |
+///
+/// ```
+/// use async_trait::async_trait;
+/// use powerjob_worker::{ProcessResult, Processor, TaskContext, TaskResults};
+///
+/// /// Adds up the lengths of the words in the job's parameters, each on any worker of the app.
+/// struct Lengths;
+///
+/// #[async_trait]
+/// impl Processor for Lengths {
+///     async fn process(&self, ctx: TaskContext) -> ProcessResult {
+///         if ctx.task.is_root() {
+///             let words = ctx.job_params.clone().unwrap_or_default();
+///             return match ctx.map("WORD", words.split_whitespace()).await {
+///                 Ok(()) => ProcessResult::success("mapped"),
+///                 Err(why) => why.into(),
+///             };
+///         }
+///         match ctx.task.body.as_str() {
+///             Some(word) => ProcessResult::success(word.len().to_string()),
+///             None => ProcessResult::rejected(format!("a word is needed, got {}", ctx.task.body)),
+///         }
+///     }
+///
+///     async fn reduce(&self, _: TaskContext, mut results: TaskResults) -> ProcessResult {
+///         let mut total = 0;
+///         loop {
+///             match results.next().await {
+///                 // The root's own result is no number.
+///                 Ok(Some(task)) => total += task.result.parse().unwrap_or(0),
+///                 Ok(None) => return ProcessResult::success(total.to_string()),
+///                 Err(why) => return ProcessResult::failed(why.to_string()),
+///             }
+///         }
+///     }
+/// }
+/// ```
 ///
 /// A processor returns only when everything it started has ended (its boundary is empty) or was handed over on purpose.
 #[async_trait]
 pub trait Processor: Send + Sync + 'static {
     /// Runs one task to its end. A panic inside is caught and becomes a failure that names it.
     async fn process(&self, ctx: TaskContext) -> ProcessResult;
+
+    /// BROADCAST: called once, before any worker begins, on the worker that owns the instance. When it fails, no worker
+    /// begins, and only [`post_process`](Self::post_process) is called.
+    async fn pre_process(&self, ctx: TaskContext) -> ProcessResult {
+        drop(ctx);
+        ProcessResult::success(NO_PREPOST_TASK)
+    }
+
+    /// BROADCAST: called once, after the last worker has ended, on the worker that owns the instance; what it returns is
+    /// the outcome of the instance. By itself it succeeds if every task did and counts them, the pre-processing included.
+    async fn post_process(&self, ctx: TaskContext, results: TaskResults) -> ProcessResult {
+        drop(ctx);
+        match results.count().await {
+            Ok(count) => {
+                let text = format!("succeed:{}, failed:{}", count.succeeded, count.failed);
+                if count.failed == 0 { ProcessResult::success(text) } else { ProcessResult::failed(text) }
+            }
+            Err(why) => ProcessResult::failed(why.to_string()),
+        }
+    }
+
+    /// MAP_REDUCE: called once, after the last task has ended, on the worker that owns the instance; what it returns is the
+    /// outcome of the instance. The results include that of the root task and those of failed tasks.
+    async fn reduce(&self, ctx: TaskContext, results: TaskResults) -> ProcessResult {
+        drop(results);
+        ProcessResult::rejected(format!(
+            "processor `{}` does not implement the reduce step of MAP_REDUCE: every task has ended and nothing adds up \
+             their results; give the job the execute type MAP, or the processor a `reduce`",
+            ctx.processor
+        ))
+    }
 
     /// What becomes of a run of this processor that a restart of the worker found in the middle.
     fn restart_policy(&self) -> RestartPolicy {
@@ -129,7 +210,9 @@ pub struct TaskContext {
     pub job_params: Option<String>,
     /// The parameters of this run; in a workflow the text of the workflow context.
     pub instance_params: Option<String>,
-    /// 1 for the first execution of this instance on this worker, one more for each retry.
+    /// The task of the instance; the whole instance where it is STANDALONE.
+    pub task: Task,
+    /// 1 for the first execution of this instance (or of this task of it) on this worker, one more for each retry.
     pub attempt: u32,
     /// How many retries of the task the job allows (`taskRetryNum`).
     pub task_retry_num: u32,

@@ -99,6 +99,7 @@ impl Rig {
             processor: "RunLLMTest".into(),
             job_params: Some(job.to_string()),
             instance_params: Some(run.to_string()),
+            task: powerjob_worker::Task::single(1, self.instance),
             attempt: 1,
             task_retry_num: 0,
             time_limit: None,

@@ -12,3 +12,4 @@
 //! everything between server and worker (reports, log, stop, recovery) stays as it is.
 
 pub mod api;
+pub mod kryo;

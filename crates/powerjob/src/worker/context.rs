@@ -5,7 +5,7 @@ use std::{collections::HashMap, time::Duration};
 use serde_json::Value;
 
 use crate::{
-    JobLogger, StopSignal, TaskContext, WorkflowContext,
+    JobLogger, StopSignal, Task, TaskContext, WorkflowContext,
     core::{Dispatch, InstanceRecord},
 };
 
@@ -28,6 +28,7 @@ pub(crate) fn task_context(record: &InstanceRecord, start: Start) -> TaskContext
         processor: dispatch.processor_info.clone(),
         job_params: dispatch.job_params.clone(),
         instance_params: dispatch.instance_params.clone(),
+        task: Task::single(dispatch.job_id, dispatch.instance_id).with_retry(record.retries_used),
         attempt: start.attempt,
         task_retry_num: dispatch.task_retry_num,
         time_limit: start.time_left_ms.map(Duration::from_millis),
