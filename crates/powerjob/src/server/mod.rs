@@ -3,8 +3,12 @@
 mod listen;
 mod peers;
 mod routes;
+#[allow(dead_code, reason = "goes with the wiring into the worker")]
+mod task_routes;
 
 pub(crate) use listen::{Listener, Served, bind};
 pub use peers::Cidr;
 pub(crate) use peers::Peers;
-pub(crate) use routes::{Inbound, Routes, StoreProblem};
+pub(crate) use routes::{Inbound, Reading, Routes, StoreProblem};
+#[allow(unused_imports, reason = "goes with the wiring into the worker")]
+pub(crate) use task_routes::TaskRoutes;

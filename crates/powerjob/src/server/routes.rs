@@ -47,7 +47,7 @@ pub(crate) trait Inbound: Send + Sync + 'static {
 #[derive(Clone)]
 pub(crate) struct Routes {
     pub(crate) inbound: Arc<dyn Inbound>,
-    pub(crate) counters: Arc<Counters>,
+    pub(crate) reading: Reading,
 }
 
 impl Routes {
@@ -63,8 +63,16 @@ impl Routes {
             .route("/worker/destroyContainer", post(destroy_container))
             .with_state(self)
     }
+}
 
-    async fn body(body: Body) -> Result<Bytes, String> {
+/// How every request is read, and what a bad one is answered.
+#[derive(Clone)]
+pub(crate) struct Reading {
+    pub(crate) counters: Arc<Counters>,
+}
+
+impl Reading {
+    pub(super) async fn body(&self, body: Body) -> Result<Bytes, String> {
         match tokio::time::timeout(BODY_TIMEOUT, axum::body::to_bytes(body, BODY_LIMIT)).await {
             Ok(Ok(bytes)) => Ok(bytes),
             Ok(Err(why)) => Err(format!("the body could not be read, or is longer than {BODY_LIMIT} bytes: {why}")),
@@ -73,7 +81,7 @@ impl Routes {
     }
 
     /// 500 is what a Java worker answers; the text is for the person who reads the traffic.
-    fn bad(&self, why: &str) -> Response {
+    pub(super) fn bad(&self, why: &str) -> Response {
         self.counters.bad_requests.one();
         tracing::warn!("refused a request: {why}");
         internal(why)
@@ -86,13 +94,13 @@ fn internal(why: &str) -> Response {
 
 async fn run_job(State(routes): State<Routes>, body: Body) -> Response {
     let read = async {
-        let raw = Routes::body(body).await?;
+        let raw = routes.reading.body(body).await?;
         let request = named("ServerScheduleJobReq", ServerScheduleJobReq::parse(&raw))?;
         Ok::<_, String>((request, raw))
     };
     let (request, raw) = match read.await {
         Ok(read) => read,
-        Err(why) => return routes.bad(&why),
+        Err(why) => return routes.reading.bad(&why),
     };
     match routes.inbound.run_job(request, raw).await {
         Ok(()) => StatusCode::OK.into_response(),
@@ -101,23 +109,24 @@ async fn run_job(State(routes): State<Routes>, body: Body) -> Response {
 }
 
 async fn stop_instance(State(routes): State<Routes>, body: Body) -> Response {
-    let read = async { named("ServerStopInstanceReq", ServerStopInstanceReq::parse(&Routes::body(body).await?)) };
+    let read =
+        async { named("ServerStopInstanceReq", ServerStopInstanceReq::parse(&routes.reading.body(body).await?)) };
     match read.await {
         Ok(request) => {
             routes.inbound.stop_instance(request.instance_id).await;
             StatusCode::OK.into_response()
         }
-        Err(why) => routes.bad(&why),
+        Err(why) => routes.reading.bad(&why),
     }
 }
 
 async fn query_instance_status(State(routes): State<Routes>, body: Body) -> Response {
     let read = async {
-        named("ServerQueryInstanceStatusReq", ServerQueryInstanceStatusReq::parse(&Routes::body(body).await?))
+        named("ServerQueryInstanceStatusReq", ServerQueryInstanceStatusReq::parse(&routes.reading.body(body).await?))
     };
     let request = match read.await {
         Ok(request) => request,
-        Err(why) => return routes.bad(&why),
+        Err(why) => return routes.reading.bad(&why),
     };
     // The customQuery is SQL for the Java worker's own table. A standalone instance has no task list, so it changes nothing.
     match routes.inbound.query(request.instance_id).map(|detail| AskResponse::of(&detail)) {
@@ -127,7 +136,7 @@ async fn query_instance_status(State(routes): State<Routes>, body: Body) -> Resp
     }
 }
 
-fn named<T>(message: &str, parsed: Result<T, WireError>) -> Result<T, String> {
+pub(super) fn named<T>(message: &str, parsed: Result<T, WireError>) -> Result<T, String> {
     parsed.map_err(|why| format!("{message}: {why}"))
 }
 
@@ -141,7 +150,7 @@ async fn destroy_container(State(routes): State<Routes>, body: Body) -> Response
 
 /// A container is a Java jar with a Spring context, which nothing here can run. The server expects no answer but 200.
 async fn container(routes: &Routes, body: Body, what: &str) -> Response {
-    match Routes::body(body).await {
+    match routes.reading.body(body).await {
         Ok(raw) => {
             let text: String = String::from_utf8_lossy(&raw).chars().take(500).collect();
             tracing::info!(
@@ -150,6 +159,6 @@ async fn container(routes: &Routes, body: Body, what: &str) -> Response {
             );
             StatusCode::OK.into_response()
         }
-        Err(why) => routes.bad(&why),
+        Err(why) => routes.reading.bad(&why),
     }
 }

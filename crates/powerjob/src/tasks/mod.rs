@@ -12,4 +12,13 @@
 //! everything between server and worker (reports, log, stop, recovery) stays as it is.
 
 pub mod api;
+#[allow(dead_code, unused_imports, reason = "goes with the wiring into the worker")]
+mod exchange;
+#[allow(dead_code, unused_imports, reason = "goes with the wiring into the worker")]
+mod http;
 pub mod kryo;
+
+#[allow(unused_imports, reason = "goes with the wiring into the worker")]
+pub(crate) use exchange::Exchange;
+#[allow(unused_imports, reason = "goes with the wiring into the worker")]
+pub(crate) use http::{HttpPeers, ServerCluster};

@@ -7,6 +7,7 @@ mod dispatch;
 mod heartbeat;
 pub(crate) mod object;
 mod report;
+mod tasks;
 
 pub use ask::{AskResponse, decode_base64, encode_base64};
 pub use detail::{InstanceDetail, TaskDetail};
@@ -14,3 +15,4 @@ pub use dispatch::{ServerQueryInstanceStatusReq, ServerScheduleJobReq, ServerSto
 pub use heartbeat::{SystemMetrics, WorkerHeartbeat};
 pub use object::WireError;
 pub use report::{InstanceLogContent, TaskTrackerReportInstanceStatusReq, WorkerLogReportReq};
+pub use tasks::{QueryJobCluster, StopTasks};

@@ -25,7 +25,7 @@ use crate::{
     core::{Core, CoreConfig, Event},
     openapi::OpenApi,
     processor::Processor,
-    server::{Inbound, Listener, Peers, Routes, Served, StoreProblem},
+    server::{Inbound, Listener, Peers, Reading, Routes, Served, StoreProblem},
     wire::{InstanceDetail, ServerScheduleJobReq},
 };
 
@@ -213,7 +213,7 @@ impl WorkerBuilder {
             "worker starts"
         );
         let inbound = Arc::new(Requests { shared: shared.clone(), inbox: inbox.clone() });
-        let routes = Routes { inbound, counters: counters.clone() }.router();
+        let routes = Routes { inbound, reading: Reading { counters: counters.clone() } }.router();
         let served = Served::new(routes, peers.clone(), counters);
         let own_tasks = OwnTasks { listener, served, peers, servers: checked.servers, tasks, kill: kill.clone() };
         let driver = tokio::spawn(async move {
