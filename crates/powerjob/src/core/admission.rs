@@ -55,7 +55,7 @@ impl Core {
                 Stage::Reporting(_) => Before::of(instance),
             },
         };
-        if !self.has_room() {
+        if !self.has_room(dispatch.is_heavy()) {
             // Not kept: the report would be taken for the outcome of the dispatch that is refused here.
             if self.instances.get(&id).is_some_and(|i| matches!(i.record.stage, Stage::Reporting(_))) {
                 self.close(id, "FAILED");
@@ -66,15 +66,22 @@ impl Core {
         self.accept(now, dispatch, before);
     }
 
-    fn has_room(&self) -> bool {
+    fn has_room(&self, heavy: bool) -> bool {
+        if self.draining {
+            return false;
+        }
+        if heavy {
+            // Without any place it is taken, to be refused with a text.
+            return self.config.heavy == 0 || self.instances.heavy() < self.config.heavy;
+        }
         let free_slot = self.slots_used() < self.config.slots && self.queued() == 0;
-        !self.draining && (free_slot || self.queued() < self.config.backlog)
+        free_slot || self.queued() < self.config.backlog
     }
 
     /// Takes a dispatch: starts it, queues it, or ends it when its kind is not served.
     pub(super) fn accept(&mut self, now: Now, dispatch: Dispatch, before: Before) {
         let id = dispatch.instance_id;
-        let refused = unserved::reason(&dispatch);
+        let refused = unserved::reason(&dispatch, self.config.heavy);
         let seq = self.next_seq;
         self.next_seq += 1;
         let record = InstanceRecord {
@@ -102,6 +109,10 @@ impl Core {
             self.finish(now, id, false, &reason, Default::default());
             return;
         }
+        if self.instances.get(&id).is_some_and(|instance| instance.heavy) {
+            self.start(now, id);
+            return;
+        }
         self.fill_slots(now);
         self.log_position(id);
     }
@@ -109,14 +120,14 @@ impl Core {
     /// Starts what waits longest in every free slot.
     pub(super) fn fill_slots(&mut self, now: Now) {
         while self.slots_used() < self.config.slots {
-            let next =
-                self.instances.values_mut().filter(|i| i.record.stage == Stage::Queued).min_by_key(|i| i.record.seq);
-            let Some(next) = next else { return };
+            let Some(id) = self.instances.first_queued() else { return };
+            let Some(next) = self.instances.get(&id) else { return };
             if next.not_before.is_some_and(|at| at > mono(now)) && next.ask != Ask::Settled {
                 return;
             }
-            next.not_before = None;
-            let id = next.id();
+            if let Some(next) = self.instances.get_mut(&id) {
+                next.not_before = None;
+            }
             self.start(now, id);
         }
     }
@@ -138,22 +149,22 @@ impl Core {
 
     /// Place in the backlog, 1 = next.
     pub(super) fn position(&self, id: i64) -> Option<usize> {
-        let queued = |i: &&Instance| i.record.stage == Stage::Queued;
-        let own = self.instances.get(&id).filter(queued)?.record.seq;
-        Some(self.instances.values().filter(queued).filter(|i| i.record.seq <= own).count())
+        let own = self.instances.get(&id).filter(|i| i.record.stage == Stage::Queued)?.record.seq;
+        Some(self.instances.queued_up_to(own))
     }
 
     pub(super) fn slots_used(&self) -> usize {
-        self.instances.values().filter(|instance| instance.holds_slot()).count()
+        self.instances.slots_used()
     }
 
     pub(super) fn queued(&self) -> usize {
-        self.instances.values().filter(|instance| instance.record.stage == Stage::Queued).count()
+        self.instances.queued()
     }
 
-    /// The heartbeat's flag: no slot is free, or nothing new is taken.
+    /// The heartbeat's flag: no slot is free, no further instance with tasks has room, or nothing new is taken.
     pub(super) fn overload(&self) -> bool {
-        self.draining || self.slots_used() >= self.config.slots
+        let heavy_full = self.config.heavy > 0 && self.instances.heavy() >= self.config.heavy;
+        self.draining || self.slots_used() >= self.config.slots || heavy_full
     }
 }
 

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::processor::{ProcessResult, StopReason};
+use crate::{
+    processor::{ProcessResult, StopReason},
+    tasks,
+};
 
 /// The moment at which an event is handled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +47,29 @@ pub struct Dispatch {
     pub log_config: Option<String>,
 }
 
+impl Dispatch {
+    /// Whether the instance consists of tasks.
+    pub fn is_heavy(&self) -> bool {
+        tasks::api::heavy(&self.execute_type, &self.time_expression_type)
+    }
+
+    /// Whether the job fires again and again until it is stopped.
+    pub fn is_frequent(&self) -> bool {
+        tasks::api::is_frequent(&self.time_expression_type)
+    }
+}
+
+/// Numbers of an instance's tasks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskCounts {
+    /// All (of a frequent job: firings).
+    pub total: i64,
+    /// Succeeded ones.
+    pub succeeded: i64,
+    /// Failed ones.
+    pub failed: i64,
+}
+
 /// Where an open instance stands. Stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Stage {
@@ -70,6 +96,9 @@ pub struct Outcome {
     pub appended_context: std::collections::BTreeMap<String, String>,
     /// When the run ended, epoch ms.
     pub end_time: i64,
+    /// The tasks of an instance that has any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tasks: Option<TaskCounts>,
 }
 
 /// A final report, fixed at its first sending: every repeat carries the same `report_time`.
@@ -228,6 +257,8 @@ pub enum Event {
         result: ProcessResult,
         /// What it appended to the workflow context.
         appended_context: std::collections::BTreeMap<String, String>,
+        /// Its tasks, if it was a task tracker.
+        tasks: Option<TaskCounts>,
     },
     /// Refuse new instances (`true`) or take them again.
     Drain(bool),
@@ -256,8 +287,10 @@ pub enum Action {
     SendHeartbeat {
         /// The overload flag.
         overload: bool,
-        /// Open instances.
+        /// Open instances that are one run each.
         light_task_trackers: u32,
+        /// Open instances that consist of tasks.
+        heavy_task_trackers: u32,
     },
     /// Tell the server that the instance is RUNNING; answer with [`Event::RunningReportDone`]. If a stop of the instance
     /// arrives while it is under way, abort it.
@@ -357,6 +390,8 @@ pub struct CoreConfig {
     pub slots: usize,
     /// How many accepted instances may wait behind the slots.
     pub backlog: usize,
+    /// How many instances with tasks may be open.
+    pub heavy: usize,
     /// Longest result text, UTF-16 units.
     pub result_limit: usize,
     /// Longest appended workflow context as JSON, UTF-16 units.

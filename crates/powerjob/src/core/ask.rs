@@ -58,11 +58,12 @@ impl Core {
     pub(super) fn instance_info(&mut self, now: Now, id: i64, info: Result<Option<InstanceInfo>, String>) {
         let Some(instance) = self.instances.get_mut(&id) else { return };
         let Ask::InFlight { tries, .. } = instance.ask else { return };
+        let tracks = instance.heavy && instance.record.stage == Stage::Running;
         match info {
             Ok(Some(info)) if is_to_be_dispatched_anew(&info) && mono(now) - instance.dispatched < DISPATCH_STORED => {
                 instance.ask = Ask::Due { at: mono(now) + RETRY, tries };
             }
-            Ok(Some(info)) if is_unwanted(&info, &self.config.address) || is_to_be_dispatched_anew(&info) => {
+            Ok(Some(info)) if is_unwanted(&info, &self.config.address, tracks) || is_to_be_dispatched_anew(&info) => {
                 self.stop_found(now, id, &info);
             }
             Ok(_) => self.settle(now, id),
@@ -109,12 +110,14 @@ impl Core {
     }
 }
 
-/// Whether the server waits for nothing (more) from the worker with the given address.
-fn is_unwanted(info: &InstanceInfo, address: &str) -> bool {
+/// Whether the server waits for nothing (more) from the worker with the given address. A single run that the server has given
+/// up as lost still tells how it ended; a tracker ends, because all its tasks may run again under another.
+fn is_unwanted(info: &InstanceInfo, address: &str, tracks: bool) -> bool {
+    const FAILED: i32 = 4;
     const CANCELED: i32 = 9;
     const STOPPED: i32 = 10;
     let elsewhere = info.task_tracker_address.as_deref().is_some_and(|other| !other.is_empty() && other != address);
-    matches!(info.status, CANCELED | STOPPED) || elsewhere
+    matches!(info.status, CANCELED | STOPPED) || (tracks && info.status == FAILED) || elsewhere
 }
 
 /// Whether the row waits for a dispatch and belongs to no worker: somebody has retried the finished instance by hand. Reports of the

@@ -1,7 +1,7 @@
 //! One open instance: its record and what need not survive a restart.
 
 use super::{
-    api::{Dispatch, InstanceRecord, Now, Stage},
+    api::{Dispatch, InstanceRecord, Now, Stage, TaskCounts},
     ask::Ask,
     report::{FinalReports, RunningReports},
     stop::StopState,
@@ -21,6 +21,8 @@ pub(super) const ANSWER_LIMIT: Mono = 30_000;
 #[derive(Clone, Debug)]
 pub(super) struct Instance {
     pub(super) record: InstanceRecord,
+    /// It consists of tasks: what runs for it is a task tracker, which takes no slot.
+    pub(super) heavy: bool,
     /// The record must be written before the actions of this output.
     pub(super) dirty: bool,
     /// Arrival of the dispatch that it began with.
@@ -35,6 +37,8 @@ pub(super) struct Instance {
     pub(super) first_line: bool,
     /// The log's server sink is held.
     pub(super) held: bool,
+    /// What its task tracker counted in the end.
+    pub(super) tasks: Option<TaskCounts>,
     pub(super) running: RunningReports,
     pub(super) last: FinalReports,
     pub(super) ask: Ask,
@@ -49,6 +53,7 @@ impl Instance {
     /// An instance that was just dispatched.
     pub(super) fn new(record: InstanceRecord, now: Mono) -> Self {
         Self {
+            heavy: record.dispatch.is_heavy(),
             record,
             dirty: true,
             arrived: now,
@@ -57,6 +62,7 @@ impl Instance {
             timed_out: false,
             first_line: false,
             held: false,
+            tasks: None,
             running: RunningReports::default(),
             last: FinalReports::default(),
             ask: Ask::Settled,
@@ -74,9 +80,11 @@ impl Instance {
         &self.record.dispatch
     }
 
-    /// The time limit, when there is one.
+    /// The time limit, when there is one. That of a frequent job is for each of its sub-instances.
     pub(super) fn limit(&self) -> Option<Mono> {
-        self.record.dispatch.timeout_ms.filter(|ms| *ms > 0).map(|ms| Mono::try_from(ms).unwrap_or(i64::MAX / 4))
+        let dispatch = self.dispatch();
+        let limit = dispatch.timeout_ms.filter(|ms| *ms > 0 && !dispatch.is_frequent());
+        limit.map(|ms| Mono::try_from(ms).unwrap_or(i64::MAX / 4))
     }
 
     /// When the time limit is over, once the run has started.
@@ -101,7 +109,7 @@ impl Instance {
 
     /// Whether a processor holds a slot for it.
     pub(super) fn holds_slot(&self) -> bool {
-        self.record.boundary_open
+        self.record.boundary_open && !self.heavy
     }
 
     /// Whether nothing runs of a stopped instance, and nothing of its log is on its way.

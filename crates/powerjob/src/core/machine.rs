@@ -1,27 +1,38 @@
 //! [`Core`]: takes events, keeps the instances, gives out what is to be done.
 
-use std::{collections::BTreeMap, mem, sync::Arc};
+use std::mem;
 
 use super::{
     api::{Action, ClosedInstance, CoreConfig, Event, Now, Output, Recovered, Stage, Write},
     instance::{Instance, Mono, mono},
     memory::{Closed, EarlyStops},
+    open::Open,
     server::Server,
 };
 
-/// The worker's protocol core. See the [module](super) for its promises. A clone that was taken before an event takes its
-/// place again when the event's writes could not be made durable and nothing of its output was carried out.
+/// The worker's protocol core. See the [module](super) for its promises.
 #[derive(Clone, Debug)]
 pub struct Core {
     pub(super) config: CoreConfig,
-    pub(super) instances: BTreeMap<i64, Instance>,
-    /// Shared, because a driver clones the core before every dispatch that it may have to undo.
-    pub(super) closed: Arc<Closed>,
+    pub(super) instances: Open,
+    pub(super) closed: Closed,
     pub(super) early_stops: EarlyStops,
     pub(super) server: Server,
     pub(super) draining: bool,
     pub(super) next_seq: u64,
     pub(super) out: Output,
+    /// What the timers of all instances were indexed for: whether there is an owner, and whether heartbeats fail.
+    indexed_for: (bool, bool),
+    before: Option<Box<Before>>,
+}
+
+/// What [`Core::undo`] puts back besides the instances. Early stops and closed instances stay as they are: more of them
+/// than there were is harmless.
+#[derive(Clone, Debug)]
+struct Before {
+    server: Server,
+    draining: bool,
+    next_seq: u64,
 }
 
 impl Core {
@@ -30,18 +41,21 @@ impl Core {
     pub fn new(config: CoreConfig, recovered: Recovered, now: Now) -> Self {
         let mut core = Self {
             config,
-            instances: BTreeMap::new(),
-            closed: Arc::default(),
+            instances: Open::default(),
+            closed: Closed::default(),
             early_stops: EarlyStops::default(),
             server: Server::new(recovered.owner, mono(now)),
             draining: false,
             next_seq: 0,
             out: Output::default(),
+            indexed_for: (false, false),
+            before: None,
         };
         for closed in recovered.closed {
-            Arc::make_mut(&mut core.closed).insert(closed);
+            core.closed.insert(closed);
         }
         core.recover(recovered.records, now);
+        core.index();
         core
     }
 
@@ -62,8 +76,8 @@ impl Core {
             Event::InstanceInfo { instance_id, info } => self.instance_info(now, instance_id, info),
             Event::FirstLineSent(id) => self.first_line_sent(id),
             Event::LogDrained { instance_id, attempt } => self.log_drained(now, instance_id, attempt),
-            Event::ProcessorEnded { instance_id, attempt, result, appended_context } => {
-                self.processor_ended(now, instance_id, attempt, &result, appended_context);
+            Event::ProcessorEnded { instance_id, attempt, result, appended_context, tasks } => {
+                self.processor_ended(now, instance_id, attempt, &result, appended_context, tasks);
             }
             Event::Drain(draining) => {
                 self.draining = draining;
@@ -75,13 +89,53 @@ impl Core {
         mem::take(&mut self.out)
     }
 
+    /// Everything that events do from here on can be undone, until [`Core::keep`]: for a driver that cannot make their
+    /// writes durable and has carried out nothing of their outputs.
+    pub fn begin(&mut self) {
+        self.instances.begin();
+        let Self { server, draining, next_seq, .. } = self;
+        self.before = Some(Box::new(Before { server: server.clone(), draining: *draining, next_seq: *next_seq }));
+    }
+
+    /// What happened since [`Core::begin`] stays.
+    pub fn keep(&mut self) {
+        self.instances.keep();
+        self.before = None;
+    }
+
+    /// Nothing has happened since [`Core::begin`].
+    pub fn undo(&mut self) {
+        self.instances.undo();
+        if let Some(before) = self.before.take() {
+            let Before { server, draining, next_seq } = *before;
+            (self.server, self.draining, self.next_seq) = (server, draining, next_seq);
+        }
+        self.index();
+    }
+
+    /// Whether the instance is open.
+    pub fn has(&self, instance_id: i64) -> bool {
+        self.instances.contains_key(&instance_id)
+    }
+
+    /// Brings the index of the instances up to date.
+    fn index(&mut self) {
+        let server = (self.server.owner.is_some(), self.server.heartbeats_fail());
+        if mem::replace(&mut self.indexed_for, server) != server {
+            self.instances.touch_all();
+        }
+        for id in self.instances.take_touched() {
+            let timers = self.instances.get(&id).map(|instance| self.instance_timers(instance));
+            self.instances.index(id, timers.into_iter().flatten().flatten().min());
+        }
+    }
+
     /// When the next [`Event::Tick`] is due, on the monotonic clock; `None` = not before another event.
     pub fn wake_at(&self) -> Option<u64> {
         if !self.out.actions.is_empty() || !self.out.writes.is_empty() {
             return Some(0);
         }
-        let instances = self.instances.values().flat_map(|instance| self.instance_timers(instance));
-        let next = self.server_timers().into_iter().chain(instances).flatten().min()?;
+        let next = self.server_timers().into_iter().chain([self.instances.next_timer()]).flatten().min()?;
         Some(u64::try_from(next).unwrap_or(0))
     }
 
@@ -101,16 +155,16 @@ impl Core {
     /// Carries out every timer that is due. The heartbeat comes first: a changed overload flag should be seen early.
     fn do_what_is_due(&mut self, now: Now) {
         self.look_for_the_server(now);
-        let is_due = |i: &&Instance| self.instance_timers(i).into_iter().flatten().any(|at| at <= mono(now));
-        for id in self.instances.values().filter(is_due).map(Instance::id).collect::<Vec<_>>() {
+        self.index();
+        for id in self.instances.due(mono(now)) {
             self.enforce_limit(now, id);
             self.empty_stopped(now, id);
             self.ask_if_due(now, id);
             self.report_final_if_due(now, id);
             self.report_running_if_due(now, id);
-        }
-        for instance in self.instances.values_mut() {
-            instance.not_before = instance.not_before.filter(|at| *at > mono(now));
+            if let Some(instance) = self.instances.get_mut(&id) {
+                instance.not_before = instance.not_before.filter(|at| *at > mono(now));
+            }
         }
         self.fill_slots(now);
         self.heartbeat_if_due(now);
@@ -118,7 +172,9 @@ impl Core {
 
     /// Turns changed instances into writes. A write of an id that was closed in the same step comes after its closing.
     fn write_what_changed(&mut self, now: Now) {
-        for instance in self.instances.values_mut().filter(|instance| instance.dirty) {
+        self.index();
+        for id in self.instances.take_changed() {
+            let Some(instance) = self.instances.get_mut(&id) else { continue };
             instance.dirty = false;
             instance.record.written_at = now.wall_ms;
             if let Some(started) = instance.started.filter(|_| instance.record.boundary_open) {
@@ -126,6 +182,7 @@ impl Core {
             }
             self.out.writes.push(Write::Put(Box::new(instance.record.clone())));
         }
+        self.index();
     }
 
     /// Forgets an open instance; its id may come back.
@@ -137,7 +194,7 @@ impl Core {
             attempt: instance.record.attempt,
             status: status.to_owned(),
         };
-        Arc::make_mut(&mut self.closed).insert(closed.clone());
+        self.closed.insert(closed.clone());
         self.out.writes.push(Write::Close(closed));
         self.out.actions.push(Action::CloseLog { instance_id, status });
     }

@@ -16,6 +16,9 @@
 //!     └── kind not served ──► Draining(FAILED)  └──► starts clean when the boundary is empty
 //! ```
 //!
+//! An instance with tasks (BROADCAST, MAP, MAP_REDUCE, FIXED_RATE, FIXED_DELAY) is "heavy": it takes no slot and never waits in
+//! the backlog, it has a limit of its own, and what runs for it is the task tracker. All else is as for any other.
+//!
 //! What the core promises:
 //!
 //! - A run has one outcome, and the server is told of it until it accepts it. Every repeat carries the same `reportTime`.
@@ -30,6 +33,7 @@
 //! | file | decides |
 //! |---|---|
 //! | `machine` | which file gets an event; writes; the next wake-up |
+//! | `open` | the open instances and the index of their timers and places |
 //! | `admission` | what becomes of a `runJob`: duplicate, start, backlog, refusal |
 //! | `unserved` | which kinds of job end FAILED at once, and with what text |
 //! | `run` | start, task retry, time limit, outcome |
@@ -47,6 +51,7 @@ mod instance;
 mod limits;
 mod machine;
 mod memory;
+mod open;
 mod recovery;
 mod report;
 mod run;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{
     admission::Before,
-    api::{Action, Now, Outcome, Stage},
+    api::{Action, Now, Outcome, Stage, TaskCounts},
     instance::{Instance, Mono, mono},
     limits,
     machine::Core,
@@ -54,12 +54,14 @@ impl Core {
         attempt: u32,
         result: &ProcessResult,
         context: BTreeMap<String, String>,
+        tasks: Option<TaskCounts>,
     ) {
         let Some(instance) = self.instances.get_mut(&id) else { return };
         if instance.record.attempt != attempt || !instance.record.boundary_open {
             return;
         }
         instance.record.boundary_open = false;
+        instance.tasks = tasks;
         instance.dirty = true;
         match instance.record.stage {
             Stage::Running => self.run_ended(now, id, result, context),
@@ -77,7 +79,8 @@ impl Core {
         }
         let in_time = instance.deadline().is_none_or(|deadline| mono(now) < deadline);
         let record = &mut instance.record;
-        let allowed = record.dispatch.task_retry_num;
+        // A task tracker has retried its tasks itself.
+        let allowed = if instance.heavy { 0 } else { record.dispatch.task_retry_num };
         if result.success || !result.retryable || record.retries_used >= allowed || !in_time {
             self.finish(now, id, result.success, &result.message, context);
             return;
@@ -122,7 +125,7 @@ impl Core {
         let end_time = now.wall_ms.max(record.received_at).max(record.started_at.unwrap_or(0));
         // The processor has told the rest itself: the result's further lines need not stand in the log again.
         let reason = if success { String::new() } else { format!(": {}", result.lines().next().unwrap_or_default()) };
-        let outcome = Outcome { success, result, appended_context: context, end_time };
+        let outcome = Outcome { success, result, appended_context: context, end_time, tasks: instance.tasks };
         record.stage = Stage::Draining(outcome);
         instance.dirty = true;
         let attempt = record.attempt;

@@ -2,7 +2,7 @@
 
 use super::{
     api::{Action, Now, Owner, Stage, Write},
-    instance::{ANSWER_LIMIT, Mono, mono},
+    instance::{ANSWER_LIMIT, Instance, Mono, mono},
     machine::Core,
 };
 
@@ -169,8 +169,10 @@ impl Core {
         server.heartbeat_in_flight = Some(mono(now));
         server.heartbeat_next = mono(now) + HEARTBEAT_EVERY;
         server.overload_sent = Some(overload);
-        let light_task_trackers = u32::try_from(self.instances.len()).unwrap_or(u32::MAX);
-        self.out.actions.push(Action::SendHeartbeat { overload, light_task_trackers });
+        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        let heavy_task_trackers = count(self.instances.heavy());
+        let light_task_trackers = count(self.instances.len() - self.instances.heavy());
+        self.out.actions.push(Action::SendHeartbeat { overload, light_task_trackers, heavy_task_trackers });
     }
 
     pub(super) fn heartbeat_done(&mut self, now: Now, ok: bool) {
@@ -184,8 +186,11 @@ impl Core {
         if std::mem::take(&mut self.server.heartbeat_fails) {
             self.report_all_now(now);
         }
-        for instance in self.instances.values_mut().filter(|instance| instance.running.failures == 1) {
-            instance.running.next = instance.running.next.min(mono(now));
+        let failed_once = |instance: &&Instance| instance.running.failures == 1;
+        for id in self.instances.values().filter(failed_once).map(Instance::id).collect::<Vec<_>>() {
+            if let Some(instance) = self.instances.get_mut(&id) {
+                instance.running.next = instance.running.next.min(mono(now));
+            }
         }
         if let Some(owner) = self.server.logs_at.as_ref().filter(|_| self.server.logs_at_unwritten) {
             self.out.writes.push(Write::Owner(owner.clone()));

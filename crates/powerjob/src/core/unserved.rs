@@ -4,18 +4,19 @@
 use super::api::Dispatch;
 
 /// Why the dispatch cannot be served and what to do, or `None` when it can.
-pub(super) fn reason(dispatch: &Dispatch) -> Option<String> {
-    let Dispatch { execute_type, time_expression_type, processor_type, processor_info, .. } = dispatch;
-    if execute_type != "STANDALONE" {
+pub(super) fn reason(dispatch: &Dispatch, heavy_limit: usize) -> Option<String> {
+    let Dispatch { execute_type, processor_type, processor_info, .. } = dispatch;
+    if !matches!(execute_type.as_str(), "STANDALONE" | "BROADCAST" | "MAP" | "MAP_REDUCE") {
         return Some(format!(
-            "this worker does not serve execute type `{execute_type}`, only STANDALONE: set the job's execute type to STANDALONE, \
-             or let a Java worker take it (a tag in the job's designated workers)"
+            "this worker does not serve execute type `{execute_type}`, only STANDALONE, BROADCAST, MAP and MAP_REDUCE: set the job's \
+             execute type to one of these, or let another worker take it (a tag in the job's designated workers)"
         ));
     }
-    if matches!(time_expression_type.as_str(), "FIXED_RATE" | "FIXED_DELAY") {
+    if heavy_limit == 0 && dispatch.is_heavy() {
         return Some(format!(
-            "this worker does not serve time expression type `{time_expression_type}`, only API, CRON, DAILY_TIME_INTERVAL and \
-             WORKFLOW: use CRON, or let a Java worker take the job (a tag in its designated workers)"
+            "this worker owns no instances with tasks (execute type `{execute_type}`, time expression type `{}`), only STANDALONE ones: \
+             allow it to own some, or let another worker take the job (a tag in its designated workers)",
+            dispatch.time_expression_type
         ));
     }
     if processor_type == "EXTERNAL" {

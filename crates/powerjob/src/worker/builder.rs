@@ -12,6 +12,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     Counters, WorkerConfig, WorkerHandle, address,
     driver::{Driver, Input, Parts},
+    heavy::Trackers,
     logs::{self, Logs},
     metrics::HostMetrics,
     records::Records,
@@ -74,7 +75,7 @@ pub struct Worker;
 impl Worker {
     /// Begins with a configuration.
     pub fn builder(config: WorkerConfig) -> WorkerBuilder {
-        WorkerBuilder { config, store: None, journals: None, registry: Registry::default() }
+        WorkerBuilder { config, store: None, journals: None, registry: Registry::default(), trackers: None }
     }
 }
 
@@ -84,6 +85,7 @@ pub struct WorkerBuilder {
     store: Option<Store>,
     journals: Option<Journals>,
     registry: Registry,
+    trackers: Option<Arc<dyn Trackers>>,
 }
 
 impl WorkerBuilder {
@@ -116,12 +118,19 @@ impl WorkerBuilder {
         self
     }
 
+    /// Who runs instances with tasks.
+    #[cfg(test)]
+    pub(crate) fn trackers(mut self, trackers: Arc<dyn Trackers>) -> Self {
+        self.trackers = Some(trackers);
+        self
+    }
+
     /// Binds the port, takes up what the store holds, and starts. No server needs to be up.
     ///
     /// # Errors
     /// [`WorkerError`]: mistakes in the configuration, a busy port, a store or journal directory that cannot be used.
     pub async fn start(self) -> Result<WorkerHandle, WorkerError> {
-        let Self { config, store, journals, registry } = self;
+        let Self { config, store, journals, registry, trackers } = self;
         let mut mistakes = Vec::new();
         if registry.is_empty() {
             mistakes.push("processors: none is given; a worker without processors can only fail jobs".to_owned());
@@ -152,6 +161,7 @@ impl WorkerBuilder {
             address: own.clone(),
             counters: counters.clone(),
             transport: Transport::new(http.clone()),
+            trackers,
             owner: watch::Sender::new(None),
             log_owner: watch::Sender::new(None),
             records: RwLock::new(
@@ -174,6 +184,7 @@ impl WorkerBuilder {
             address: own,
             slots: config.slots,
             backlog: config.backlog,
+            heavy: if shared.trackers.is_some() { config.heavy } else { 0 },
             result_limit: config.result_limit,
             context_limit: config.context_limit,
         };
@@ -189,7 +200,7 @@ impl WorkerBuilder {
             core,
             records,
             reports: Reports::new(shared.clone(), inbox.clone(), tasks.clone()),
-            runs: Runs::new(registry, inbox.clone(), tasks.clone(), counters.clone()),
+            runs: Runs::new(registry, inbox.clone(), tasks.clone(), shared.clone()),
             logs,
             discovery: Arc::new(Discovery::new(checked.servers.clone(), config.app.clone(), http)),
             openapi: openapi(config, &checked.servers),
@@ -200,6 +211,7 @@ impl WorkerBuilder {
             inputs,
             tasks: tasks.clone(),
             logs_closed: taken_up.closed,
+            requests: loaded.requests,
         });
 
         let kill = CancellationToken::new();

@@ -27,6 +27,9 @@ pub struct WorkerConfig {
     pub slots: usize,
     /// How many accepted instances may wait behind the slots.
     pub backlog: usize,
+    /// How many instances with tasks (BROADCAST, MAP, MAP_REDUCE, FIXED_RATE, FIXED_DELAY) this worker owns at once. They take
+    /// no slots. 0 = none: such dispatches end FAILED and say so.
+    pub heavy: usize,
     /// Longest result text in UTF-16 units; longer is cut and `...` appended.
     pub result_limit: usize,
     /// Longest appended workflow context as JSON in UTF-16 units; longer is dropped whole.
@@ -55,6 +58,7 @@ impl WorkerConfig {
             tag: None,
             slots: 8,
             backlog: 1024,
+            heavy: 64,
             result_limit: 8192,
             context_limit: 8192,
             lane: "main".to_owned(),

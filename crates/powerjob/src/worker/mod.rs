@@ -9,6 +9,7 @@ mod config;
 mod context;
 mod driver;
 mod handle;
+mod heavy;
 mod logs;
 mod metrics;
 mod records;

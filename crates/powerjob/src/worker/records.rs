@@ -1,5 +1,7 @@
 //! What a worker keeps in the store: open instances, the newest closed ones, the owner and its own address.
 
+use std::collections::HashMap;
+
 use rusqlite::{Connection, OptionalExtension, params};
 use testrig_store::{Migration, Store, StoreError};
 
@@ -43,6 +45,8 @@ pub(crate) struct Loaded {
     pub(crate) address: Option<String>,
     /// Instances that were closed and whose logs perhaps were not, with the status to close them with.
     pub(crate) open_logs: Vec<(i64, String)>,
+    /// The dispatches of open instances with tasks, as they came.
+    pub(crate) requests: HashMap<i64, String>,
 }
 
 /// The rows of one lane.
@@ -73,9 +77,12 @@ impl Records {
         let (texts, closed, open_logs, owner, address) = self
             .store
             .read(move |db| {
-                let mut rows = db.prepare("SELECT instance_id, record FROM powerjob_instance WHERE lane = ?1")?;
+                let mut rows =
+                    db.prepare("SELECT instance_id, record, request FROM powerjob_instance WHERE lane = ?1")?;
                 let texts = rows
-                    .query_map([&lane], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)))?
+                    .query_map([&lane], |row| {
+                        Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, Option<String>>(2)?))
+                    })?
                     .collect::<rusqlite::Result<Vec<_>>>()?;
                 Ok((
                     texts,
@@ -88,15 +95,19 @@ impl Records {
             .await?;
         let unreadable = |what: String, why: serde_json::Error| WorkerError::Record { what, why: why.to_string() };
         let mut records = Vec::with_capacity(texts.len());
-        for (id, text) in texts {
+        let mut requests = HashMap::new();
+        for (id, text, request) in texts {
             let record: InstanceRecord =
                 serde_json::from_str(&text).map_err(|why| unreadable(format!("instance {id}"), why))?;
+            if let Some(request) = request.filter(|_| record.dispatch.is_heavy()) {
+                requests.insert(id, request);
+            }
             records.push(record);
         }
         records.sort_by_key(|record| record.seq);
         let owner = owner.map(|text| serde_json::from_str(&text)).transpose();
         let owner = owner.map_err(|why| unreadable("the server in use".to_owned(), why))?;
-        Ok(Loaded { recovered: Recovered { records, closed, owner }, address, open_logs })
+        Ok(Loaded { recovered: Recovered { records, closed, owner }, address, open_logs, requests })
     }
 }
 

@@ -8,10 +8,10 @@ use std::{
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{driver::Input, shared::Shared};
+use super::{driver::Input, heavy::Trackers, shared::Shared};
 use crate::{
     client::AskError,
-    core::{Event, FinalReport, InstanceRecord, Owner},
+    core::{Event, FinalReport, InstanceRecord, Owner, TaskCounts},
     wire::TaskTrackerReportInstanceStatusReq,
 };
 
@@ -135,11 +135,57 @@ async fn send(shared: &Shared, sending: &Sending) -> Result<(), AskError> {
     if matches!(report, Report::Final(_)) && wanted.as_ref() != Some(&owner) {
         return Err(AskError::NotDelivered("the app's server changed, and the new one gets the log first".to_owned()));
     }
-    let message = message(owner.app_id, &shared.address, record, report);
+    let mut message = message(owner.app_id, &shared.address, record, report);
     match report {
-        Report::Running { .. } => shared.transport.tell(&owner.transport, PATH, &message).await,
+        Report::Running { .. } => {
+            if record.dispatch.is_heavy() {
+                count(&mut message, shared.counts(record).unwrap_or_default());
+            }
+            let Some(trackers) = shared.trackers.as_ref().filter(|_| record.dispatch.is_frequent()) else {
+                return shared.transport.tell(&owner.transport, PATH, &message).await;
+            };
+            let alarm = Alarm::take(trackers.as_ref(), record.dispatch.instance_id);
+            message.need_alert = alarm.text.is_some();
+            message.alert_content.clone_from(&alarm.text);
+            let told = shared.transport.tell(&owner.transport, PATH, &message).await;
+            if told.is_ok() {
+                alarm.told();
+            }
+            told
+        }
         Report::Final(_) => shared.transport.ask(&owner.transport, PATH, &message).await.map(drop),
     }
+}
+
+/// An alarm on its way. Given back when its report was not taken, or was cut off.
+struct Alarm<'a> {
+    trackers: &'a dyn Trackers,
+    instance_id: i64,
+    text: Option<String>,
+}
+
+impl<'a> Alarm<'a> {
+    fn take(trackers: &'a dyn Trackers, instance_id: i64) -> Self {
+        Self { trackers, instance_id, text: trackers.take_alert(instance_id) }
+    }
+
+    fn told(mut self) {
+        self.text = None;
+    }
+}
+
+impl Drop for Alarm<'_> {
+    fn drop(&mut self) {
+        if let Some(text) = self.text.take() {
+            self.trackers.give_back_alert(self.instance_id, text);
+        }
+    }
+}
+
+fn count(message: &mut TaskTrackerReportInstanceStatusReq, counts: TaskCounts) {
+    message.total_task_num = counts.total;
+    message.succeed_task_num = counts.succeeded;
+    message.failed_task_num = counts.failed;
 }
 
 fn message(app_id: i64, address: &str, record: &InstanceRecord, report: &Report) -> TaskTrackerReportInstanceStatusReq {
@@ -148,7 +194,7 @@ fn message(app_id: i64, address: &str, record: &InstanceRecord, report: &Report)
         app_id,
         job_id: dispatch.job_id,
         instance_id: dispatch.instance_id,
-        wf_instance_id: dispatch.wf_instance_id,
+        wf_instance_id: dispatch.wf_instance_id.filter(|_| !dispatch.is_frequent()),
         instance_status: RUNNING,
         total_task_num: 1,
         start_time: record.received_at,
@@ -163,7 +209,10 @@ fn message(app_id: i64, address: &str, record: &InstanceRecord, report: &Report)
             message.succeed_task_num = i64::from(outcome.success);
             message.failed_task_num = i64::from(!outcome.success);
             message.result = Some(outcome.result.clone());
-            message.end_time = Some(outcome.end_time);
+            message.end_time = Some(outcome.end_time).filter(|_| !dispatch.is_frequent());
+            if dispatch.is_heavy() {
+                count(&mut message, outcome.tasks.unwrap_or_default());
+            }
             let context = &outcome.appended_context;
             message.appended_wf_context =
                 (dispatch.wf_instance_id.is_some() && !context.is_empty()).then(|| context.clone());

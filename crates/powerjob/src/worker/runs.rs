@@ -1,4 +1,4 @@
-//! Processors at work.
+//! Processors and task trackers at work.
 
 use std::{any::Any, collections::HashMap, sync::Arc, time::Duration};
 
@@ -6,56 +6,63 @@ use tokio::sync::mpsc;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use super::{
-    Counters,
     context::{Start, task_context},
     driver::Input,
+    heavy::TrackerStart,
     registry::Registry,
+    shared::Shared,
 };
 use crate::{
-    JobLogger, ProcessResult, Processor, RestartPolicy, StopReason, StopSignal, WorkflowContext,
+    JobLogger, ProcessResult, Processor, RestartPolicy, StopReason, StopSignal, TaskContext, WorkflowContext,
     core::{Event, InstanceRecord},
+    tasks::api::{Progress, TrackerEnd},
+    wire::ServerScheduleJobReq,
 };
 
 /// How often the agent's log says that a processor does not end though it was asked to.
 const NAG: Duration = Duration::from_secs(60);
 
-/// One processor at work.
+/// One processor or task tracker at work.
 struct Run {
     attempt: u32,
     stop: StopSignal,
     _task: AbortOnDropHandle<()>,
 }
 
-/// A processor to start.
+/// A processor or task tracker to start.
 pub(crate) struct StartRun {
     pub(crate) record: Arc<InstanceRecord>,
     pub(crate) attempt: u32,
     pub(crate) resumed: bool,
     pub(crate) time_left_ms: Option<u64>,
-    pub(crate) worker_address: String,
+    /// The dispatch as it came, if the instance consists of tasks.
+    pub(crate) request: Option<String>,
     /// The instance's log, or why it cannot be opened.
     pub(crate) log: Result<JobLogger, String>,
     /// Set when a stop is to be raised before the processor sees its context.
     pub(crate) stop_first: Option<StopReason>,
 }
 
-/// All processors at work. Dropping it cuts them off without a stop, as a crash would.
+/// What is to run.
+enum Work {
+    Processor(Arc<dyn Processor>, Box<TaskContext>),
+    Tracker(Box<TrackerStart>),
+    /// It has ended before it began.
+    Nothing(ProcessResult),
+}
+
+/// All processors and task trackers at work. Dropping it cuts them off without a stop, as a crash would.
 pub(crate) struct Runs {
     registry: Registry,
     open: HashMap<i64, Run>,
     inbox: mpsc::Sender<Input>,
     tasks: TaskTracker,
-    counters: Arc<Counters>,
+    shared: Arc<Shared>,
 }
 
 impl Runs {
-    pub(crate) fn new(
-        registry: Registry,
-        inbox: mpsc::Sender<Input>,
-        tasks: TaskTracker,
-        counters: Arc<Counters>,
-    ) -> Self {
-        Self { registry, open: HashMap::new(), inbox, tasks, counters }
+    pub(crate) fn new(registry: Registry, inbox: mpsc::Sender<Input>, tasks: TaskTracker, shared: Arc<Shared>) -> Self {
+        Self { registry, open: HashMap::new(), inbox, tasks, shared }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -67,49 +74,56 @@ impl Runs {
         self.registry.names()
     }
 
-    /// Starts a processor. Its end comes to the driver as an event, always.
+    /// Starts a run. Its end comes to the driver as an event, always.
     pub(crate) fn start(&mut self, start: StartRun) {
-        let StartRun { record, attempt, resumed, time_left_ms, worker_address, log, stop_first } = start;
-        let instance_id = record.dispatch.instance_id;
+        let (instance_id, attempt) = (start.record.dispatch.instance_id, start.attempt);
         let stop = StopSignal::new();
-        if let Some(reason) = stop_first {
+        if let Some(reason) = start.stop_first {
             stop.raise(reason);
         }
-        let prepared = log.map_err(ProcessResult::failed).and_then(|log| {
-            let processor = self.registry.find(&record.dispatch).map_err(ProcessResult::rejected)?;
-            let resumed = restart(resumed, processor.restart_policy(), stop_first.is_some())?;
-            let start = Start { attempt, resumed, time_left_ms, worker_address, log, stop: stop.clone() };
-            Ok((processor, task_context(&record, start)))
-        });
-        let (inbox, counters, name) =
-            (self.inbox.clone(), self.counters.clone(), record.dispatch.processor_info.clone());
-        let signal = stop.clone();
+        let name = start.record.dispatch.processor_info.clone();
+        let id = RunId { instance_id, attempt, name, stop: stop.clone() };
+        let work = self.work(start, &stop).unwrap_or_else(Work::Nothing);
+        let (inbox, shared) = (self.inbox.clone(), self.shared.clone());
         let task = self.tasks.spawn(async move {
-            let (result, workflow) = match prepared {
-                Ok((processor, ctx)) => {
-                    let workflow = ctx.workflow.clone();
-                    let id = RunId { instance_id, attempt, name };
-                    (supervise(&id, processor, ctx, &signal, &counters).await, workflow)
-                }
-                Err(result) => (result, WorkflowContext::default()),
-            };
-            let appended_context = workflow.appended();
+            let TrackerEnd { result, appended_context, progress } = run(&id, work, &shared).await;
+            let tasks = (progress != Progress::default()).then(|| (&progress).into());
+            let ended = Event::ProcessorEnded { instance_id, attempt, result, appended_context, tasks };
             // A closed channel means that the worker is gone; the record says RUNNING and the next start takes it up.
-            let _ = inbox
-                .send(Input::Event(Event::ProcessorEnded { instance_id, attempt, result, appended_context }))
-                .await;
+            let _ = inbox.send(Input::Event(ended)).await;
         });
         self.open.insert(instance_id, Run { attempt, stop, _task: AbortOnDropHandle::new(task) });
     }
 
-    /// Asks a processor to end.
+    fn work(&self, start: StartRun, stop: &StopSignal) -> Result<Work, ProcessResult> {
+        let StartRun { record, attempt, resumed, time_left_ms, request, log, stop_first } = start;
+        let log = log.map_err(ProcessResult::failed)?;
+        if record.dispatch.is_heavy() {
+            let text = request.ok_or_else(|| {
+                ProcessResult::rejected(
+                    "the dispatch of this instance is missing in the state store; start the job again",
+                )
+            })?;
+            let request = ServerScheduleJobReq::parse(text.as_bytes())
+                .map_err(|why| ProcessResult::rejected(format!("failed to read the stored dispatch: {why}")))?;
+            let stop = stop.clone();
+            return Ok(Work::Tracker(Box::new(TrackerStart { request, resumed, time_left_ms, log, stop })));
+        }
+        let processor = self.registry.find(&record.dispatch).map_err(ProcessResult::rejected)?;
+        let resumed = restart(resumed, processor.restart_policy(), stop_first.is_some())?;
+        let worker_address = self.shared.address.clone();
+        let start = Start { attempt, resumed, time_left_ms, worker_address, log, stop: stop.clone() };
+        Ok(Work::Processor(processor, Box::new(task_context(&record, start))))
+    }
+
+    /// Asks a run to end.
     pub(crate) fn stop(&self, instance_id: i64, reason: StopReason) {
         if let Some(run) = self.open.get(&instance_id) {
             run.stop.raise(reason);
         }
     }
 
-    /// A processor has ended: its slot is free.
+    /// A run has ended: its slot is free.
     pub(crate) fn ended(&mut self, instance_id: i64, attempt: u32) {
         if self.open.get(&instance_id).is_some_and(|run| run.attempt == attempt) {
             self.open.remove(&instance_id);
@@ -132,24 +146,48 @@ fn restart(resumed: bool, policy: RestartPolicy, stopping: bool) -> Result<bool,
     }
 }
 
-/// What names a run in the agent's log.
+/// What names a run in the agent's log, and what asks it to end.
 struct RunId {
     instance_id: i64,
     attempt: u32,
     name: String,
+    stop: StopSignal,
 }
 
-/// Waits for the end of a processor, and says every minute if it does not come although it was asked for: the slot stays
-/// taken, because whatever the processor started may still be there.
-async fn supervise(
+async fn run(id: &RunId, work: Work, shared: &Arc<Shared>) -> TrackerEnd {
+    match work {
+        Work::Nothing(result) => ended(result, &WorkflowContext::default()),
+        Work::Processor(processor, ctx) => {
+            let workflow = ctx.workflow.clone();
+            let what = format!("processor `{}`", id.name);
+            let result = supervise(id, &what, shared, async move { processor.process(*ctx).await }).await;
+            ended(result.unwrap_or_else(|failed| failed), &workflow)
+        }
+        Work::Tracker(start) => {
+            let Some(trackers) = shared.trackers.clone() else {
+                let why = "this worker was started without task trackers; start the job again on one that has them";
+                return ended(ProcessResult::rejected(why), &WorkflowContext::default());
+            };
+            let end = supervise(id, "the task tracker", shared, async move { trackers.run(*start).await }).await;
+            end.unwrap_or_else(|failed| ended(failed, &WorkflowContext::default()))
+        }
+    }
+}
+
+fn ended(result: ProcessResult, workflow: &WorkflowContext) -> TrackerEnd {
+    TrackerEnd { result, appended_context: workflow.appended(), progress: Progress::default() }
+}
+
+/// Waits for the end of a run, and says every minute if it does not come although it was asked for: the slot stays taken,
+/// because whatever the processor started may still be there. A panic is its end as well.
+async fn supervise<T: Send + 'static>(
     id: &RunId,
-    processor: Arc<dyn Processor>,
-    ctx: crate::TaskContext,
-    stop: &StopSignal,
-    counters: &Counters,
-) -> ProcessResult {
-    let RunId { instance_id, attempt, name } = id;
-    let mut work = AbortOnDropHandle::new(tokio::spawn(async move { processor.process(ctx).await }));
+    what: &str,
+    shared: &Shared,
+    work: impl Future<Output = T> + Send + 'static,
+) -> Result<T, ProcessResult> {
+    let RunId { instance_id, attempt, name, stop } = id;
+    let mut work = AbortOnDropHandle::new(tokio::spawn(work));
     let nag = async {
         let reason = stop.raised().await;
         let mut minutes = 0_u32;
@@ -162,7 +200,7 @@ async fn supervise(
                 processor = name,
                 ?reason,
                 minutes,
-                "the processor was asked to end and has not; its slot stays taken until it does"
+                "{what} was asked to end and has not; its place stays taken until it does"
             );
         }
     };
@@ -171,14 +209,14 @@ async fn supervise(
         () = nag => unreachable!("the loop has no end"),
     };
     match ended {
-        Ok(result) => result,
+        Ok(result) => Ok(result),
         Err(error) if error.is_panic() => {
-            counters.panics.one();
+            shared.counters.panics.one();
             let text = panic_text(error.into_panic().as_ref());
-            tracing::error!(instance_id, attempt, processor = name, panic = text, "the processor panicked");
-            ProcessResult::failed(format!("processor `{name}` panicked: {text}; this is an error in its code"))
+            tracing::error!(instance_id, attempt, processor = name, panic = text, "{what} panicked");
+            Err(ProcessResult::failed(format!("{what} panicked: {text}; this is an error in its code")))
         }
-        Err(_) => ProcessResult::failed(format!("processor `{name}` was cancelled from within the worker's process")),
+        Err(_) => Err(ProcessResult::failed(format!("{what} was cancelled from within the worker's process"))),
     }
 }
 

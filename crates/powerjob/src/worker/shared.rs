@@ -9,10 +9,10 @@ use std::{
 use parking_lot::RwLock;
 use tokio::sync::watch;
 
-use super::{Counters, InstanceStatus, OwnerStatus, WorkerConfig, WorkerStatus};
+use super::{Counters, InstanceStatus, OwnerStatus, WorkerConfig, WorkerStatus, heavy::Trackers};
 use crate::{
     client::Transport,
-    core::{InstanceRecord, Owner, Stage},
+    core::{InstanceRecord, Owner, Stage, TaskCounts},
     wire::{InstanceDetail, TaskDetail},
 };
 
@@ -26,6 +26,8 @@ pub(crate) struct Shared {
     pub(crate) address: String,
     pub(crate) counters: Arc<Counters>,
     pub(crate) transport: Transport,
+    /// Who runs instances with tasks; `None` = nobody here.
+    pub(crate) trackers: Option<Arc<dyn Trackers>>,
     /// Where heartbeats and reports go.
     pub(crate) owner: watch::Sender<Option<Owner>>,
     /// Where log lines go: follows `owner` when the logs that a new one needs from the start have been rewound.
@@ -65,8 +67,28 @@ impl Shared {
             status: 3,
             task_tracker_address: self.address.clone(),
             job_params: record.dispatch.job_params.clone(),
-            task_detail: Some(TaskDetail { total_task_num: 1, succeed_task_num: 0, failed_task_num: 0 }),
+            task_detail: Some(match self.counts(&record) {
+                Some(TaskCounts { total, succeeded, failed }) => {
+                    TaskDetail { total_task_num: total, succeed_task_num: succeeded, failed_task_num: failed }
+                }
+                None => TaskDetail { total_task_num: 1, succeed_task_num: 0, failed_task_num: 0 },
+            }),
         })
+    }
+
+    /// The numbers of an instance's tasks now, if it has any.
+    pub(crate) fn counts(&self, record: &InstanceRecord) -> Option<TaskCounts> {
+        if !record.dispatch.is_heavy() {
+            return None;
+        }
+        match &record.stage {
+            Stage::Draining(outcome) => outcome.tasks,
+            Stage::Reporting(report) => report.outcome.tasks,
+            Stage::Queued | Stage::Running | Stage::Stopping => {
+                let progress = self.trackers.as_ref()?.progress(record.dispatch.instance_id)?;
+                Some((&progress).into())
+            }
+        }
     }
 
     pub(crate) fn status(&self) -> WorkerStatus {
@@ -97,13 +119,13 @@ impl Shared {
             slots: self.config.slots,
             running: state.running,
             store_error: state.store_error.clone(),
-            instances: records.iter().map(|record| instance_status(record)).collect(),
+            instances: records.iter().map(|record| instance_status(record, self.counts(record))).collect(),
             counters: self.counters.status(),
         }
     }
 }
 
-fn instance_status(record: &InstanceRecord) -> InstanceStatus {
+fn instance_status(record: &InstanceRecord, tasks: Option<TaskCounts>) -> InstanceStatus {
     let dispatch = &record.dispatch;
     let (stage, outcome) = match &record.stage {
         Stage::Queued => ("queued", None),
@@ -121,6 +143,7 @@ fn instance_status(record: &InstanceRecord) -> InstanceStatus {
         attempt: record.attempt,
         received_at: record.received_at,
         started_at: record.started_at,
+        tasks,
         outcome: outcome.map(|outcome| (outcome.success, outcome.result.clone())),
     }
 }

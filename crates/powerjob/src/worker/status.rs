@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Serialize;
 
+use crate::core::TaskCounts;
+
 /// How a worker does, for people and for metrics.
 #[derive(Clone, Debug, Serialize)]
 pub struct WorkerStatus {
@@ -74,6 +76,8 @@ pub struct InstanceStatus {
     pub received_at: i64,
     /// When the processor started, epoch ms.
     pub started_at: Option<i64>,
+    /// Its tasks, if it consists of any.
+    pub tasks: Option<TaskCounts>,
     /// How it ended, once it has: result text with its success flag.
     pub outcome: Option<(bool, String)>,
 }

@@ -119,11 +119,7 @@ fn a_worker_that_drains_says_overload_at_once_refuses_new_instances_and_ends_the
 #[test]
 fn kinds_that_are_not_served_end_failed_with_a_text_that_says_so_and_what_to_do() {
     type Change = fn(&mut Dispatch);
-    let kinds: [(&str, Change); 7] = [
-        ("execute type `BROADCAST`", |d| d.execute_type = "BROADCAST".into()),
-        ("execute type `MAP_REDUCE`", |d| d.execute_type = "MAP_REDUCE".into()),
-        ("type `FIXED_RATE`", |d| d.time_expression_type = "FIXED_RATE".into()),
-        ("type `FIXED_DELAY`", |d| d.time_expression_type = "FIXED_DELAY".into()),
+    let kinds: [(&str, Change); 3] = [
         ("processor type `EXTERNAL`", |d| d.processor_type = "EXTERNAL".into()),
         ("processor type `SHELL`", |d| d.processor_type = "SHELL".into()),
         ("processor type `PYTHON`", |d| d.processor_type = "PYTHON".into()),

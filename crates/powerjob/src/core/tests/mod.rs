@@ -2,6 +2,7 @@
 
 mod admission;
 mod finals;
+mod heavy;
 mod restarts;
 mod rig;
 mod running;

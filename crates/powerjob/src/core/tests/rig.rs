@@ -52,7 +52,7 @@ impl Store {
 }
 
 pub(super) fn config(slots: usize, backlog: usize) -> CoreConfig {
-    CoreConfig { address: ADDRESS.into(), slots, backlog, result_limit: 8192, context_limit: 8192 }
+    CoreConfig { address: ADDRESS.into(), slots, backlog, heavy: 64, result_limit: 8192, context_limit: 8192 }
 }
 
 pub(super) fn owner(transport: &str, born_time: i64) -> Owner {
@@ -196,7 +196,7 @@ impl Rig {
     pub(super) fn end_with(&mut self, instance_id: i64, result: ProcessResult, context: &[(&str, &str)]) {
         let attempt = self.core.instance(self.now(), instance_id).expect("an open instance").attempt;
         let appended_context = context.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        self.send(Event::ProcessorEnded { instance_id, attempt, result, appended_context });
+        self.send(Event::ProcessorEnded { instance_id, attempt, result, appended_context, tasks: None });
     }
 
     pub(super) fn drained(&mut self, instance_id: i64) {

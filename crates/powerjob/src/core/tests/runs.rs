@@ -52,6 +52,7 @@ fn an_end_of_an_earlier_attempt_changes_nothing() {
         attempt: 1,
         result: ProcessResult::success(""),
         appended_context: Default::default(),
+        tasks: None,
     };
     rig.send(late);
     assert_eq!(rig.stage(1), "running");

@@ -1,6 +1,9 @@
 //! Carrying out what the core wants done.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
 
 use super::{Batch, Driver, Input, chain};
 use crate::{
@@ -15,8 +18,9 @@ use crate::{
 impl Driver {
     /// What is durable is shown and done.
     pub(super) async fn carry_out(&mut self, batch: Batch) {
+        let mut requests: HashMap<i64, String> = batch.requests.into_iter().collect();
         for write in batch.outputs.iter().flat_map(|output| &output.writes) {
-            self.show(write);
+            self.show(write, &mut requests);
         }
         for answer in batch.answers {
             // The server may have hung up.
@@ -38,14 +42,19 @@ impl Driver {
         }
     }
 
-    fn show(&self, write: &Write) {
+    fn show(&mut self, write: &Write, requests: &mut HashMap<i64, String>) {
         let mut records = self.p.shared.records.write();
         match write {
             Write::Put(record) => {
-                records.insert(record.dispatch.instance_id, Arc::new((**record).clone()));
+                let id = record.dispatch.instance_id;
+                if let Some(request) = requests.remove(&id).filter(|_| record.dispatch.is_heavy()) {
+                    self.p.requests.insert(id, request);
+                }
+                records.insert(id, Arc::new((**record).clone()));
             }
             Write::Close(closed) => {
                 records.remove(&closed.instance_id);
+                self.p.requests.remove(&closed.instance_id);
                 let counters = &self.p.shared.counters;
                 match closed.status.as_str() {
                     "SUCCEED" => counters.succeeded.one(),
@@ -60,8 +69,8 @@ impl Driver {
     async fn act(&mut self, action: Action, behind: &VecDeque<Action>) {
         match action {
             Action::Discover { current } => self.discover(current),
-            Action::SendHeartbeat { overload, light_task_trackers } => {
-                self.send_heartbeat(overload, light_task_trackers);
+            Action::SendHeartbeat { overload, light_task_trackers, heavy_task_trackers } => {
+                self.send_heartbeat(overload, light_task_trackers, heavy_task_trackers);
             }
             Action::ReportRunning { instance_id, report_time } => {
                 self.report(instance_id, Report::Running { report_time });
@@ -102,10 +111,10 @@ impl Driver {
         });
     }
 
-    pub(super) fn send_heartbeat(&self, overload: bool, open: u32) {
+    pub(super) fn send_heartbeat(&self, overload: bool, light: u32, heavy: u32) {
         let (shared, metrics, inbox) = (self.p.shared.clone(), self.p.metrics.clone(), self.p.inbox.clone());
         self.p.tasks.spawn(async move {
-            let ok = heartbeat(&shared, &metrics, overload, open).await;
+            let ok = heartbeat(&shared, &metrics, overload, light, heavy).await;
             let _ = inbox.send(Input::Heartbeat { ok, overload }).await;
         });
     }
@@ -135,8 +144,8 @@ impl Driver {
         let Some(record) = self.p.shared.record(instance_id) else {
             return tracing::error!(instance_id, "the record of an instance that is to start is missing");
         };
-        let worker_address = self.p.shared.address.clone();
-        self.p.runs.start(StartRun { record, attempt, resumed, time_left_ms, worker_address, log, stop_first });
+        let request = self.p.requests.get(&instance_id).cloned();
+        self.p.runs.start(StartRun { record, attempt, resumed, time_left_ms, request, log, stop_first });
     }
 
     fn ask_instance_info(&self, instance_id: i64) {
@@ -148,7 +157,7 @@ impl Driver {
     }
 }
 
-async fn heartbeat(shared: &Shared, metrics: &HostMetrics, overload: bool, open: u32) -> bool {
+async fn heartbeat(shared: &Shared, metrics: &HostMetrics, overload: bool, light: u32, heavy: u32) -> bool {
     let owner = shared.owner.borrow().clone();
     let Some(owner) = owner else { return false };
     let config = &shared.config;
@@ -161,8 +170,8 @@ async fn heartbeat(shared: &Shared, metrics: &HostMetrics, overload: bool, open:
         protocol: "HTTP".to_owned(),
         tag: config.tag.clone(),
         client: config.client.clone(),
-        light_task_tracker_num: i32::try_from(open).unwrap_or(i32::MAX),
-        heavy_task_tracker_num: 0,
+        light_task_tracker_num: i32::try_from(light).unwrap_or(i32::MAX),
+        heavy_task_tracker_num: i32::try_from(heavy).unwrap_or(i32::MAX),
         system_metrics: metrics.get().await,
         overload,
         // Last: the server drops a heartbeat that is older than the one it has.

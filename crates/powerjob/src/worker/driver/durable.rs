@@ -55,7 +55,10 @@ impl Driver {
         }
         let now = Instant::now();
         let heartbeat_at = if heartbeat_at <= now {
-            self.send_heartbeat(true, u32::try_from(self.p.shared.records.read().len()).unwrap_or(u32::MAX));
+            let records = self.p.shared.records.read();
+            let heavy = records.values().filter(|record| record.dispatch.is_heavy()).count();
+            let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+            self.send_heartbeat(true, count(records.len() - heavy), count(heavy));
             now + STUCK_HEARTBEAT
         } else {
             heartbeat_at

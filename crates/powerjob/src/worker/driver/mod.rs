@@ -13,7 +13,7 @@ mod answers;
 mod durable;
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -112,6 +112,8 @@ pub(crate) struct Parts {
     pub(crate) tasks: TaskTracker,
     /// Closed instances whose log was closed too; noted with the next transaction.
     pub(crate) logs_closed: Vec<i64>,
+    /// Dispatches of open instances with tasks, as they came.
+    pub(crate) requests: HashMap<i64, String>,
 }
 
 /// Outputs whose writes could not be made durable yet.
@@ -215,7 +217,9 @@ impl Driver {
     /// Handles some of the waiting inputs: either dispatches or others, because only dispatches can be undone.
     async fn step(&mut self) {
         let dispatches = matches!(self.waiting.front(), Some(Input::Dispatch { .. }));
-        let before = dispatches.then(|| self.p.core.clone());
+        if dispatches {
+            self.p.core.begin();
+        }
         let mut batch = Batch::default();
         while batch.outputs.len() < BATCH
             && self.waiting.front().is_some_and(|input| matches!(input, Input::Dispatch { .. }) == dispatches)
@@ -235,17 +239,20 @@ impl Driver {
                 break;
             }
         }
-        match (self.commit(&batch).await, before) {
-            (Ok(()), _) => self.carry_out(batch).await,
-            (Err(why), Some(before)) => {
-                self.p.core = before;
+        match self.commit(&batch).await {
+            Ok(()) => {
+                self.p.core.keep();
+                self.carry_out(batch).await;
+            }
+            Err(why) if dispatches => {
+                self.p.core.undo();
                 self.p.shared.counters.dispatches_not_stored.add(batch.answers.len() as u64);
                 for answer in batch.answers {
                     // The server may have hung up.
                     let _ = answer.send(Err(StoreProblem(why.clone())));
                 }
             }
-            (Err(_), None) => {
+            Err(_) => {
                 let now = Instant::now();
                 self.held = Some(Held { batch, retry_at: now + STORE_RETRY, heartbeat_at: now });
             }
@@ -258,12 +265,12 @@ impl Driver {
             Input::Event(event) => event,
             Input::Dispatch { dispatch, request, answer } => {
                 let id = dispatch.instance_id;
-                let known = self.p.core.instance(now, id).is_some();
+                let known = self.p.core.has(id);
                 let output = self.p.core.handle(now, Event::RunJob(*dispatch));
                 let counters = &self.p.shared.counters;
                 if known {
                     counters.duplicates_ignored.one();
-                } else if self.p.core.instance(now, id).is_none() {
+                } else if !self.p.core.has(id) {
                     counters.overload_ignored.one();
                 }
                 batch.requests.push((id, request));

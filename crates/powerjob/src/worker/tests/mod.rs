@@ -3,6 +3,7 @@
 mod crash;
 mod discovery;
 mod fake;
+mod heavy;
 mod life;
 mod outage;
 mod port;

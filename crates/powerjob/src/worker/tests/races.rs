@@ -22,6 +22,7 @@ fn shared(config: WorkerConfig) -> Arc<Shared> {
         address: "127.0.0.1:1".to_owned(),
         counters: Arc::new(Counters::default()),
         transport: Transport::new(http_client().expect("a client")),
+        trackers: None,
         owner: tokio::sync::watch::Sender::new(None),
         log_owner: tokio::sync::watch::Sender::new(None),
         records: parking_lot::RwLock::default(),

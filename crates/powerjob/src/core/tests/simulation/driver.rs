@@ -245,7 +245,8 @@ impl World {
         if process != Some(self.process) || self.core.is_none() {
             return;
         }
-        let event = Event::ProcessorEnded { instance_id: id, attempt, result, appended_context: BTreeMap::new() };
+        let event =
+            Event::ProcessorEnded { instance_id: id, attempt, result, appended_context: BTreeMap::new(), tasks: None };
         self.handle(event);
         let stage = self.store.records.get(&id).filter(|record| record.attempt == attempt).map(|record| &record.stage);
         if matches!(stage, Some(Stage::Draining(outcome)) if outcome.success) {
