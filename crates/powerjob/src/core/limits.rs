@@ -9,7 +9,7 @@ fn units(text: &str) -> usize {
 }
 
 /// The text itself, or its first `limit` UTF-16 units and `...`. A character is never cut in two.
-pub(super) fn truncate(text: &str, limit: usize) -> String {
+pub(crate) fn truncate(text: &str, limit: usize) -> String {
     let mut used = 0;
     for (at, c) in text.char_indices() {
         used += c.len_utf16();
@@ -22,17 +22,17 @@ pub(super) fn truncate(text: &str, limit: usize) -> String {
 
 /// An appended context that is too long: it is dropped whole, as the Java worker does.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct ContextTooLong {
+pub(crate) struct ContextTooLong {
     /// Length of its JSON.
-    pub(super) length: usize,
+    pub(crate) length: usize,
     /// The key that takes most of it.
-    pub(super) largest: String,
+    pub(crate) largest: String,
     /// What that key takes, with its value.
-    pub(super) largest_length: usize,
+    pub(crate) largest_length: usize,
 }
 
 /// Checks the JSON of the context against the limit.
-pub(super) fn check_context(context: &BTreeMap<String, String>, limit: usize) -> Result<(), ContextTooLong> {
+pub(crate) fn check_context(context: &BTreeMap<String, String>, limit: usize) -> Result<(), ContextTooLong> {
     let json = |text: &String| serde_json::to_string(text).map_or(0, |json| units(&json));
     // Braces, and per entry key, colon, value and (between entries) a comma.
     let entries = context.iter().map(|(key, value)| (key, json(key) + 1 + json(value)));

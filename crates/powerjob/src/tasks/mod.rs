@@ -17,8 +17,12 @@ mod exchange;
 #[allow(dead_code, unused_imports, reason = "goes with the wiring into the worker")]
 mod http;
 pub mod kryo;
+#[allow(dead_code, unused_imports, reason = "goes with the wiring into the worker")]
+pub(crate) mod processor;
 
 #[allow(unused_imports, reason = "goes with the wiring into the worker")]
 pub(crate) use exchange::Exchange;
 #[allow(unused_imports, reason = "goes with the wiring into the worker")]
 pub(crate) use http::{HttpPeers, ServerCluster};
+pub use processor::InstanceLogs;
+pub(crate) use processor::RECEIPTS;
