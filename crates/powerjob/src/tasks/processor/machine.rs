@@ -152,10 +152,10 @@ impl Machine {
     pub(super) fn fill(&mut self, now: Now, number: u64, out: &mut Output) {
         let Some(instance_id) = self.parts.get(&number).map(|part| part.info.instance_id) else { return };
         let emptied = self.closing.values().all(|part| part.info.instance_id != instance_id);
-        while emptied {
+        loop {
             let execution = self.number();
             let Some(part) = self.parts.get_mut(&number) else { return };
-            if part.running.len() >= part.slots {
+            if !emptied || part.running.len() >= part.slots {
                 break;
             }
             let Some(id) = part.queue.pop_front() else { break };

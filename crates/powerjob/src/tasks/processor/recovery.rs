@@ -34,7 +34,7 @@ impl Machine {
             match stage {
                 Stage::Ended(end) => job.stage = JobStage::Ended(end),
                 Stage::Started if policy == RestartPolicy::Fail => {
-                    job.stage = JobStage::Ended(finals::failed(CUT, now))
+                    job.stage = JobStage::Ended(finals::failed(CUT, now));
                 }
                 Stage::Started => {
                     job.resumed = policy == RestartPolicy::Resume;
