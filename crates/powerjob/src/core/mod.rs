@@ -48,7 +48,7 @@ mod admission;
 mod api;
 mod ask;
 mod instance;
-pub(crate) mod limits;
+mod limits;
 mod machine;
 mod memory;
 mod open;
@@ -63,5 +63,6 @@ mod unserved;
 mod view;
 
 pub use api::*;
+pub(crate) use limits::check_context;
 pub use machine::Core;
 pub use view::{InstanceView, WorkerView};

@@ -17,12 +17,18 @@ mod exchange;
 #[allow(dead_code, unused_imports, reason = "goes with the wiring into the worker")]
 mod http;
 pub mod kryo;
-#[allow(dead_code, unused_imports, reason = "goes with the wiring into the worker")]
-pub(crate) mod processor;
+#[allow(dead_code, reason = "driven by the worker as soon as it hands instances with tasks over")]
+mod table;
+#[allow(dead_code, reason = "driven by the worker as soon as it hands instances with tasks over")]
+mod tracker;
+#[allow(dead_code, reason = "driven by the worker as soon as it hands instances with tasks over")]
+mod tracker_host;
 
 #[allow(unused_imports, reason = "goes with the wiring into the worker")]
-pub(crate) use exchange::Exchange;
-#[allow(unused_imports, reason = "goes with the wiring into the worker")]
-pub(crate) use http::{HttpPeers, ServerCluster};
-pub use processor::InstanceLogs;
-pub(crate) use processor::RECEIPTS;
+pub(crate) use self::{
+    exchange::Exchange,
+    http::{HttpPeers, ServerCluster},
+    table::TaskStore,
+    tracker::TrackerOptions,
+    tracker_host::{TrackerDeps, TrackerHost, TrackerStart},
+};

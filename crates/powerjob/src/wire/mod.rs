@@ -10,7 +10,7 @@ mod report;
 mod tasks;
 
 pub use ask::{AskResponse, decode_base64, encode_base64};
-pub use detail::{InstanceDetail, TaskDetail};
+pub use detail::{InstanceDetail, SubInstanceDetail, TaskDetail, TaskDetailInfo};
 pub use dispatch::{ServerQueryInstanceStatusReq, ServerScheduleJobReq, ServerStopInstanceReq};
 pub use heartbeat::{SystemMetrics, WorkerHeartbeat};
 pub use object::WireError;

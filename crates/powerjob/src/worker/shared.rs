@@ -68,11 +68,15 @@ impl Shared {
             task_tracker_address: self.address.clone(),
             job_params: record.dispatch.job_params.clone(),
             task_detail: Some(match self.counts(&record) {
-                Some(TaskCounts { total, succeeded, failed }) => {
-                    TaskDetail { total_task_num: total, succeed_task_num: succeeded, failed_task_num: failed }
-                }
-                None => TaskDetail { total_task_num: 1, succeed_task_num: 0, failed_task_num: 0 },
+                Some(TaskCounts { total, succeeded, failed }) => TaskDetail {
+                    total_task_num: total,
+                    succeed_task_num: succeeded,
+                    failed_task_num: failed,
+                    ..TaskDetail::default()
+                },
+                None => TaskDetail { total_task_num: 1, ..TaskDetail::default() },
             }),
+            ..InstanceDetail::default()
         })
     }
 

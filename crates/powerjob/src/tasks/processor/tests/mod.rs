@@ -1,5 +1,0 @@
-mod durable;
-mod host;
-mod machine;
-mod property;
-mod rig;
