@@ -9,7 +9,7 @@ fn units(text: &str) -> usize {
 }
 
 /// The text itself, or its first `limit` UTF-16 units and `...`. A character is never cut in two.
-pub(super) fn truncate(text: &str, limit: usize) -> String {
+pub(crate) fn truncate(text: &str, limit: usize) -> String {
     let mut used = 0;
     for (at, c) in text.char_indices() {
         used += c.len_utf16();

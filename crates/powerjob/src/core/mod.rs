@@ -48,7 +48,7 @@ mod admission;
 mod api;
 mod ask;
 mod instance;
-mod limits;
+pub(crate) mod limits;
 mod machine;
 mod memory;
 mod open;

@@ -17,11 +17,13 @@ mod exchange;
 #[allow(dead_code, unused_imports, reason = "goes with the wiring into the worker")]
 mod http;
 pub mod kryo;
-#[allow(dead_code, reason = "driven by the worker as soon as it hands instances with tasks over")]
+#[allow(dead_code, unused_imports, reason = "goes with the wiring into the worker")]
+pub(crate) mod processor;
+#[allow(dead_code, reason = "goes with the wiring into the worker")]
 mod table;
-#[allow(dead_code, reason = "driven by the worker as soon as it hands instances with tasks over")]
+#[allow(dead_code, reason = "goes with the wiring into the worker")]
 mod tracker;
-#[allow(dead_code, reason = "driven by the worker as soon as it hands instances with tasks over")]
+#[allow(dead_code, reason = "goes with the wiring into the worker")]
 mod tracker_host;
 
 #[allow(unused_imports, reason = "goes with the wiring into the worker")]
@@ -32,3 +34,5 @@ pub(crate) use self::{
     tracker::TrackerOptions,
     tracker_host::{TrackerDeps, TrackerHost, TrackerStart},
 };
+pub use processor::InstanceLogs;
+pub(crate) use processor::RECEIPTS;

@@ -4,10 +4,7 @@ use std::{collections::HashMap, time::Duration};
 
 use serde_json::Value;
 
-use crate::{
-    JobLogger, StopSignal, Task, TaskContext, WorkflowContext,
-    core::{Dispatch, InstanceRecord},
-};
+use crate::{JobLogger, StopSignal, Task, TaskContext, WorkflowContext, core::InstanceRecord};
 
 /// What only the moment of the start knows.
 pub(crate) struct Start {
@@ -36,14 +33,14 @@ pub(crate) fn task_context(record: &InstanceRecord, start: Start) -> TaskContext
         worker_address: start.worker_address,
         log: start.log,
         stop: start.stop,
-        workflow: WorkflowContext::new(workflow_values(dispatch)),
+        workflow: WorkflowContext::new(workflow_values(dispatch.wf_instance_id, dispatch.instance_params.as_deref())),
     }
 }
 
 /// The workflow context of a node: every value in its string form, nulls left out. Outside of a workflow, and where the text
 /// is no object, it is empty, as in the Java worker.
-fn workflow_values(dispatch: &Dispatch) -> HashMap<String, String> {
-    let Some(text) = dispatch.wf_instance_id.and(dispatch.instance_params.as_deref()) else {
+pub(crate) fn workflow_values(wf_instance_id: Option<i64>, instance_params: Option<&str>) -> HashMap<String, String> {
+    let Some(text) = wf_instance_id.and(instance_params) else {
         return HashMap::new();
     };
     let Ok(Value::Object(map)) = serde_json::from_str::<Value>(text) else {
@@ -64,7 +61,8 @@ mod tests {
 
     fn values(wf: &str, params: &str) -> HashMap<String, String> {
         let text = serde_json::json!({"jobId":1,"instanceId":2,"wfInstanceId":wf,"instanceParams":params}).to_string();
-        workflow_values(&crate::wire::ServerScheduleJobReq::parse(text.as_bytes()).expect("valid").into_dispatch())
+        let dispatch = crate::wire::ServerScheduleJobReq::parse(text.as_bytes()).expect("valid").into_dispatch();
+        workflow_values(dispatch.wf_instance_id, dispatch.instance_params.as_deref())
     }
 
     #[test]

@@ -23,7 +23,9 @@ mod tests;
 
 pub use builder::{Worker, WorkerBuilder, WorkerError};
 pub use config::WorkerConfig;
+pub(crate) use context::workflow_values;
 pub use handle::{Shutdown, WorkerHandle};
 pub use records::MIGRATIONS;
+pub(crate) use registry::Registry;
 pub(crate) use status::Counters;
 pub use status::{CountersStatus, InstanceStatus, OwnerStatus, WorkerStatus};

@@ -9,7 +9,9 @@ use super::WorkerError;
 use crate::core::{CLOSED_KEPT, ClosedInstance, InstanceRecord, Recovered, Write};
 
 /// The tables of this crate.
-pub const MIGRATIONS: &[Migration] = &[Migration {
+pub const MIGRATIONS: &[Migration] = &[INSTANCES, crate::tasks::RECEIPTS];
+
+const INSTANCES: Migration = Migration {
     module: "powerjob",
     version: 1,
     sql: "CREATE TABLE powerjob_instance (
@@ -21,7 +23,7 @@ pub const MIGRATIONS: &[Migration] = &[Migration {
               log_open INTEGER NOT NULL DEFAULT 1, UNIQUE (lane, instance_id));
           CREATE TABLE powerjob_meta (
               lane TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (lane, key)) WITHOUT ROWID;",
-}];
+};
 
 const OWNER: &str = "owner";
 const ADDRESS: &str = "address";

@@ -30,7 +30,12 @@ impl Registry {
 
     /// The processor for a dispatch, or the result text that says why there is none.
     pub(crate) fn find(&self, dispatch: &Dispatch) -> Result<Arc<dyn Processor>, String> {
-        let asked = dispatch.processor_info.trim();
+        self.find_named(&dispatch.processor_info)
+    }
+
+    /// The processor of this name, or the result text that says why there is none.
+    pub(crate) fn find_named(&self, processor_info: &str) -> Result<Arc<dyn Processor>, String> {
+        let asked = processor_info.trim();
         if let Some(found) = self.named.get(asked).or(self.fallback.as_ref()) {
             return Ok(found.clone());
         }

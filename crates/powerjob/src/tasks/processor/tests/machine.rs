@@ -1,0 +1,352 @@
+//! What a tracker sees of this worker.
+
+use std::collections::BTreeMap;
+
+use super::rig::{OTHER, OWN, Rig, statuses, task, with};
+use crate::{
+    ProcessResult, StopReason,
+    tasks::processor::{Event, Options},
+};
+
+fn ok() -> ProcessResult {
+    ProcessResult::success("ok")
+}
+
+#[test]
+fn trap_20_a_task_is_acknowledged_at_once_and_the_first_load_is_told_before_it() {
+    let mut rig = Rig::new();
+    rig.start(task(OTHER, 7, "0.1"));
+    assert_eq!((rig.loads.len(), rig.loads[0].kind, rig.loads[0].address.as_str()), (1, 2, OWN));
+    assert_eq!(statuses(&[rig.reports[0].report.clone()]), [("0.1", 4)], "it began in the same moment");
+    assert_eq!(rig.runs(), ["0.1"]);
+}
+
+#[test]
+fn the_reports_of_a_task_follow_each_other_with_increasing_times_even_in_one_millisecond() {
+    let mut rig = Rig::new();
+    for id in ["0.0", "0.1", "0.2"] {
+        rig.start(task(OTHER, 7, id));
+    }
+    // The third waits for one of the two slots.
+    assert_eq!(rig.runs(), ["0.0", "0.1"]);
+    rig.end("0.0", ok());
+    rig.end("0.1", ok());
+    rig.end("0.2", ok());
+    assert_eq!(rig.reports.len(), 3, "one of each task is under way");
+    let said = rig.answer_all();
+    let of = |id: &str| said.iter().filter(|report| report.task_id == id).collect::<Vec<_>>();
+    assert_eq!(of("0.2").iter().map(|report| report.status).collect::<Vec<_>>(), [3, 6]);
+    for id in ["0.0", "0.1", "0.2"] {
+        let times: Vec<i64> = of(id).iter().map(|report| report.report_time).collect();
+        assert!(times.windows(2).all(|pair| pair[0] < pair[1]), "{times:?}");
+    }
+    assert!(rig.store.is_empty() && rig.machine.open_tasks() == 0);
+}
+
+#[test]
+fn a_wall_clock_that_steps_back_does_not_make_reports_older() {
+    let mut rig = Rig::new();
+    rig.start(task(OTHER, 7, "0.0"));
+    let first = rig.answer(true);
+    rig.now.wall_ms -= 3_600_000;
+    rig.end("0.0", ok());
+    assert!(rig.answer(true).report_time > first.report_time);
+    rig.pass(10_000);
+    assert!(rig.loads.windows(2).all(|pair| pair[0].time < pair[1].time), "{:?}", rig.loads);
+}
+
+#[test]
+fn an_outcome_is_repeated_until_it_is_accepted_and_no_load_is_told_meanwhile() {
+    let mut rig = Rig::new();
+    rig.start(task(OTHER, 7, "0.0"));
+    rig.answer(true);
+    rig.end("0.0", ok());
+    let first = rig.answer(false);
+    let loads = rig.loads.len();
+    for _ in 0..5 {
+        assert!(rig.reports.is_empty(), "it waits before it tries again");
+        rig.pass(10_000);
+        let again = rig.answer(false);
+        assert_eq!((again.status, again.report_time), (6, first.report_time));
+    }
+    assert_eq!(rig.loads.len(), loads, "the tracker shall count this worker as lost");
+    rig.pass(10_000);
+    rig.answer(true);
+    rig.pass(10_000);
+    assert!(rig.loads.len() > loads && rig.store.is_empty());
+}
+
+#[test]
+fn while_the_tracker_does_not_answer_one_report_at_a_time_probes_it() {
+    let mut rig = Rig::new();
+    for n in 0..6 {
+        rig.start(with(task(OTHER, 7, &format!("0.{n}")), |info| info.thread_concurrency = 6));
+    }
+    assert_eq!(rig.reports.len(), 6);
+    for _ in 0..6 {
+        rig.answer(false);
+    }
+    rig.pass(10_000);
+    assert_eq!(rig.reports.len(), 1);
+    rig.answer(true);
+    assert_eq!(rig.reports.len(), 5, "it answers again: the rest follows at once");
+}
+
+#[test]
+fn an_outcome_that_nobody_wants_for_a_day_is_given_up() {
+    let mut rig = Rig::new();
+    rig.start(task(OTHER, 7, "0.0"));
+    rig.answer(true);
+    rig.end("0.0", ok());
+    let mut tries = 0;
+    for _ in 0..25 * 60 {
+        rig.pass(60_000);
+        while !rig.reports.is_empty() {
+            rig.answer(false);
+            tries += 1;
+        }
+    }
+    assert!((1_000..2_000).contains(&tries), "{tries}");
+    assert!(rig.store.is_empty() && rig.machine.open_tasks() == 0);
+}
+
+#[test]
+fn what_finds_the_queue_full_is_not_acknowledged() {
+    let mut rig = Rig::with_options(Options { queue: 3, ..Options::default() });
+    for n in 0..7 {
+        rig.start(task(OTHER, 7, &format!("0.{n}")));
+    }
+    let said = rig.answer_all();
+    let mut ids: Vec<&str> = said.iter().map(|report| report.task_id.as_str()).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids, ["0.0", "0.1", "0.2", "0.3", "0.4"], "two at work, three waiting");
+    assert!(!rig.machine.has_room(7, OTHER) && rig.machine.has_room(7, OWN) && rig.machine.has_room(8, OTHER));
+}
+
+#[test]
+fn a_full_queue_that_has_emptied_is_told_at_once() {
+    let mut rig = Rig::new();
+    for n in 0..40 {
+        rig.start(task(OTHER, 7, &format!("0.{n}")));
+    }
+    rig.pass(10_000);
+    assert_eq!(rig.loads.last().expect("a load").remain_task_num, 38);
+    let loads = rig.loads.len();
+    for n in 0..30 {
+        rig.end(&format!("0.{n}"), ok());
+    }
+    assert_eq!(rig.loads.len(), loads + 1);
+    assert!(rig.loads.last().expect("a load").remain_task_num < 20);
+}
+
+#[test]
+fn a_task_that_is_at_work_is_not_started_again_but_acknowledged_again() {
+    let mut rig = Rig::new();
+    rig.start(task(OTHER, 7, "0.0"));
+    rig.answer(true);
+    rig.start(task(OTHER, 7, "0.0"));
+    assert_eq!(rig.runs(), ["0.0"]);
+    assert_eq!(statuses(&rig.answer_all()), [("0.0", 4)]);
+}
+
+#[test]
+fn the_next_try_takes_the_place_of_a_failure_whose_answer_was_lost_and_a_success_stays() {
+    let mut rig = Rig::new();
+    for id in ["0.0", "0.1"] {
+        rig.start(task(OTHER, 7, id));
+    }
+    rig.answer_all();
+    rig.end("0.0", ProcessResult::failed("no"));
+    rig.end("0.1", ok());
+    let failed = rig.answer(false);
+    rig.answer(false);
+    for id in ["0.0", "0.1"] {
+        let mut again = task(OTHER, 7, id);
+        again.task_current_retry_nums = 1;
+        rig.start(again);
+    }
+    assert_eq!(rig.runs(), ["0.0"], "only the failed one runs again");
+    rig.pass(10_000);
+    let mut said = rig.answer_all();
+    said.sort_by(|a, b| a.task_id.cmp(&b.task_id));
+    assert_eq!(statuses(&said), [("0.0", 4), ("0.1", 6)]);
+    assert!(said[0].report_time > failed.report_time);
+}
+
+#[test]
+fn the_outcome_of_a_broadcasts_root_carries_the_command_and_no_other() {
+    let mut rig = Rig::new();
+    let broadcast = |id: &str, name: &str| {
+        let mut task = with(task(OTHER, 7, id), |info| info.execute_type = "BROADCAST".to_owned());
+        task.task_name = name.to_owned();
+        task
+    };
+    rig.start(broadcast("0", "OMS_ROOT_TASK"));
+    rig.start(broadcast("0.0", "OMS_BROADCAST_TASK"));
+    rig.end("0", ok());
+    rig.end("0.0", ok());
+    let said = rig.answer_all();
+    let ends: Vec<_> = said.iter().filter(|r| r.status == 6).map(|r| (r.task_id.as_str(), r.cmd)).collect();
+    assert_eq!(ends, [("0", Some(1)), ("0.0", None)]);
+    assert!(said.iter().filter(|report| report.status < 5).all(|report| report.cmd.is_none()));
+}
+
+#[test]
+fn a_map_job_has_as_many_slots_as_it_says_others_two_and_scripts_one() {
+    let count = |change: fn(&mut crate::tasks::api::InstanceInfo)| {
+        let mut rig = Rig::new();
+        for n in 0..9 {
+            rig.start(with(task(OTHER, 7, &format!("0.{n}")), change));
+        }
+        rig.runs().len()
+    };
+    assert_eq!(count(|info| info.thread_concurrency = 5), 5);
+    assert_eq!(count(|info| info.thread_concurrency = 0), 1);
+    assert_eq!(count(|info| (info.execute_type = "BROADCAST".to_owned(), info.thread_concurrency = 5).0), 2);
+    assert_eq!(
+        count(|info| {
+            info.execute_type = "STANDALONE".to_owned();
+            info.time_expression_type = 3;
+            info.thread_concurrency = 4;
+        }),
+        4
+    );
+    assert_eq!(
+        count(|info| (info.execute_type = "BROADCAST".to_owned(), info.processor_type = "SHELL".to_owned()).0),
+        1
+    );
+}
+
+#[test]
+fn a_stop_ends_all_processors_is_silent_and_over_when_the_last_has_ended() {
+    let mut rig = Rig::new();
+    for n in 0..4 {
+        rig.start(task(OTHER, 7, &format!("0.{n}")));
+        rig.start(task(OWN, 7, &format!("0.{n}")));
+    }
+    rig.answer_all();
+    rig.handle(Event::Stop(7));
+    assert_eq!(rig.stop_asked.len(), 4);
+    assert!(rig.stop_asked.iter().all(|(_, reason)| *reason == StopReason::Stopped));
+    assert!(rig.store.is_empty() && rig.stopped.is_empty() && rig.released.is_empty());
+    for execution in rig.running.keys().copied().collect::<Vec<_>>() {
+        assert!(rig.stopped.is_empty());
+        rig.running.remove(&execution);
+        rig.handle(Event::Ended { execution, result: ok(), context: BTreeMap::new() });
+    }
+    assert_eq!((rig.stopped.as_slice(), rig.released.as_slice()), (&[7][..], &[7][..]));
+    rig.pass(300_000);
+    assert!(rig.reports.is_empty(), "{:?}", rig.reports);
+}
+
+#[test]
+fn a_stop_of_an_unknown_instance_and_a_second_one_are_over_at_once() {
+    let mut rig = Rig::new();
+    rig.handle(Event::Stop(9));
+    rig.start(task(OWN, 7, "0"));
+    rig.end("0", ok());
+    rig.answer_all();
+    rig.handle(Event::Stop(7));
+    rig.handle(Event::Stop(7));
+    assert_eq!(rig.stopped, [9, 7, 7]);
+    assert!(rig.released.is_empty(), "the log of an own instance is not this role's to close");
+}
+
+#[test]
+fn an_instance_that_comes_again_waits_until_what_was_stopped_has_ended() {
+    let mut rig = Rig::new();
+    rig.start(task(OTHER, 7, "0.0"));
+    rig.handle(Event::Stop(7));
+    rig.start(task(OTHER, 7, "0.0"));
+    assert_eq!(rig.runs().len(), 1);
+    let old = rig.execution("0.0");
+    rig.running.remove(&old);
+    rig.handle(Event::Ended { execution: old, result: ok(), context: BTreeMap::new() });
+    assert_eq!(rig.runs(), ["0.0"]);
+    assert_ne!(rig.execution("0.0"), old);
+    assert!(rig.released.is_empty());
+}
+
+#[test]
+fn the_time_limit_stops_the_processors_and_nothing_is_reported() {
+    let mut rig = Rig::new();
+    for n in 0..3 {
+        rig.start(with(task(OTHER, 7, &format!("0.{n}")), |info| info.instance_timeout_ms = 30_000));
+    }
+    rig.answer_all();
+    rig.pass(29_000);
+    assert!(rig.stop_asked.is_empty());
+    rig.pass(1_000);
+    assert_eq!(rig.stop_asked.iter().filter(|(_, reason)| *reason == StopReason::TimedOut).count(), 2);
+    assert!(rig.lines.iter().any(|line| line.contains("30000 ms")), "{:?}", rig.lines);
+    rig.end("0.0", ok());
+    rig.end("0.1", ok());
+    assert!(rig.reports.is_empty());
+    assert_eq!(rig.released, [7]);
+}
+
+#[test]
+fn each_firing_of_a_frequent_job_has_the_limit_for_itself_and_its_end_is_reported() {
+    let mut rig = Rig::new();
+    let firing = |id: &str| {
+        with(task(OTHER, 7, id), |info| {
+            info.time_expression_type = 3;
+            info.thread_concurrency = 1;
+            info.instance_timeout_ms = 5_000;
+        })
+    };
+    rig.start(firing("1"));
+    rig.start(firing("2"));
+    rig.answer_all();
+    rig.pass(5_000);
+    assert_eq!(rig.stop_asked.len(), 1);
+    rig.end("1", ok());
+    rig.start(firing("3"));
+    let said = rig.answer_all();
+    let ends: Vec<_> = said.iter().filter(|report| report.status == 5).collect();
+    assert_eq!(ends.len(), 2);
+    assert!(ends.iter().all(|end| end.result.as_deref().is_some_and(|text| text.contains("5000 ms"))), "{ends:?}");
+    assert_eq!(rig.runs(), ["3"]);
+}
+
+#[test]
+fn without_work_for_two_minutes_another_workers_tracker_is_left_and_the_own_one_is_not() {
+    let mut rig = Rig::new();
+    for tracker in [OTHER, OWN] {
+        rig.start(task(tracker, if tracker == OWN { 8 } else { 7 }, "0"));
+        rig.end("0", ok());
+        rig.answer_all();
+    }
+    rig.pass(119_000);
+    assert!(rig.loads.iter().all(|load| load.kind == 2) && rig.released.is_empty());
+    rig.pass(2_000);
+    let idle: Vec<i64> = rig.loads.iter().filter(|load| load.kind == 1).map(|load| load.instance_id).collect();
+    assert_eq!((idle, rig.released.as_slice()), (vec![7], &[7][..]));
+    let loads = rig.loads.len();
+    rig.pass(10_000);
+    assert_eq!(rig.loads.len(), loads + 1, "only the own one goes on");
+}
+
+#[test]
+fn a_context_that_is_too_long_is_dropped_and_the_log_names_key_and_size() {
+    let mut rig = Rig::new();
+    rig.start(with(task(OTHER, 7, "0.0"), |info| info.wf_instance_id = Some(3)));
+    rig.start(with(task(OTHER, 7, "0.1"), |info| info.wf_instance_id = Some(3)));
+    rig.end_with("0.0", ok(), BTreeMap::from([("rows".to_owned(), "x".repeat(9000))]));
+    rig.end_with("0.1", ok(), BTreeMap::from([("rows".to_owned(), "42".to_owned())]));
+    let said = rig.answer_all();
+    let contexts: Vec<_> = said.iter().filter(|r| r.status == 6).map(|r| r.appended_wf_context.clone()).collect();
+    assert_eq!(contexts[0], Some(BTreeMap::new()));
+    assert_eq!(contexts[1], Some(BTreeMap::from([("rows".to_owned(), "42".to_owned())])));
+    assert!(rig.lines[0].contains("`rows`") && rig.lines[0].contains("8192"), "{:?}", rig.lines);
+}
+
+#[test]
+fn a_result_is_cut_at_its_limit() {
+    let mut rig = Rig::with_options(Options { result_limit: 10, ..Options::default() });
+    rig.start(task(OTHER, 7, "0.0"));
+    rig.end("0.0", ProcessResult::failed("0123456789abc"));
+    let said = rig.answer_all();
+    assert_eq!(said.last().and_then(|end| end.result.as_deref()), Some("0123456789..."));
+}

@@ -1,0 +1,5 @@
+mod durable;
+mod host;
+mod machine;
+mod property;
+mod rig;
