@@ -5,6 +5,8 @@ mod peers;
 mod routes;
 #[allow(dead_code, reason = "goes with the wiring into the worker")]
 mod task_routes;
+#[cfg(test)]
+mod task_routes_tests;
 
 pub(crate) use listen::{Listener, Served, bind};
 pub use peers::Cidr;
