@@ -1,18 +1,27 @@
-//! A small worker: processors `empty` (ends at once) and `echo`.
+//! A small worker with the processors `empty`, `echo`, `broadcast` and `map_reduce`.
 //!
-//! `echo` takes a JSON object from the job's parameters, overlaid by that of the run (or by the workflow context):
-//! `lines` N writes `line I of N: ...`, `file` writes the lines of a text file as they are, `sleep` waits so many
-//! milliseconds, `fail` (a text, or true) fails, `key` (with `value`) is appended to the workflow context.
+//! Parameters are a JSON object in the job's parameters, overlaid by that of the run (or by the workflow context). All but
+//! `empty` know `sleep` (milliseconds) and `fail` (a text, or true).
+//!
+//! - `empty` succeeds with `ok`.
+//! - `echo`: `lines` N writes `line I of N: ...`, `file` writes the lines of a text file as they are, `key` (with `value`) is
+//!   appended to the workflow context.
+//! - `broadcast` (BROADCAST) has a pre- and a post-processing and ends with `post N`, N = results that the last step is given.
+//! - `map_reduce` (MAP, MAP_REDUCE): `tasks` (20) sub-tasks with the texts `item-0`, `item-1`.. end with `reduced N`, counted
+//!   the same way.
 //!
 //! ```text
 //! cargo run -p powerjob-worker --example worker -- -a APP -s 127.0.0.1:7700[,..] -p 27777 [-t TAG] [--state-dir DIR]
-//!     [--slots N]
+//!     [--slots N] [--name NAME=PROCESSOR]..
 //! ```
+//!
+//! `--name jw.Mr=map_reduce` lets a processor answer to a further name, e.g. that of a Java class, so that this worker and
+//! Java ones share a job.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use powerjob_worker::{ProcessResult, Processor, Shutdown, TaskContext, Worker, WorkerConfig};
+use powerjob_worker::{ProcessResult, Processor, Shutdown, TaskContext, TaskResults, Worker, WorkerConfig};
 use serde_json::{Map, Value};
 use testrig_joblog::Level;
 use tokio::signal::unix::{SignalKind, signal};
@@ -22,7 +31,7 @@ struct Empty;
 #[async_trait]
 impl Processor for Empty {
     async fn process(&self, _: TaskContext) -> ProcessResult {
-        ProcessResult::success("empty")
+        ProcessResult::success("ok")
     }
 }
 
@@ -50,19 +59,102 @@ impl Processor for Echo {
                 }
             }
         }
-        tokio::select! {
-            () = tokio::time::sleep(Duration::from_millis(number(&params, "sleep"))) => {}
-            reason = ctx.stop.raised() => return ProcessResult::rejected(format!("told to end: {reason:?}")),
+        if let Err(told) = sleep(&ctx, &params).await {
+            return told;
         }
         if let Some(key) = text(&params, "key") {
             let value = text(&params, "value").unwrap_or_else(|| ctx.instance_id.to_string());
             ctx.workflow.append(key, value);
         }
-        match params.get("fail") {
-            None | Some(Value::Bool(false) | Value::Null) => ProcessResult::success(format!("{lines} lines")),
-            Some(Value::String(why)) => ProcessResult::failed(why.clone()),
-            Some(_) => ProcessResult::failed("asked to fail"),
+        end(&params, format!("{lines} lines"))
+    }
+}
+
+struct Broadcast;
+
+#[async_trait]
+impl Processor for Broadcast {
+    async fn pre_process(&self, ctx: TaskContext) -> ProcessResult {
+        ctx.log.info("pre of rust");
+        ProcessResult::success("pre")
+    }
+
+    async fn process(&self, ctx: TaskContext) -> ProcessResult {
+        work(&ctx, "broadcast").await
+    }
+
+    async fn post_process(&self, ctx: TaskContext, results: TaskResults) -> ProcessResult {
+        summary(&ctx, results, "post").await
+    }
+}
+
+struct MapReduce;
+
+#[async_trait]
+impl Processor for MapReduce {
+    async fn process(&self, ctx: TaskContext) -> ProcessResult {
+        if !ctx.task.is_root() {
+            return work(&ctx, &format!("done {}", ctx.task.body)).await;
         }
+        let params = parameters(&ctx);
+        let tasks = if params.contains_key("tasks") { number(&params, "tasks") } else { 20 };
+        match ctx.map("ITEM", (0..tasks).map(|n| format!("item-{n}"))).await {
+            Ok(()) => ProcessResult::success(format!("mapped {tasks}")),
+            Err(why) => why.into(),
+        }
+    }
+
+    async fn reduce(&self, ctx: TaskContext, results: TaskResults) -> ProcessResult {
+        summary(&ctx, results, "reduced").await
+    }
+}
+
+/// One task of many: says in the job's log that it runs here, sleeps, ends.
+async fn work(ctx: &TaskContext, result: &str) -> ProcessResult {
+    let params = parameters(ctx);
+    ctx.log.info(format!("task {} {} of rust", ctx.task.id, ctx.task.name));
+    match sleep(ctx, &params).await {
+        Ok(()) => end(&params, result.to_owned()),
+        Err(told) => told,
+    }
+}
+
+/// The last step: every result counts, the root's too; one that failed makes the instance fail.
+async fn summary(ctx: &TaskContext, mut results: TaskResults, what: &str) -> ProcessResult {
+    let (mut count, mut good) = (0_u64, true);
+    loop {
+        match results.next().await {
+            Ok(None) => break,
+            Ok(Some(task)) => {
+                count += 1;
+                if !task.success {
+                    good = false;
+                    ctx.log.error(format!("failed: {} {}", task.task_id, task.result));
+                }
+            }
+            Err(why) => return ProcessResult::failed(why.to_string()),
+        }
+    }
+    let text = format!("{what} {count}");
+    if good { ProcessResult::success(text) } else { ProcessResult::failed(text) }
+}
+
+async fn sleep(ctx: &TaskContext, params: &Map<String, Value>) -> Result<(), ProcessResult> {
+    let ms = number(params, "sleep");
+    if ms == 0 {
+        return Ok(());
+    }
+    tokio::select! {
+        () = tokio::time::sleep(Duration::from_millis(ms)) => Ok(()),
+        reason = ctx.stop.raised() => Err(ProcessResult::rejected(format!("told to end: {reason:?}"))),
+    }
+}
+
+fn end(params: &Map<String, Value>, result: String) -> ProcessResult {
+    match params.get("fail") {
+        None | Some(Value::Bool(false) | Value::Null) => ProcessResult::success(result),
+        Some(Value::String(why)) => ProcessResult::failed(why.clone()),
+        Some(_) => ProcessResult::failed("asked to fail"),
     }
 }
 
@@ -91,9 +183,15 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .with_env_filter(tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into()))
         .with_writer(std::io::stderr)
         .init();
-    let config = configuration()?;
-    let worker =
-        Worker::builder(config).processor("empty", Arc::new(Empty)).processor("echo", Arc::new(Echo)).start().await?;
+    let (config, names) = configuration()?;
+    let mut worker = Worker::builder(config);
+    for name in ["empty", "echo", "broadcast", "map_reduce"] {
+        worker = worker.processor(name, processor(name)?);
+    }
+    for (name, of) in names {
+        worker = worker.processor(name, processor(&of)?);
+    }
+    let worker = worker.start().await?;
     println!("listening on {}", worker.address());
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {
@@ -105,7 +203,19 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-fn configuration() -> Result<WorkerConfig, String> {
+fn processor(name: &str) -> Result<Arc<dyn Processor>, String> {
+    Ok(match name {
+        "empty" => Arc::new(Empty),
+        "echo" => Arc::new(Echo),
+        "broadcast" => Arc::new(Broadcast),
+        "map_reduce" => Arc::new(MapReduce),
+        _ => return Err(format!("no processor {name}; there are empty, echo, broadcast and map_reduce")),
+    })
+}
+
+/// The worker's configuration, and further names of processors.
+fn configuration() -> Result<(WorkerConfig, Vec<(String, String)>), String> {
+    let mut names = Vec::new();
     let mut config = WorkerConfig::new(Vec::<String>::new(), "");
     let mut arguments = std::env::args().skip(1);
     let state_dir = std::env::temp_dir().join(format!("powerjob-worker-{}", std::process::id()));
@@ -119,10 +229,15 @@ fn configuration() -> Result<WorkerConfig, String> {
             "-t" => config.tag = Some(value),
             "--state-dir" => config.state_dir = Some(PathBuf::from(value)),
             "--slots" => config.slots = value.parse().map_err(|_| format!("--slots {value} is not a number"))?,
+            "--name" => {
+                let (name, of) =
+                    value.split_once('=').ok_or_else(|| format!("--name {value} is not NAME=PROCESSOR"))?;
+                names.push((name.to_owned(), of.to_owned()));
+            }
             _ => {
-                return Err(format!("unknown flag {flag}; known are -a -s -p -t --state-dir --slots"));
+                return Err(format!("unknown flag {flag}; known are -a -s -p -t --state-dir --slots --name"));
             }
         }
     }
-    Ok(config)
+    Ok((config, names))
 }
