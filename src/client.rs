@@ -149,7 +149,7 @@ pub(crate) async fn status(args: &StatusArgs) -> ExitCode {
             } else {
                 print_status(&value);
             }
-            let listed = value["lanes"].as_array().is_some_and(|l| l.iter().all(|l| l["listed"] == true));
+            let listed = value["lanes"].as_array().is_some_and(|lanes| lanes.iter().all(is_listed));
             if listed { ExitCode::SUCCESS } else { ExitCode::from(crate::FAILED) }
         }
         Err(e) => crate::fail(&e),
@@ -158,8 +158,8 @@ pub(crate) async fn status(args: &StatusArgs) -> ExitCode {
 
 async fn fetch_status(target: &Target) -> Result<Value, String> {
     let client =
-        reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(5)).build().map_err(|e| e.to_string())?;
-    let mut request = client.get(format!("http://{}/api/status", target.address));
+        reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(15)).build().map_err(|e| e.to_string())?;
+    let mut request = client.get(format!("http://{}/api/status?ask=server", target.address));
     if let Some(token) = &target.token {
         request = request.bearer_auth(token);
     }
@@ -183,7 +183,7 @@ fn print_status(value: &Value) {
     println!("testrig {} (pid {}), up {} s", text(&value["version"]), value["pid"], value["uptimeSeconds"]);
     let bold = std::io::stdout().is_terminal();
     for lane in value["lanes"].as_array().into_iter().flatten() {
-        let listed = if lane["listed"] == true {
+        let listed = if is_listed(lane) {
             "listed by the server".to_owned()
         } else {
             format!("NOT listed: {}", why_not_listed(lane))
@@ -199,6 +199,12 @@ fn print_status(value: &Value) {
                 text(&lane["app"]),
                 owner["app_id"]
             );
+        }
+        for problem in lane["listing"]["problems"].as_array().into_iter().flatten() {
+            println!("  PROBLEM: {}", text(problem));
+        }
+        if let Some(note) = clock_note(lane) {
+            println!("  clock: {note}");
         }
         println!(
             "  slots {} of {} in use{}",
@@ -225,19 +231,57 @@ fn print_status(value: &Value) {
     }
 }
 
+/// Whether the server lists a lane: what it said itself, else what the lane concludes from its heartbeats.
+fn is_listed(lane: &Value) -> bool {
+    lane["listing"]["listed"].as_bool().or(lane["listed"].as_bool()).unwrap_or(false)
+}
+
 /// What keeps a lane, as `/api/status` shows it, from the server's list.
 pub(crate) fn why_not_listed(lane: &Value) -> String {
-    if let Some(error) = lane["discovery_error"].as_str() {
-        return error.to_owned();
+    if let Some(why) = lane["listing"]["why_not"].as_str().or(lane["discovery_error"].as_str()) {
+        return why.to_owned();
     }
-    match (lane["clock_skew_ms"].as_i64(), lane["last_heartbeat_ago_ms"].as_u64()) {
-        (Some(skew), _) if skew < -50_000 => {
-            format!(
-                "this host's clock is {} s behind the server's, which takes it for dead; set the clock (chrony, ntpd)",
-                -skew / 1000
-            )
-        }
-        (_, None) => "the server has not taken a heartbeat yet".to_owned(),
-        (_, Some(ago)) => format!("the server took the last heartbeat {} s ago", ago / 1000),
+    match lane["last_heartbeat_ago_ms"].as_u64() {
+        None => "the server has not taken a heartbeat yet".to_owned(),
+        Some(ago) => format!("the server took the last heartbeat {} s ago", ago / 1000),
+    }
+}
+
+/// What a person should know of the clocks.
+fn clock_note(lane: &Value) -> Option<String> {
+    const WORTH_A_LINE_MS: i64 = 10_000;
+    let skew = lane["clock_skew_ms"].as_i64().filter(|skew| skew.abs() >= WORTH_A_LINE_MS)?;
+    let side = if skew < 0 { "behind" } else { "ahead of" };
+    Some(format!(
+        "this host's clock is {} s {side} the server's; heartbeats and reports are corrected, times in logs are not: set both by \
+         NTP (chrony, ntpd)",
+        skew.abs() / 1000
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_the_server_says_of_a_lane_counts_more_than_what_the_lane_believes() {
+        let lane = json!({"listed": true, "listing": {"listed": false, "why_not": "the server does not know it"}});
+        assert!(!is_listed(&lane));
+        assert_eq!(why_not_listed(&lane), "the server does not know it");
+        assert!(is_listed(&json!({"listed": true})));
+        assert!(!is_listed(&json!({"listed": false, "listing": null})));
+        assert!(why_not_listed(&json!({"discovery_error": "app `x` is not registered"})).contains("not registered"));
+        assert!(why_not_listed(&json!({})).contains("not taken a heartbeat yet"));
+        assert!(why_not_listed(&json!({"last_heartbeat_ago_ms": 61_500})).contains("61 s ago"));
+    }
+
+    #[test]
+    fn a_clock_that_is_off_is_named_with_its_side() {
+        assert_eq!(clock_note(&json!({"clock_skew_ms": 900})), None);
+        let note = clock_note(&json!({"clock_skew_ms": -90_000})).expect("a note");
+        assert!(note.contains("90 s behind") && note.contains("NTP"), "{note}");
+        assert!(clock_note(&json!({"clock_skew_ms": 90_000})).expect("a note").contains("ahead of"));
     }
 }

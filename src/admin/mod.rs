@@ -15,7 +15,7 @@ use std::{
 
 use axum::{
     Json, Router,
-    extract::{Request, State},
+    extract::{Query, Request, State},
     http::{StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -168,6 +168,11 @@ fn same(a: &[u8], b: &[u8]) -> bool {
     a.len() == b.len() && a.iter().zip(b).fold(0, |d, (x, y)| d | (x ^ y)) == 0
 }
 
+#[derive(serde::Deserialize)]
+struct StatusQuery {
+    ask: Option<String>,
+}
+
 async fn readyz(State(state): State<Arc<AdminState>>) -> Response {
     let lanes: Vec<_> = state.workers.iter().map(WorkerHandle::status).collect();
     let ready = !lanes.is_empty() && lanes.iter().all(|l| l.listed);
@@ -184,8 +189,16 @@ async fn readyz(State(state): State<Arc<AdminState>>) -> Response {
     (code, Json(json!({ "ready": ready, "lanes": why }))).into_response()
 }
 
-async fn status(State(state): State<Arc<AdminState>>) -> Response {
-    let lanes: Vec<_> = state.workers.iter().map(WorkerHandle::status).collect();
+/// `?ask=server` makes every lane ask its server what that says of it, which takes a few requests.
+async fn status(State(state): State<Arc<AdminState>>, Query(query): Query<StatusQuery>) -> Response {
+    let mut lanes: Vec<_> =
+        state.workers.iter().map(|worker| serde_json::to_value(worker.status()).unwrap_or_default()).collect();
+    if query.ask.as_deref() == Some("server") {
+        let listings = futures_util::future::join_all(state.workers.iter().map(WorkerHandle::listing)).await;
+        for (lane, listing) in lanes.iter_mut().zip(listings) {
+            lane["listing"] = serde_json::to_value(listing).unwrap_or_default();
+        }
+    }
     Json(json!({
         "version": env!("CARGO_PKG_VERSION"),
         "pid": std::process::id(),

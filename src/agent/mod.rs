@@ -214,6 +214,8 @@ fn worker_config(config: &Config, lane: &crate::config::Lane) -> anyhow::Result<
         app_password,
         listen: lane.listen.clone(),
         advertise: lane.advertise.clone(),
+        prefer_interfaces: lane.prefer_interfaces.clone(),
+        ignore_interfaces: lane.ignore_interfaces.clone(),
         tag: lane.tag.clone(),
         slots: lane.slots,
         backlog: lane.backlog,

@@ -145,3 +145,70 @@ async fn the_log_of_a_run_with_unusable_parameters_names_every_problem() {
     assert!(told > 1 && said.contains(&format!("{told} problems")), "{lines:?}");
     agent.shutdown(Shutdown::Detach).await;
 }
+
+/// A state directory with the store of a killed agent of the first version.
+fn first_store() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().expect("a directory");
+    let db = rusqlite::Connection::open(dir.path().join("testrig.db")).expect("a file");
+    db.execute_batch(include_str!("first_store.sql")).expect("the first version's store");
+    dir
+}
+
+const OPEN_IN_FIRST: &str = "1004487671348723777";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_of_the_first_version_is_migrated_and_what_was_open_in_it_is_taken_up() {
+    let dir = first_store();
+    for _ in 0..2 {
+        let agent = agent(&dir).await;
+        let status = agent.workers()[0].status();
+        assert_eq!(
+            status.address, "127.0.0.1:17792",
+            "the address of before, under which the server knows the instance"
+        );
+        let open: Vec<_> = status.instances.iter().map(|i| (i.instance_id.as_str(), i.stage, i.attempt)).collect();
+        assert_eq!(open, [(OPEN_IN_FIRST, "draining", 1)]);
+        let outcome = status.instances[0].outcome.clone().expect("it has ended");
+        assert!(!outcome.0 && outcome.1.contains("not usable"), "{outcome:?}");
+        agent.shutdown(Shutdown::Detach).await;
+    }
+    // Every table is at the version that this program knows.
+    let db = rusqlite::Connection::open(dir.path().join("testrig.db")).expect("a file");
+    for migration in super::migrations() {
+        let newest: u32 = db
+            .query_row("SELECT max(version) FROM schema_migrations WHERE module = ?1", [migration.module], |r| r.get(0))
+            .expect("the module is there");
+        assert!(newest >= migration.version, "{} is at {newest}", migration.module);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_of_a_newer_version_is_refused_with_what_to_do_and_left_as_it_is() {
+    let dir = first_store();
+    let file = dir.path().join("testrig.db");
+    let db = rusqlite::Connection::open(&file).expect("a file");
+    db.execute("INSERT INTO schema_migrations (module, version) VALUES ('powerjob', 999)", []).expect("a newer one");
+    let why = format!("{:#}", Agent::start(config(&dir, &[])).await.err().expect("refused"));
+    for part in ["testrig.db", "version 999 of the tables of `powerjob`", "newer testrig", "move the file away"] {
+        assert!(why.contains(part), "{part} in {why}");
+    }
+    let steps: u32 = db.query_row("SELECT count(*) FROM schema_migrations", [], |row| row.get(0)).expect("readable");
+    assert_eq!(steps, 6, "nothing was migrated");
+    db.execute("DELETE FROM schema_migrations WHERE version = 999", []).expect("the right program again");
+    let agent = agent(&dir).await;
+    assert_eq!(agent.workers()[0].status().instances.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_agent_on_a_state_directory_ends_at_once_and_says_who_holds_it() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let first = agent(&dir).await;
+    let why = format!("{:#}", Agent::start(config(&dir, &[])).await.err().expect("held"));
+    for part in [format!("in use by process {} since 20", std::process::id()), "--state-dir".to_owned()] {
+        assert!(why.contains(&part), "{part} in {why}");
+    }
+    assert!(!first.admin.is_finished(), "the first one does not notice");
+    first.shutdown(Shutdown::Detach).await;
+    drop(first);
+    agent(&dir).await.shutdown(Shutdown::Detach).await;
+}

@@ -70,8 +70,13 @@ pub(crate) struct Lane {
     pub(crate) name: String,
     /// `host:port` for the job protocol. Flag `-p` sets the port of the first lane.
     pub(crate) listen: String,
-    /// `host:port` that the servers use to reach this lane; default: the local address of a connection to the first server.
+    /// `host:port` that the servers use to reach this lane; default: the port of `listen` with the local address of a
+    /// connection to the first server that answers, or with another one of this host if the server reaches only that.
     pub(crate) advertise: Option<String>,
+    /// Interfaces whose address is taken first where `advertise` is absent, e.g. `["eth1", "ib*"]`.
+    pub(crate) prefer_interfaces: Vec<String>,
+    /// Interfaces whose address is never taken, e.g. `["docker*", "br-*"]`.
+    pub(crate) ignore_interfaces: Vec<String>,
     /// Free text that jobs can be targeted at. Flag: `-t`.
     pub(crate) tag: Option<String>,
     /// Processors that run at once.
@@ -88,6 +93,8 @@ impl Default for Lane {
             name: "main".into(),
             listen: "0.0.0.0:27777".into(),
             advertise: None,
+            prefer_interfaces: Vec::new(),
+            ignore_interfaces: Vec::new(),
             tag: None,
             slots: 8,
             backlog: 1024,

@@ -10,6 +10,7 @@ mod bad_input;
 mod crash;
 mod demo;
 mod endings;
+mod failover;
 mod logs;
 mod outage;
 mod worker;
@@ -36,7 +37,7 @@ fn main() -> ExitCode {
     .into_iter()
     .flatten()
     .collect();
-    let alone: Vec<Trial> = outage::alone();
+    let alone: Vec<Trial> = outage::alone().into_iter().chain(failover::alone()).collect();
     if args.list {
         libtest_mimic::run(&args, together.into_iter().chain(alone).collect()).exit();
     }

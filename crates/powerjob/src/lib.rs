@@ -22,6 +22,6 @@ pub use server::Cidr;
 pub use task::{MapError, SubTaskSink, Task, TaskBody};
 pub use tasks::api::{SubTask, TaskResult};
 pub use worker::{
-    CountersStatus, InstanceStatus, MIGRATIONS, OwnerStatus, Shutdown, Worker, WorkerBuilder, WorkerConfig,
+    CountersStatus, InstanceStatus, Listing, MIGRATIONS, OwnerStatus, Shutdown, Worker, WorkerBuilder, WorkerConfig,
     WorkerError, WorkerHandle, WorkerStatus,
 };

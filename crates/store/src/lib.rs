@@ -10,6 +10,7 @@
 //!
 //! [`StateDirLock`] keeps a second agent out of a state directory.
 
+mod die;
 mod error;
 mod lock;
 mod migrate;
@@ -17,6 +18,7 @@ mod readers;
 mod store;
 mod writer;
 
+pub use die::kill_point;
 pub use error::StoreError;
 pub use lock::{LockError, StateDirLock};
 pub use migrate::Migration;

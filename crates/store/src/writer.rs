@@ -9,7 +9,7 @@ use std::{
 
 use rusqlite::Connection;
 
-use crate::StoreError;
+use crate::{StoreError, kill_point};
 
 /// As many operations share one commit at most; the rest waits for the next one.
 const GROUP: usize = 512;
@@ -80,7 +80,9 @@ pub(crate) fn work(conn: &Connection, path: &Path, queue: &Receiver<Box<dyn Work
                 Err(_) => break,
             }
         }
+        kill_point();
         commit_group(conn, path, &mut group);
+        kill_point();
         for op in group {
             op.answer();
         }
@@ -108,6 +110,7 @@ fn commit_group(conn: &Connection, path: &Path, group: &mut [Box<dyn Work>]) {
             open = false;
         }
     }
+    kill_point();
     if open && let Err(e) = conn.execute_batch("COMMIT") {
         if !conn.is_autocommit() {
             let _gone_either_way = conn.execute_batch("ROLLBACK");

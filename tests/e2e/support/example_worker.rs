@@ -18,12 +18,19 @@ pub(crate) struct ExampleWorker {
     /// Port of the job protocol.
     pub(crate) port: u16,
     app: App,
+    servers: String,
 }
 
 impl ExampleWorker {
     /// Starts it for this app and waits until the server lists it.
     pub(crate) async fn start(app: &App) -> Result<Self, Failed> {
-        let mut worker = Self { child: None, dir: Parts::get().dir("worker"), port: free_port(), app: app.clone() };
+        Self::on(app, Parts::get().server()).await
+    }
+
+    /// The same with other servers than the tests' own, `host:port,..`.
+    pub(crate) async fn on(app: &App, servers: &str) -> Result<Self, Failed> {
+        let dir = Parts::get().dir("worker");
+        let mut worker = Self { child: None, dir, port: free_port(), app: app.clone(), servers: servers.to_owned() };
         worker.spawn()?;
         worker.wait_listed().await?;
         Ok(worker)
@@ -34,7 +41,7 @@ impl ExampleWorker {
         let log = File::options().create(true).append(true).open(self.dir.join("worker.log"))?;
         let program = Parts::get().testrig.with_file_name("examples").join("worker");
         let mut command = Command::new(&program);
-        command.args(["-a", &self.app.name, "-s", Parts::get().server(), "-p", &self.port.to_string(), "--state-dir"]);
+        command.args(["-a", &self.app.name, "-s", &self.servers, "-p", &self.port.to_string(), "--state-dir"]);
         command.arg(self.dir.join("state")).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let child = command
             .spawn()

@@ -5,6 +5,7 @@ pub(crate) mod api;
 pub(crate) mod example_worker;
 pub(crate) mod llm;
 pub(crate) mod odd;
+pub(crate) mod pair;
 pub(crate) mod parts;
 pub(crate) mod s3;
 pub(crate) mod wait;

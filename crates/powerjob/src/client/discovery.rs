@@ -3,13 +3,13 @@
 use std::{
     future::Future,
     sync::atomic::{AtomicI64, Ordering},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 
 use super::{
-    ServerAddress,
+    Reading, ServerAddress,
     web::{Web, WebError},
 };
 use crate::core::Owner;
@@ -28,8 +28,8 @@ const UNKNOWN: i64 = -1;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Found {
     pub(crate) owner: Owner,
-    /// This host's clock minus the server's, ms.
-    pub(crate) skew_ms: Option<i64>,
+    /// The owner's clock, or that of the server which named it.
+    pub(crate) clock: Option<Reading>,
 }
 
 /// Finds the owner of one app.
@@ -68,30 +68,27 @@ impl Discovery {
             known => known,
         };
         let asked = self.first(&order, |server| self.web.acquire(server, app_id, current)).await;
-        let (server, transport) = asked.map_err(|errors| {
+        let (server, (transport, clock)) = asked.map_err(|errors| {
             if errors.iter().any(|e| matches!(e, WebError::Refused(text) if text.contains("is not registered"))) {
                 // The server's database may be another one now: ask for the id anew in the next round.
                 self.app_id.store(UNKNOWN, Ordering::Relaxed);
             }
             join(&errors)
         })?;
-        Ok(self.meet(server, transport, app_id).await)
+        Ok(self.meet(server, transport, clock, app_id).await)
     }
 
     /// Asks the owner when it was born and what its clock says. An owner whose web port does not answer is no failure.
-    async fn meet(&self, asked: &ServerAddress, transport: String, app_id: i64) -> Found {
+    async fn meet(&self, asked: &ServerAddress, transport: String, clock: Option<Reading>, app_id: i64) -> Found {
         let owner_host = host_of(&transport);
         let configured = self.servers.iter().find(|server| server.host() == owner_host);
         // Not configured: most clusters use one web port everywhere.
         let web = configured.cloned().unwrap_or_else(|| asked.on_host(owner_host));
-        let sent = now_ms();
         let hello = self.web.hello(&web).await;
-        let received = now_ms();
         let web = if hello.is_ok() { web } else { asked.clone() };
         let hello = hello.unwrap_or_default();
-        let skew_ms = hello.server_time.map(|server| sent + (received - sent) / 2 - server);
         let owner = Owner { transport, web: web.to_string(), born_time: hello.born_time, app_id };
-        Found { owner, skew_ms }
+        Found { owner, clock: hello.clock.or(clock) }
     }
 
     /// The configured address on the current owner's host first, then the others as configured.
@@ -175,8 +172,4 @@ fn list(servers: &[ServerAddress]) -> String {
 
 fn join(errors: &[WebError]) -> String {
     errors.iter().map(WebError::text).collect::<Vec<_>>().join("; ")
-}
-
-pub(crate) fn now_ms() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX))
 }

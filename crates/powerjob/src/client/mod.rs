@@ -2,13 +2,15 @@
 
 mod address;
 mod discovery;
+mod reading;
 mod transport;
 mod web;
 
 pub use address::ServerAddress;
-pub(crate) use discovery::{Discovery, Found, now_ms};
+pub(crate) use discovery::{Discovery, Found};
+pub(crate) use reading::{Reading, now_ms};
 pub(crate) use transport::{AskError, Transport};
-pub(crate) use web::{local_address_towards, route_towards};
+pub(crate) use web::{ListedWorker, Web, local_address_towards, route_towards};
 
 use std::{sync::Once, time::Duration};
 

@@ -2,14 +2,14 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr, UdpSocket},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 use tokio::net::{TcpStream, lookup_host};
 
-use super::ServerAddress;
+use super::{Reading, ServerAddress};
 
 /// Longest wait for one answer of the web port.
 const GET_TIMEOUT: Duration = Duration::from_millis(2500);
@@ -40,7 +40,18 @@ impl WebError {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Hello {
     pub(crate) born_time: Option<i64>,
-    pub(crate) server_time: Option<i64>,
+    pub(crate) clock: Option<Reading>,
+}
+
+/// A worker as a server has it in memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ListedWorker {
+    /// The address that it told in its heartbeats.
+    pub(crate) address: String,
+    /// The time that its last heartbeat carried, epoch ms.
+    pub(crate) last_active: i64,
+    /// Whether that heartbeat carried the overload flag.
+    pub(crate) overload: bool,
 }
 
 /// The web port of one server.
@@ -53,7 +64,7 @@ impl Web {
     /// App name to app id.
     pub(crate) async fn assert(&self, server: &ServerAddress, app: &str) -> Result<i64, WebError> {
         let name = utf8_percent_encode(app, QUERY);
-        let answer = self.get(server, &format!("/server/assert?appName={name}")).await?;
+        let (answer, _) = self.get(server, &format!("/server/assert?appName={name}")).await?;
         let id = match &answer {
             Value::Object(info) => info.get("appId").and_then(number),
             other => number(other),
@@ -61,21 +72,21 @@ impl Web {
         id.ok_or_else(|| WebError::NotPowerJob(format!("server {server} answered `{answer}` where an app id belongs")))
     }
 
-    /// The transport address of the app's owner.
+    /// The transport address of the app's owner, and what the asked server's clock said.
     pub(crate) async fn acquire(
         &self,
         server: &ServerAddress,
         app_id: i64,
         current: Option<&str>,
-    ) -> Result<String, WebError> {
+    ) -> Result<(String, Option<Reading>), WebError> {
         let mut path = format!("/server/acquire?appId={app_id}&protocol=HTTP");
         if let Some(current) = current {
             path.push_str("&currentServer=");
             path.extend(utf8_percent_encode(current, QUERY));
         }
         match self.get(server, &path).await? {
-            Value::String(address) if address.parse::<ServerAddress>().is_ok() => Ok(address),
-            other => Err(WebError::NotPowerJob(format!(
+            (Value::String(address), clock) if address.parse::<ServerAddress>().is_ok() => Ok((address, clock)),
+            (other, _) => Err(WebError::NotPowerJob(format!(
                 "server {server} answered `{other}` where the transport address ip:port of the owner belongs"
             ))),
         }
@@ -83,15 +94,49 @@ impl Web {
 
     /// Birth and time of a server.
     pub(crate) async fn hello(&self, server: &ServerAddress) -> Result<Hello, WebError> {
-        let data = self.get(server, "/server/hello").await?;
+        let sent = Instant::now();
+        let (data, date) = self.get(server, "/server/hello").await?;
+        let clock = data.get("serverTimeTs").and_then(number).map(|time| Reading::half_way(sent, time));
         Ok(Hello {
             born_time: data.get("serverInfo").and_then(|info| info.get("bornTime")).and_then(number),
-            server_time: data.get("serverTimeTs").and_then(number),
+            clock: clock.or(date),
         })
     }
 
-    /// The `data` of a `{"success":true,"data":..}` answer.
-    async fn get(&self, server: &ServerAddress, path: &str) -> Result<Value, WebError> {
+    /// Whether this server can connect to an address: it writes `ping` there and wants `pong`. Servers from 4.3.7 on can
+    /// be asked.
+    pub(crate) async fn reaches(&self, server: &ServerAddress, host: &str, port: u16) -> Result<bool, WebError> {
+        let host = utf8_percent_encode(host, QUERY);
+        let path = format!("/server/checkConnectivity?targetIp={host}&targetPort={port}");
+        match self.get(server, &path).await?.0 {
+            Value::Bool(reaches) => Ok(reaches),
+            other => Err(WebError::NotPowerJob(format!("server {server} answered `{other}` where yes or no belongs"))),
+        }
+    }
+
+    /// The workers of an app that this very server has had a heartbeat from, and its clock. Needs no login.
+    pub(crate) async fn workers(
+        &self,
+        server: &ServerAddress,
+        app_id: i64,
+    ) -> Result<(Vec<ListedWorker>, Option<i64>), WebError> {
+        let (data, _) = self.get(server, "/server/hello?debug=true").await?;
+        let Some(apps) = data.get("appId2ClusterInfo") else {
+            return Err(WebError::NotPowerJob(format!("server {server} tells no workers in /server/hello?debug=true")));
+        };
+        let workers = apps.get(app_id.to_string()).and_then(|app| app.get("allWorkers")).and_then(Value::as_object);
+        let listed = |(address, worker): (&String, &Value)| ListedWorker {
+            address: worker.get("address").and_then(Value::as_str).unwrap_or(address).to_owned(),
+            last_active: worker.get("lastActiveTime").and_then(number).unwrap_or(0),
+            overload: worker.get("overloading").and_then(Value::as_bool).unwrap_or(false),
+        };
+        let workers = workers.into_iter().flatten().map(listed).collect();
+        Ok((workers, data.get("serverTimeTs").and_then(number)))
+    }
+
+    /// The `data` of a `{"success":true,"data":..}` answer, and the clock that its `Date` shows.
+    async fn get(&self, server: &ServerAddress, path: &str) -> Result<(Value, Option<Reading>), WebError> {
+        let sent = Instant::now();
         let request = self.http.get(format!("http://{server}{path}")).timeout(GET_TIMEOUT);
         let response = match request.send().await {
             Ok(response) => response,
@@ -107,6 +152,7 @@ impl Web {
             }
         };
         let status = response.status();
+        let date = Reading::of_date(sent, response.headers());
         let body = super::body(response)
             .await
             .map_err(|why| WebError::NoAnswer(format!("server {server} broke off: {why}")))?;
@@ -135,7 +181,7 @@ impl Web {
         };
         match answer.get("success") {
             Some(Value::Bool(true)) if status == reqwest::StatusCode::OK => {
-                Ok(answer.remove("data").unwrap_or(Value::Null))
+                Ok((answer.remove("data").unwrap_or(Value::Null), date))
             }
             Some(Value::Bool(false)) => {
                 let why = answer.get("message").and_then(Value::as_str).unwrap_or("no reason given");

@@ -14,8 +14,11 @@ use crate::{
 pub struct Now {
     /// Milliseconds of a monotonic clock with any origin. All waiting is measured on it.
     pub mono_ms: u64,
-    /// Epoch milliseconds of the wall clock (it may step). Only what is sent or shown uses it.
+    /// Epoch milliseconds of this host's wall clock (it may step). Only what is stored or shown uses it.
     pub wall_ms: i64,
+    /// Epoch milliseconds of the server's clock as far as it is known, else the wall clock's. What the server compares
+    /// with other times uses it.
+    pub server_ms: i64,
 }
 
 /// `ServerScheduleJobReq` as far as the core decides on it; the whole text is kept beside it.

@@ -99,9 +99,9 @@ impl Instance {
         Some(u64::try_from(left).unwrap_or(0))
     }
 
-    /// A `reportTime` greater than every one before, the wall clock's where that is possible.
-    pub(super) fn next_report_time(&mut self, wall_ms: i64) -> i64 {
-        let time = wall_ms.max(self.record.last_report_time.saturating_add(1));
+    /// A `reportTime` greater than every one before, the server's time where that is possible.
+    pub(super) fn next_report_time(&mut self, server_ms: i64) -> i64 {
+        let time = server_ms.max(self.record.last_report_time.saturating_add(1));
         self.record.last_report_time = time;
         self.dirty = true;
         time

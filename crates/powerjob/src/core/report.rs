@@ -76,7 +76,7 @@ impl Core {
         }
         self.log_position(id);
         let Some(instance) = self.instances.get_mut(&id) else { return };
-        let report_time = instance.next_report_time(now.wall_ms);
+        let report_time = instance.next_report_time(now.server_ms);
         let reports = &mut instance.running;
         reports.sent += 1;
         reports.in_flight = Some(mono(now));
@@ -105,7 +105,7 @@ impl Core {
     pub(super) fn begin_reporting(&mut self, now: Now, id: i64) {
         let Some(instance) = self.instances.get_mut(&id) else { return };
         let Stage::Draining(outcome) = instance.record.stage.clone() else { return };
-        let report_time = instance.next_report_time(now.wall_ms);
+        let report_time = instance.next_report_time(now.server_ms);
         instance.record.stage = Stage::Reporting(FinalReport { outcome, report_time });
         instance.last = FinalReports { next: mono(now), since: mono(now), ..FinalReports::default() };
     }

@@ -55,7 +55,7 @@ impl Core {
     }
 
     pub(super) fn stop_found(&mut self, now: Now, id: i64, info: &InstanceInfo) {
-        let ago = info.finished_at.map(|at| now.wall_ms - at).filter(|ago| *ago >= 0);
+        let ago = info.finished_at.map(|at| now.server_ms - at).filter(|ago| *ago >= 0);
         let elsewhere = info.task_tracker_address.as_deref().filter(|a| !a.is_empty() && *a != self.config.address);
         let text = match elsewhere {
             Some(other) => {

@@ -9,17 +9,19 @@ use std::{
 };
 
 use axum::{Router, body::Body};
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use hyper::{Request, Response, StatusCode, body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::Semaphore,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
 
-use super::Peers;
+use super::{Peers, gate};
 use crate::worker::Counters;
 
 /// The server keeps idle connections for 75 s and would lose a dispatch on one that we closed earlier;
@@ -32,6 +34,11 @@ const CONNECTIONS: usize = 512;
 const STRANGERS: usize = 32;
 /// How long a request under way may take to its end when the worker ends.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
+/// What a server writes to see whether it reaches a worker, and the answer that it wants.
+const PING: &[u8; 4] = b"ping";
+const PONG: &[u8] = b"pong\n";
+/// Connections that are kept while the address is being chosen.
+const EARLY: usize = 64;
 /// A refused peer is worth a line in the agent's log this often; all are counted.
 const REFUSAL_TOLD_EVERY: Duration = Duration::from_secs(60);
 
@@ -48,6 +55,8 @@ pub(crate) struct BindError {
 pub(crate) struct Listener {
     socket: TcpListener,
     port: u16,
+    /// Connections that came before [`Listener::serve`] and are more than a ping.
+    early: Vec<(TcpStream, SocketAddr)>,
 }
 
 impl Listener {
@@ -79,20 +88,42 @@ pub(crate) async fn bind(address: SocketAddrV4) -> Result<Listener, BindError> {
     };
     let socket = TcpListener::bind(address).await.map_err(explain)?;
     let port = socket.local_addr().map_err(explain)?.port();
-    Ok(Listener { socket, port })
+    Ok(Listener { socket, port, early: Vec::new() })
 }
+
+/// The job of an open instance.
+pub(crate) type JobOf = Arc<dyn Fn(i64) -> Option<i64> + Send + Sync>;
 
 /// Everything that the connections share.
 pub(crate) struct Served {
     routes: Router,
     peers: Arc<Peers>,
+    jobs: JobOf,
     counters: Arc<Counters>,
     refusal_told: Mutex<Option<Instant>>,
 }
 
 impl Served {
-    pub(crate) fn new(routes: Router, peers: Arc<Peers>, counters: Arc<Counters>) -> Self {
-        Self { routes, peers, counters, refusal_told: Mutex::new(None) }
+    /// `jobs` tells the job of an instance, by which an unknown worker is looked up at the server.
+    pub(crate) fn new(routes: Router, peers: Arc<Peers>, jobs: JobOf, counters: Arc<Counters>) -> Self {
+        Self { routes, peers, jobs, counters, refusal_told: Mutex::new(None) }
+    }
+
+    /// The request, if its sender may send it. Asked for every one, because the owner may change while a connection lives.
+    ///
+    /// # Errors
+    /// Why it is refused.
+    async fn admitted(&self, request: Request<Body>, from: IpAddr) -> Result<Request<Body>, String> {
+        if self.peers.allows(from) {
+            return Ok(request);
+        }
+        if !gate::is_for_workers(request.uri().path()) {
+            return Err("it is not a server of this worker; `extra_peers` lets others in".to_owned());
+        }
+        if self.peers.allows_worker(from) {
+            return Ok(request);
+        }
+        gate::admitted(request, from, &self.peers, &self.jobs).await
     }
 
     /// Counts a refusal and says so, but not for each: a stranger must not fill the agent's log.
@@ -108,15 +139,39 @@ impl Served {
 }
 
 impl Listener {
+    /// Answers servers that want to know whether they reach this port, for as long as it is polled. Requests wait for
+    /// [`Listener::serve`].
+    pub(crate) async fn answer_pings(&mut self) {
+        let mut unread = FuturesUnordered::new();
+        loop {
+            tokio::select! {
+                Ok((stream, from)) = self.socket.accept(), if unread.len() + self.early.len() < EARLY => {
+                    unread.push(async move { (pinged(&stream).await, stream, from) });
+                }
+                Some((ping, stream, from)) = unread.next() => {
+                    if ping { pong(stream).await } else { self.early.push((stream, from)) }
+                }
+                else => std::future::pending().await,
+            }
+        }
+    }
+
     /// Serves until the token is cancelled; then no connection is accepted, requests under way are answered.
-    pub(crate) async fn serve(self, served: Served, stop: CancellationToken) {
+    pub(crate) async fn serve(mut self, served: Served, stop: CancellationToken) {
+        let mut early = std::mem::take(&mut self.early).into_iter();
         let served = Arc::new(served);
         let connections = TaskTracker::new();
         let (peers, strangers) = (Arc::new(Semaphore::new(CONNECTIONS)), Arc::new(Semaphore::new(STRANGERS)));
         loop {
+            let next = async {
+                match early.next() {
+                    Some(early) => Ok(early),
+                    None => self.socket.accept().await,
+                }
+            };
             let accepted = tokio::select! {
                 () = stop.cancelled() => break,
-                accepted = self.socket.accept() => accepted,
+                accepted = next => accepted,
             };
             let (stream, from) = match accepted {
                 Ok(accepted) => accepted,
@@ -127,7 +182,7 @@ impl Listener {
                     continue;
                 }
             };
-            let known = served.peers.allows(from.ip());
+            let known = served.peers.allows_worker(from.ip());
             let places = if known { &peers } else { &strangers };
             let Ok(place) = places.clone().try_acquire_owned() else {
                 served.refused(from.ip(), "too many connections at once");
@@ -145,9 +200,41 @@ impl Listener {
     }
 }
 
+/// Whether the caller is a server that only looks whether it reaches this port. Reads nothing.
+async fn pinged(stream: &TcpStream) -> bool {
+    let mut first = [0; PING.len()];
+    let peek = async {
+        loop {
+            match stream.peek(&mut first).await {
+                Ok(n) if n == PING.len() => return first == *PING,
+                Ok(n) if n > 0 && PING.starts_with(&first[..n]) => tokio::time::sleep(Duration::from_millis(5)).await,
+                _ => return false,
+            }
+        }
+    };
+    // Whoever says nothing is left to the HTTP server and its limits.
+    tokio::time::timeout(STRANGER, peek).await.unwrap_or(false)
+}
+
+async fn pong(mut stream: TcpStream) {
+    // What was written must be read, or closing becomes a reset that may overtake the answer.
+    let mut ping = [0; PING.len()];
+    let answer = async {
+        stream.read_exact(&mut ping).await?;
+        stream.write_all(PONG).await?;
+        stream.shutdown().await
+    };
+    if let Err(error) = answer.await {
+        tracing::debug!(%error, "a ping could not be answered");
+    }
+}
+
 async fn connection(stream: TcpStream, from: SocketAddr, known: bool, served: &Served, stop: &CancellationToken) {
     // Best effort: an answer that waits for more to say is only slower.
     let _ = stream.set_nodelay(true);
+    if known && pinged(&stream).await {
+        return pong(stream).await;
+    }
     let service = service_fn(|request: Request<Incoming>| answer(request, from.ip(), served));
     let mut http = hyper::server::conn::http1::Builder::new();
     http.timer(TokioTimer::new()).keep_alive(known).header_read_timeout(if known { IDLE } else { STRANGER });
@@ -164,14 +251,90 @@ async fn connection(stream: TcpStream, from: SocketAddr, known: bool, served: &S
     }
 }
 
-/// Asked for every request, because the owner may change while a connection lives.
 async fn answer(request: Request<Incoming>, from: IpAddr, served: &Served) -> Result<Response<Body>, Infallible> {
-    if !served.peers.allows(from) {
-        served.refused(from, "it is not a server of this worker; `extra_peers` lets others in");
-        let text = "this worker answers only to its PowerJob servers\n";
-        let mut refusal = Response::new(Body::from(text));
-        *refusal.status_mut() = StatusCode::FORBIDDEN;
-        return Ok(refusal);
+    match served.admitted(request.map(Body::new), from).await {
+        Ok(request) => served.routes.clone().oneshot(request).await,
+        Err(why) => {
+            served.refused(from, &why);
+            let text =
+                "this worker answers only to its PowerJob servers and to the workers that they name for its app\n";
+            let mut refusal = Response::new(Body::from(text));
+            *refusal.status_mut() = StatusCode::FORBIDDEN;
+            Ok(refusal)
+        }
     }
-    served.routes.clone().oneshot(request.map(Body::new)).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::Cluster;
+
+    /// Names 10.0.0.5 for job 12 and nobody else.
+    struct OneWorker;
+
+    #[async_trait::async_trait]
+    impl Cluster for OneWorker {
+        async fn workers_of(&self, job_id: i64) -> Result<Vec<String>, String> {
+            Ok(if job_id == 12 { vec!["10.0.0.5:27777".to_owned()] } else { Vec::new() })
+        }
+    }
+
+    async fn served() -> Served {
+        let peers = Peers::new(vec!["10.9.0.0/16".parse().expect("valid")]).with_cluster(Arc::new(OneWorker));
+        peers.resolve(&["10.0.0.1:7700".parse().expect("valid")]).await;
+        Served::new(Router::new(), Arc::new(peers), Arc::new(|id| (id == 77).then_some(12)), Arc::default())
+    }
+
+    async fn asks(served: &Served, from: &str, path: &str, body: &str) -> Result<String, String> {
+        let request = Request::post(path).body(Body::from(body.to_owned())).expect("a request");
+        let request = served.admitted(request, from.parse().expect("an address")).await?;
+        let body = axum::body::to_bytes(request.into_body(), 1000).await.expect("the body is still there");
+        Ok(String::from_utf8(body.to_vec()).expect("text"))
+    }
+
+    const START: &str = r#"{"taskId":"0.1","instanceInfo":{"jobId":12,"instanceId":5}}"#;
+
+    #[tokio::test]
+    async fn a_worker_that_the_server_names_for_the_job_is_let_in_and_its_request_is_whole() {
+        let served = served().await;
+        let start = asks(&served, "10.0.0.5", "/processorTracker/startTask", START).await;
+        assert_eq!(start.as_deref(), Ok(START));
+        // From now on it is known, whatever the instance.
+        assert!(asks(&served, "10.0.0.5", "/processorTracker/stopInstance", r#"{"instanceId":1}"#).await.is_ok());
+        assert!(asks(&served, "10.0.0.1", "/processorTracker/startTask", "{}").await.is_ok(), "a server");
+        assert!(asks(&served, "10.9.1.1", "/worker/runJob", "{}").await.is_ok(), "a block of the configuration");
+    }
+
+    #[tokio::test]
+    async fn a_worker_may_not_send_what_only_servers_send() {
+        let served = served().await;
+        asks(&served, "10.0.0.5", "/processorTracker/startTask", START).await.expect("known now");
+        for path in ["/worker/runJob", "/worker/stopInstance", "/taskTracker/runJob", "/taskTracker/stopInstance"] {
+            let why = asks(&served, "10.0.0.5", path, r#"{"instanceId":77}"#).await.expect_err(path);
+            assert!(why.contains("not a server"), "{why}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_report_of_a_task_is_looked_up_by_the_job_of_its_instance() {
+        let served = served().await;
+        let report = |id: i64| format!(r#"{{"instanceId":{id},"taskId":"0","status":6}}"#);
+        let why = asks(&served, "10.0.0.5", "/taskTracker/reportTaskStatus", &report(78)).await;
+        assert!(why.expect_err("not open here").contains("no job that is known"));
+        assert!(asks(&served, "10.0.0.5", "/taskTracker/reportTaskStatus", &report(77)).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn strangers_and_what_they_send_too_much_of_are_refused() {
+        let served = served().await;
+        let why = asks(&served, "10.0.0.6", "/processorTracker/startTask", START).await.expect_err("not named");
+        assert!(why.contains("names no worker at 10.0.0.6 for job 12"), "{why}");
+        let long = format!(r#"{{"instanceInfo":{{"jobId":12}},"x":"{}"}}"#, "x".repeat(2 << 20));
+        let why = asks(&served, "10.0.0.7", "/processorTracker/startTask", &long).await.expect_err("too long");
+        assert!(why.contains("could not be read"), "{why}");
+        let deep = format!(r#"{{"instanceInfo":{}{}}}"#, "[".repeat(1000), "]".repeat(1000));
+        assert!(asks(&served, "10.0.0.8", "/processorTracker/startTask", &deep).await.is_err());
+        assert!(asks(&served, "::1", "/processorTracker/startTask", START).await.is_err());
+    }
 }

@@ -1,19 +1,22 @@
 //! Who may call the worker's port.
 //!
 //! The protocol has no credential and its port starts programs, so only the hosts of the configured servers, the host of
-//! the current owner and what the configuration adds are let in. Names are resolved again from time to time.
+//! the current owner, what the configuration adds and the workers that the server named for this app are let in. Names are
+//! resolved again from time to time.
 
 use std::{
     collections::HashSet,
     fmt,
     net::{IpAddr, Ipv4Addr},
     str::FromStr,
+    sync::Arc,
     time::Duration,
 };
 
 use parking_lot::RwLock;
 use tokio::net::lookup_host;
 
+use super::workers::{Cluster, Workers};
 use crate::client::ServerAddress;
 
 /// A block of IPv4 addresses, `10.0.0.0/8`, or one address.
@@ -57,6 +60,7 @@ impl fmt::Display for Cidr {
 pub(crate) struct Peers {
     blocks: Vec<Cidr>,
     known: RwLock<Known>,
+    workers: Workers,
 }
 
 #[derive(Debug, Default)]
@@ -67,15 +71,45 @@ struct Known {
 
 impl Peers {
     pub(crate) fn new(blocks: Vec<Cidr>) -> Self {
-        Self { blocks, known: RwLock::default() }
+        Self { blocks, ..Self::default() }
     }
 
-    /// Whether this peer may call. A server on loopback may call from any loopback address of this host.
+    /// Lets workers in as well that this one names.
+    pub(crate) fn with_cluster(self, cluster: Arc<dyn Cluster>) -> Self {
+        Self { workers: Workers::new(cluster), ..self }
+    }
+
+    /// Whether this peer may send what servers send. One on loopback may call from any loopback address of this host.
     pub(crate) fn allows(&self, ip: IpAddr) -> bool {
-        let ip = match ip.to_canonical() {
-            IpAddr::V4(ip) => ip,
-            IpAddr::V6(_) => return false,
+        v4(ip).is_some_and(|ip| self.is_server(ip))
+    }
+
+    /// Whether this peer may send what workers send to each other, as far as is known without asking the server.
+    pub(crate) fn allows_worker(&self, ip: IpAddr) -> bool {
+        v4(ip).is_some_and(|ip| self.is_server(ip) || self.workers.named(ip))
+    }
+
+    /// Whether this peer may send what workers send to each other about this job. One that is not known yet makes the
+    /// server be asked: once for all that wait for the same job.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(crate) async fn admit(&self, ip: IpAddr, job_id: i64) -> Result<(), String> {
+        let Some(ip) = v4(ip) else {
+            return Err(format!("{ip} is an IPv6 address, which no PowerJob address can be"));
         };
+        if self.is_server(ip) || self.workers.named(ip) {
+            return Ok(());
+        }
+        self.workers.ask(ip, job_id).await
+    }
+
+    /// Lets the workers in that the server named, for a while.
+    pub(crate) async fn name_workers(&self, addresses: &[String]) {
+        self.workers.name(addresses).await;
+    }
+
+    fn is_server(&self, ip: Ipv4Addr) -> bool {
         if self.blocks.iter().any(|block| block.contains(ip)) {
             return true;
         }
@@ -105,18 +139,31 @@ impl Peers {
 
     /// Lets the owner of the app in, wherever it is.
     pub(crate) async fn set_owner(&self, transport: &str) {
-        let (host, port) = transport.rsplit_once(':').unwrap_or((transport, "0"));
+        let (host, port) = host_port(transport);
         if self.known.read().owner.as_ref().is_some_and(|(known, _)| known == host) {
             return;
         }
-        let ips = resolve_host(host, port.parse().unwrap_or(0)).await;
+        let ips = resolve_host(host, port).await;
         if !ips.is_empty() {
             self.known.write().owner = Some((host.to_owned(), ips));
         }
     }
 }
 
-async fn resolve_host(host: &str, port: u16) -> HashSet<Ipv4Addr> {
+fn v4(ip: IpAddr) -> Option<Ipv4Addr> {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => Some(ip),
+        IpAddr::V6(_) => None,
+    }
+}
+
+/// The halves of an address as the protocol writes it.
+pub(super) fn host_port(address: &str) -> (&str, u16) {
+    let (host, port) = address.rsplit_once(':').unwrap_or((address, "0"));
+    (host, port.parse().unwrap_or(0))
+}
+
+pub(super) async fn resolve_host(host: &str, port: u16) -> HashSet<Ipv4Addr> {
     if let Ok(ip) = host.parse::<Ipv4Addr>() {
         return HashSet::from([ip]);
     }

@@ -1,15 +1,21 @@
 //! Which address the server shall know this worker by. It must be one and the same text in every message, also after a
 //! restart: reports from another address are dropped, though acknowledged.
 
-use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+use std::{
+    future::Future,
+    net::{Ipv4Addr, SocketAddrV4, UdpSocket},
+};
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 
-use super::{WorkerError, config::Checked};
+use super::{WorkerError, config::Checked, interfaces};
 use crate::{
-    client::{ServerAddress, local_address_towards, route_towards},
+    client::{ServerAddress, Web, local_address_towards, route_towards},
     server::{Listener, bind},
 };
+
+/// Addresses that the servers are asked about at most; each may take seconds behind a firewall that drops.
+const MOST_ASKED: usize = 4;
 
 /// Binds the port. Where any free port will do, the one of the stored address is tried first, so that open instances keep
 /// their address.
@@ -24,19 +30,23 @@ pub(crate) async fn listen(checked: &Checked, stored: Option<&str>) -> Result<Li
     bind(wanted).await.map_err(|why| WorkerError::Bind(why.to_string()))
 }
 
-/// Chooses the address. `stored` is the one that open instances were dispatched to, if there are any.
-pub(crate) async fn choose(
+/// Chooses the address. `stored` is the one that open instances were dispatched to, if there are any. `reaches` asks a
+/// server whether it can connect to an address and this worker's port; `None` = it cannot say.
+pub(crate) async fn choose<F: Future<Output = Option<bool>>>(
     checked: &Checked,
     advertise: Option<&str>,
     port: u16,
     stored: Option<String>,
+    reaches: impl Fn(Ipv4Addr) -> F,
 ) -> Result<String, WorkerError> {
+    // Known connections wait while servers are asked, and an address that stays needs no question.
+    let reaches = (stored.is_none()).then_some(reaches);
     let (chosen, why) = match advertise {
         Some(text) => (text.to_owned(), "advertise"),
-        None => match own_ip(checked).await {
-            Some(ip) => (format!("{ip}:{port}"), "the way to the server"),
+        None => match own_ip(checked, reaches).await {
+            Some((ip, why)) => (format!("{ip}:{port}"), why),
             None if stored.is_some() => (String::new(), ""),
-            None => return Err(WorkerError::Address(no_address(&checked.servers))),
+            None => return Err(WorkerError::Address(no_address(checked))),
         },
     };
     match stored {
@@ -56,10 +66,65 @@ pub(crate) async fn choose(
     }
 }
 
-async fn own_ip(checked: &Checked) -> Option<Ipv4Addr> {
-    if !checked.listen.ip().is_unspecified() {
-        return Some(*checked.listen.ip());
+/// Asks the configured servers, in their order, whether they reach an address: the first yes counts, a no only when no
+/// other server says yes.
+pub(crate) async fn reached_by(web: &Web, servers: &[ServerAddress], ip: Ipv4Addr, port: u16) -> Option<bool> {
+    let host = ip.to_string();
+    let mut said = None;
+    for server in servers {
+        match web.reaches(server, &host, port).await {
+            Ok(true) => return Some(true),
+            Ok(false) => said = Some(false),
+            Err(why) => tracing::debug!(%server, why = why.text(), "the server does not say whether it reaches {ip}"),
+        }
     }
+    said
+}
+
+async fn own_ip<F: Future<Output = Option<bool>>>(
+    checked: &Checked,
+    reaches: Option<impl Fn(Ipv4Addr) -> F>,
+) -> Option<(Ipv4Addr, &'static str)> {
+    if !checked.listen.ip().is_unspecified() {
+        return Some((*checked.listen.ip(), "listen"));
+    }
+    let route = route(checked).await;
+    let found = interfaces::in_order(interfaces::of_this_host(), route, &checked.interfaces);
+    let first = found.first()?;
+    // Whoever talks over loopback is on this host.
+    let Some(reaches) = reaches.filter(|_| !first.ip.is_loopback()) else {
+        return Some((first.ip, "the way to the server"));
+    };
+    let shown: Vec<String> = found.iter().map(|c| format!("{} ({})", c.ip, c.interface)).collect();
+    for candidate in found.iter().take(MOST_ASKED) {
+        match reaches(candidate.ip).await {
+            Some(true) => {
+                if candidate != first {
+                    tracing::info!(
+                        address = %candidate.ip,
+                        interface = candidate.interface,
+                        "the server reaches this address and not {}",
+                        first.ip
+                    );
+                }
+                return Some((candidate.ip, "the server reaches it"));
+            }
+            Some(false) => {}
+            // A server older than 4.3.7, or none.
+            None => return Some((first.ip, "the way to the server")),
+        }
+    }
+    tracing::warn!(
+        address = %first.ip,
+        "no server can connect to this worker at any of {}; is there a firewall or NAT between them? Set `advertise` to the \
+         host:port under which the server reaches this worker",
+        shown.join(", ")
+    );
+    Some((first.ip, "the way to the server"))
+}
+
+/// The local address of the way to the servers.
+async fn route(checked: &Checked) -> Option<Ipv4Addr> {
     let mut connecting: FuturesUnordered<_> = checked.servers.iter().map(local_address_towards).collect();
     while let Some(local) = connecting.next().await {
         if local.is_some() {
@@ -96,15 +161,62 @@ fn default_route() -> Option<Ipv4Addr> {
     }
 }
 
-fn no_address(servers: &[ServerAddress]) -> String {
-    let servers: Vec<String> = servers.iter().map(ToString::to_string).collect();
+fn no_address(checked: &Checked) -> String {
+    let servers: Vec<String> = checked.servers.iter().map(ToString::to_string).collect();
+    let rules = if checked.interfaces.ignore.is_empty() { "" } else { " (after those that `ignore_interfaces` names)" };
     format!(
-        "found no own IPv4 address: none of {} answers or is routed to, and there is no default route; set `advertise` to \
-         the host:port under which the server reaches this worker",
+        "found no own IPv4 address{rules}: none of {} answers or is routed to, and there is no default route; set \
+         `advertise` to the host:port under which the server reaches this worker",
         servers.join(", ")
     )
 }
 
 fn port_of(address: &str) -> Option<u16> {
     address.rsplit_once(':')?.1.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::worker::WorkerConfig;
+
+    fn checked(ignore: &[&str]) -> Checked {
+        let mut config = WorkerConfig::new(["192.0.2.1:7700"], "a");
+        config.listen = "0.0.0.0:27777".to_owned();
+        config.ignore_interfaces = ignore.iter().map(ToString::to_string).collect();
+        config.check().expect("valid")
+    }
+
+    /// The answers of a server that reaches the nth address that it is asked about.
+    async fn chosen(nth: usize, ignore: &[&str]) -> Result<String, String> {
+        let asked = std::cell::Cell::new(0);
+        let reaches = |_| {
+            asked.set(asked.get() + 1);
+            std::future::ready(Some(asked.get() == nth))
+        };
+        choose(&checked(ignore), None, 7, None, reaches).await.map_err(|why| why.to_string())
+    }
+
+    #[tokio::test]
+    async fn the_address_that_the_server_reaches_is_taken_and_the_way_to_it_where_none_is() {
+        let found = interfaces::in_order(interfaces::of_this_host(), None, &interfaces::Rules::default());
+        if found.is_empty() {
+            // A host with loopback only has nothing to choose from; the order itself has tests of its own.
+            return assert!(chosen(1, &[]).await.is_err());
+        }
+        let first = chosen(1, &[]).await.expect("an address");
+        assert_eq!(chosen(usize::MAX, &[]).await.as_ref(), Ok(&first), "nothing better is known");
+        if found.len() > 1 {
+            assert_ne!(chosen(2, &[]).await.expect("an address"), first);
+        }
+        let why = chosen(1, &["*"]).await.expect_err("nothing is left");
+        assert!(why.contains("ignore_interfaces") && why.contains("advertise"), "{why}");
+    }
+
+    #[tokio::test]
+    async fn an_address_of_open_instances_stays_and_no_server_is_asked() {
+        let never = |_| async { unreachable!("asked") };
+        let kept = choose(&checked(&[]), None, 7, Some("10.9.8.7:1".to_owned()), never).await;
+        assert_eq!(kept.expect("the stored one"), "10.9.8.7:1");
+    }
 }

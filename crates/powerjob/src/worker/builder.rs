@@ -5,12 +5,14 @@ use std::{io, sync::Arc};
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use testrig_joblog::{Journals, Limits};
-use testrig_store::{Store, StoreError};
+use testrig_store::{LockError, StateDirLock, Store, StoreError};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     Counters, WorkerConfig, WorkerHandle, address,
+    clock::ServerClock,
+    cluster::AskOwner,
     driver::{Driver, Input, Parts},
     heavy::Trackers,
     logs::{self, Logs},
@@ -22,11 +24,11 @@ use super::{
     shared::Shared,
 };
 use crate::{
-    client::{Discovery, Transport, http_client},
+    client::{Discovery, Transport, Web, http_client},
     core::{Core, CoreConfig, Event},
     openapi::OpenApi,
     processor::Processor,
-    server::{Inbound, Listener, Peers, Reading, Routes, Served, StoreProblem},
+    server::{Inbound, JobOf, Listener, Peers, Reading, Routes, Served, StoreProblem},
     wire::{InstanceDetail, ServerScheduleJobReq},
 };
 
@@ -49,6 +51,9 @@ pub enum WorkerError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Another process uses the state directory, or it cannot be locked.
+    #[error(transparent)]
+    Lock(#[from] LockError),
     /// The journals cannot be opened.
     #[error(transparent)]
     Journals(#[from] io::Error),
@@ -146,22 +151,28 @@ impl WorkerBuilder {
                 return Err(WorkerError::Config(mistakes));
             }
         };
-        let (store, journals) = open_state(&config, store, journals).await?;
+        let (lock, store, journals) = open_state(&config, store, journals).await?;
         let records = Records::new(store, config.lane.clone());
         let loaded = records.load().await?;
 
         let stored = loaded.address.filter(|_| !loaded.recovered.records.is_empty());
-        let listener = address::listen(&checked, stored.as_deref()).await?;
-        let own = address::choose(&checked, config.advertise.as_deref(), listener.port(), stored).await?;
+        let http = http_client()?;
+        let mut listener = address::listen(&checked, stored.as_deref()).await?;
+        let (port, web) = (listener.port(), Web { http: http.clone() });
+        let reaches = |ip| address::reached_by(&web, &checked.servers, ip, port);
+        let own = tokio::select! {
+            own = address::choose(&checked, config.advertise.as_deref(), port, stored, reaches) => own?,
+            () = listener.answer_pings() => unreachable!("pings are answered without end"),
+        };
         records.set_address(&own).await?;
 
-        let http = http_client()?;
         let counters = Arc::new(Counters::default());
         let shared = Arc::new(Shared {
             address: own.clone(),
             counters: counters.clone(),
             transport: Transport::new(http.clone()),
             trackers,
+            clock: ServerClock::default(),
             owner: watch::Sender::new(None),
             log_owner: watch::Sender::new(None),
             records: RwLock::new(
@@ -172,7 +183,8 @@ impl WorkerBuilder {
             config,
         });
         let config = &shared.config;
-        let peers = Arc::new(Peers::new(checked.peers.clone()));
+        let cluster = Arc::new(AskOwner::new(shared.clone(), http.clone()));
+        let peers = Arc::new(Peers::new(checked.peers.clone()).with_cluster(cluster));
         peers.resolve(&checked.servers).await;
         if let Some(owner) = &loaded.recovered.owner {
             peers.set_owner(&owner.transport).await;
@@ -193,7 +205,7 @@ impl WorkerBuilder {
         let open = loaded.recovered.records.iter().map(|record| record.dispatch.instance_id).collect();
         let taken_up = logs::take_up(&journals, open, forgotten).await?;
         let logs = Logs::new(journals, taken_up.open, shared.clone(), inbox.clone(), tasks.clone());
-        let clock = super::driver::Clock::start();
+        let clock = super::driver::Clock::start(shared.clone());
         let core = Core::new(core_config, loaded.recovered, clock.now());
         let driver = Driver::new(Parts {
             clock,
@@ -224,16 +236,32 @@ impl WorkerBuilder {
             processors = ?driver.processors(),
             "worker starts"
         );
-        let inbound = Arc::new(Requests { shared: shared.clone(), inbox: inbox.clone() });
+        let inbound = Arc::new(Requests { shared: shared.clone(), peers: peers.clone(), inbox: inbox.clone() });
         let routes = Routes { inbound, reading: Reading { counters: counters.clone() } }.router();
-        let served = Served::new(routes, peers.clone(), counters);
-        let own_tasks = OwnTasks { listener, served, peers, servers: checked.servers, tasks, kill: kill.clone() };
+        let jobs: JobOf = {
+            let shared = shared.clone();
+            Arc::new(move |instance_id| shared.record(instance_id).map(|record| record.dispatch.job_id))
+        };
+        let served = Served::new(routes, peers.clone(), jobs, counters);
+        #[cfg(test)]
+        let known_peers = peers.clone();
+        let own_tasks =
+            OwnTasks { listener, served, peers, servers: checked.servers, tasks, kill: kill.clone(), _lock: lock };
         let driver = tokio::spawn(async move {
             own_tasks.run(driver).await;
             // Nobody may be waiting.
             let _ = gone_sender.send(true);
         });
-        Ok(WorkerHandle { shared, inbox, kill, gone, driver: Mutex::new(Some(driver)) })
+        Ok(WorkerHandle {
+            shared,
+            web,
+            inbox,
+            kill,
+            gone,
+            driver: Mutex::new(Some(driver)),
+            #[cfg(test)]
+            peers: known_peers,
+        })
     }
 }
 
@@ -251,22 +279,23 @@ async fn open_state(
     config: &WorkerConfig,
     store: Option<Store>,
     journals: Option<Journals>,
-) -> Result<(Store, Journals), WorkerError> {
+) -> Result<(Option<StateDirLock>, Store, Journals), WorkerError> {
     let dir = config.state_dir.clone().unwrap_or_default();
     let opened = tokio::task::spawn_blocking(move || {
-        let store = match store {
-            Some(store) => store,
+        let (lock, store) = match store {
+            // Whoever opened it has seen to it that nobody else does.
+            Some(store) => (None, store),
             None => {
-                std::fs::create_dir_all(&dir)?;
+                let lock = StateDirLock::acquire(&dir)?;
                 let migrations = [super::MIGRATIONS, testrig_joblog::MIGRATIONS].concat();
-                Store::open(&dir.join("worker.db"), &migrations)?
+                (Some(lock), Store::open(&dir.join("worker.db"), &migrations)?)
             }
         };
         let journals = match journals {
             Some(journals) => journals,
             None => Journals::open(&dir.join("journals"), Limits::default(), store.clone())?,
         };
-        Ok::<_, WorkerError>((store, journals))
+        Ok::<_, WorkerError>((lock, store, journals))
     });
     opened.await.map_err(io::Error::other)?
 }
@@ -279,12 +308,14 @@ struct OwnTasks {
     servers: Vec<crate::ServerAddress>,
     tasks: TaskTracker,
     kill: CancellationToken,
+    /// The state directory, held to the end.
+    _lock: Option<StateDirLock>,
 }
 
 impl OwnTasks {
     /// Runs until the driver ends or the worker is cut off.
     async fn run(self, driver: Driver) {
-        let Self { listener, served, peers, servers, tasks, kill } = self;
+        let Self { listener, served, peers, servers, tasks, kill, _lock } = self;
         let closing = CancellationToken::new();
         // Also when the driver panics: a port that answers for a worker that is gone would keep jobs from others.
         let _closes = closing.clone().drop_guard();
@@ -313,9 +344,13 @@ impl OwnTasks {
     }
 }
 
+/// The execute type in which no other worker takes part.
+const STANDALONE: &str = "STANDALONE";
+
 /// Requests of the server on their way to the driver.
 struct Requests {
     shared: Arc<Shared>,
+    peers: Arc<Peers>,
     inbox: mpsc::Sender<Input>,
 }
 
@@ -324,6 +359,10 @@ impl Inbound for Requests {
     async fn run_job(&self, request: ServerScheduleJobReq, raw: Bytes) -> Result<(), StoreProblem> {
         self.shared.counters.dispatches.one();
         let (answer, answered) = oneshot::channel();
+        if request.execute_type != STANDALONE {
+            // They may report tasks before the answer to the dispatch is out.
+            self.peers.name_workers(&request.all_worker_address).await;
+        }
         let request_text = String::from_utf8_lossy(&raw).into_owned();
         let input = Input::Dispatch { dispatch: Box::new(request.into_dispatch()), request: request_text, answer };
         let ends = || StoreProblem("this worker is ending".to_owned());

@@ -5,6 +5,7 @@ use std::{
     path::PathBuf,
 };
 
+use super::interfaces::{Pattern, Rules};
 use crate::{client::ServerAddress, server::Cidr};
 
 /// One worker identity: its app, its servers, its port, its limits.
@@ -18,9 +19,14 @@ pub struct WorkerConfig {
     pub app_password: Option<String>,
     /// Address to listen on, `host:port`; port 0 takes a free one (for tests).
     pub listen: String,
-    /// Address that the server and other workers use, `host:port`. Default: the local address of a connection to the
-    /// first server that answers, with the port of `listen`.
+    /// Address that the server and other workers use, `host:port`. Default: the port of `listen` with the local address
+    /// of a connection to the first server that answers, or with another one of this host if the server can connect to
+    /// that and not to the first.
     pub advertise: Option<String>,
+    /// Names of interfaces (`eth0`, `ib*`) whose address is taken first where `advertise` is not given, in this order.
+    pub prefer_interfaces: Vec<String>,
+    /// Names of interfaces (`docker*`, `br-*`) whose address is never taken.
+    pub ignore_interfaces: Vec<String>,
     /// Tag for targeting. The server compares the whole text.
     pub tag: Option<String>,
     /// How many processors run at once.
@@ -55,6 +61,8 @@ impl WorkerConfig {
             app_password: None,
             listen: "0.0.0.0:27777".to_owned(),
             advertise: None,
+            prefer_interfaces: Vec::new(),
+            ignore_interfaces: Vec::new(),
             tag: None,
             slots: 8,
             backlog: 1024,
@@ -109,8 +117,20 @@ impl WorkerConfig {
                 Err(why) => note(format!("extra_peers: {why}")),
             }
         }
+        let mut interfaces = Rules::default();
+        for (key, texts, read) in [
+            ("prefer_interfaces", &self.prefer_interfaces, &mut interfaces.prefer),
+            ("ignore_interfaces", &self.ignore_interfaces, &mut interfaces.ignore),
+        ] {
+            for text in texts {
+                match text.parse::<Pattern>() {
+                    Ok(pattern) => read.push(pattern),
+                    Err(why) => note(format!("{key}: {why}")),
+                }
+            }
+        }
         match (listen, mistakes.is_empty()) {
-            (Some(listen), true) => Ok(Checked { servers, listen, peers }),
+            (Some(listen), true) => Ok(Checked { servers, listen, peers, interfaces }),
             _ => Err(mistakes),
         }
     }
@@ -122,6 +142,7 @@ pub(crate) struct Checked {
     pub(crate) servers: Vec<ServerAddress>,
     pub(crate) listen: SocketAddrV4,
     pub(crate) peers: Vec<Cidr>,
+    pub(crate) interfaces: Rules,
 }
 
 const NO_IPV6: &str = "PowerJob addresses have exactly one colon, so IPv6 cannot be used; give an IPv4 address";
@@ -178,8 +199,20 @@ mod tests {
         config.advertise = Some("0.0.0.0:1".to_owned());
         config.extra_peers = vec!["10.0.0.0/40".to_owned()];
         config.slots = 0;
+        config.prefer_interfaces = vec!["eth 0".to_owned()];
+        config.ignore_interfaces = vec![String::new()];
         let mistakes = config.check().expect_err("all of it is wrong");
-        for part in ["app:", "slots:", "https", "`b`", "IPv6", "advertise:", "extra_peers:"] {
+        for part in [
+            "app:",
+            "slots:",
+            "https",
+            "`b`",
+            "IPv6",
+            "advertise:",
+            "extra_peers:",
+            "prefer_interfaces:",
+            "ignore_interfaces:",
+        ] {
             assert!(mistakes.iter().any(|m| m.contains(part)), "{part} in {mistakes:?}");
         }
     }

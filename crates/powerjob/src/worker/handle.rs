@@ -9,8 +9,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{WorkerStatus, driver::Input, shared::Shared};
-use crate::core::Event;
+use super::{Listing, WorkerStatus, driver::Input, listing, shared::Shared};
+use crate::{client::Web, core::Event};
 
 /// How a worker ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,10 +26,13 @@ pub enum Shutdown {
 /// in good order.
 pub struct WorkerHandle {
     pub(crate) shared: Arc<Shared>,
+    pub(crate) web: Web,
     pub(crate) inbox: mpsc::Sender<Input>,
     pub(crate) kill: CancellationToken,
     pub(crate) gone: watch::Receiver<bool>,
     pub(crate) driver: Mutex<Option<JoinHandle<()>>>,
+    #[cfg(test)]
+    pub(crate) peers: Arc<crate::server::Peers>,
 }
 
 impl WorkerHandle {
@@ -41,6 +44,11 @@ impl WorkerHandle {
     /// How the worker does.
     pub fn status(&self) -> WorkerStatus {
         self.shared.status()
+    }
+
+    /// Asks the server whether it lists this worker and whether it reaches it. Takes a few requests, so at most some seconds.
+    pub async fn listing(&self) -> Listing {
+        listing::ask(&self.shared, &self.web).await
     }
 
     /// A number that grows with everything that happens; read [`WorkerHandle::status`] when it has changed.

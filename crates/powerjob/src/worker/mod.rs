@@ -5,11 +5,15 @@
 
 mod address;
 mod builder;
+mod clock;
+mod cluster;
 mod config;
 mod context;
 mod driver;
 mod handle;
 mod heavy;
+mod interfaces;
+mod listing;
 mod logs;
 mod metrics;
 mod records;
@@ -25,6 +29,7 @@ pub use builder::{Worker, WorkerBuilder, WorkerError};
 pub use config::WorkerConfig;
 pub(crate) use context::workflow_values;
 pub use handle::{Shutdown, WorkerHandle};
+pub use listing::Listing;
 pub use records::MIGRATIONS;
 pub(crate) use registry::Registry;
 pub(crate) use status::Counters;

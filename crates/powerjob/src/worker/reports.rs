@@ -136,6 +136,10 @@ async fn send(shared: &Shared, sending: &Sending) -> Result<(), AskError> {
         return Err(AskError::NotDelivered("the app's server changed, and the new one gets the log first".to_owned()));
     }
     let mut message = message(owner.app_id, &shared.address, record, report);
+    // What people compare with the server's own times; report times are the server's already.
+    let correction = shared.clock.correction_ms();
+    message.start_time -= correction;
+    message.end_time = message.end_time.map(|time| time - correction);
     match report {
         Report::Running { .. } => {
             if record.dispatch.is_heavy() {

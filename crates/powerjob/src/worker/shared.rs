@@ -9,17 +9,15 @@ use std::{
 use parking_lot::RwLock;
 use tokio::sync::watch;
 
-use super::{Counters, InstanceStatus, OwnerStatus, WorkerConfig, WorkerStatus, heavy::Trackers};
+use super::{Counters, InstanceStatus, OwnerStatus, WorkerConfig, WorkerStatus, clock::ServerClock, heavy::Trackers};
 use crate::{
     client::Transport,
     core::{InstanceRecord, Owner, Stage, TaskCounts},
     wire::{InstanceDetail, TaskDetail},
 };
 
-/// The server forgets a worker 60 s after its last heartbeat, and counts by the worker's clock: one that is slower than
-/// this is never listed.
-const LISTED_FOR: Duration = Duration::from_secs(60);
-const TOO_SLOW_MS: i64 = -50_000;
+/// The server forgets a worker 60 s after its last heartbeat.
+pub(super) const LISTED_FOR: Duration = Duration::from_secs(60);
 
 pub(crate) struct Shared {
     pub(crate) config: WorkerConfig,
@@ -28,6 +26,7 @@ pub(crate) struct Shared {
     pub(crate) transport: Transport,
     /// Who runs instances with tasks; `None` = nobody here.
     pub(crate) trackers: Option<Arc<dyn Trackers>>,
+    pub(crate) clock: ServerClock,
     /// Where heartbeats and reports go.
     pub(crate) owner: watch::Sender<Option<Owner>>,
     /// Where log lines go: follows `owner` when the logs that a new one needs from the start have been rewound.
@@ -46,7 +45,6 @@ pub(crate) struct State {
     pub(crate) draining: bool,
     pub(crate) running: usize,
     pub(crate) discovery_error: Option<String>,
-    pub(crate) clock_skew_ms: Option<i64>,
     pub(crate) store_error: Option<String>,
 }
 
@@ -106,9 +104,7 @@ impl Shared {
             app: self.config.app.clone(),
             address: self.address.clone(),
             tag: self.config.tag.clone(),
-            listed: owner.is_some()
-                && heard.is_some_and(|ago| ago < LISTED_FOR)
-                && state.clock_skew_ms.is_none_or(|skew| skew > TOO_SLOW_MS),
+            listed: owner.is_some() && heard.is_some_and(|ago| ago < LISTED_FOR),
             owner: owner.map(|owner| OwnerStatus {
                 transport: owner.transport,
                 web: owner.web,
@@ -116,7 +112,7 @@ impl Shared {
                 born_time: owner.born_time,
             }),
             discovery_error: state.discovery_error.clone(),
-            clock_skew_ms: state.clock_skew_ms,
+            clock_skew_ms: self.clock.skew_ms(),
             last_heartbeat_ago_ms: heard.map(|ago| u64::try_from(ago.as_millis()).unwrap_or(u64::MAX)),
             overload: state.heartbeat_overload,
             draining: state.draining,

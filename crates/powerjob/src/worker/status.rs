@@ -17,14 +17,13 @@ pub struct WorkerStatus {
     pub address: String,
     /// Tag, if any.
     pub tag: Option<String>,
-    /// True while the server takes this worker's heartbeats (the last one within 60 s was answered) and the clocks are
-    /// near enough for the server to count it as alive.
+    /// True while the server takes this worker's heartbeats (the last one within 60 s was answered).
     pub listed: bool,
     /// The server that owns the app now.
     pub owner: Option<OwnerStatus>,
     /// Why there is none, in words.
     pub discovery_error: Option<String>,
-    /// This host's clock minus the server's, ms; `None` before it was measured.
+    /// This host's clock minus the server's, ms; `None` before it was measured. What is sent is corrected by it.
     pub clock_skew_ms: Option<i64>,
     /// Age of the last heartbeat that the server took, ms.
     pub last_heartbeat_ago_ms: Option<u64>,

@@ -84,7 +84,7 @@ impl Rig {
 
     pub(super) fn with(config: CoreConfig, store: Store) -> Self {
         let (mono, wall) = (5_000, EPOCH);
-        let core = Core::new(config, store.recovered(), Now { mono_ms: mono, wall_ms: wall });
+        let core = Core::new(config, store.recovered(), Now { mono_ms: mono, wall_ms: wall, server_ms: wall });
         let mut rig = Self { core, mono, wall, store, actions: Vec::new() };
         rig.send(Event::Tick);
         rig
@@ -114,7 +114,7 @@ impl Rig {
     }
 
     pub(super) fn now(&self) -> Now {
-        Now { mono_ms: self.mono, wall_ms: self.wall }
+        Now { mono_ms: self.mono, wall_ms: self.wall, server_ms: self.wall }
     }
 
     pub(super) fn send(&mut self, event: Event) {

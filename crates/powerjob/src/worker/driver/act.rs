@@ -7,7 +7,6 @@ use std::{
 
 use super::{Batch, Driver, Input, chain};
 use crate::{
-    client::now_ms,
     core::{Action, Event, InstanceInfo, Stage, Write},
     openapi::OpenApi,
     processor::StopReason,
@@ -29,6 +28,7 @@ impl Driver {
         for output in batch.outputs {
             let mut actions = VecDeque::from(output.actions);
             while let Some(action) = actions.pop_front() {
+                testrig_store::kill_point();
                 self.act(action, &actions).await;
             }
         }
@@ -175,7 +175,7 @@ async fn heartbeat(shared: &Shared, metrics: &HostMetrics, overload: bool, light
         system_metrics: metrics.get().await,
         overload,
         // Last: the server drops a heartbeat that is older than the one it has.
-        heartbeat_time: now_ms(),
+        heartbeat_time: shared.clock.heartbeat_time(&owner),
     };
     let sent = shared.transport.tell(&owner.transport, "/server/workerHeartbeat", &message).await;
     if let Err(why) = &sent {

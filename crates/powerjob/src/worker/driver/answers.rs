@@ -11,8 +11,9 @@ impl Driver {
         match found {
             Ok(found) => {
                 counters.discoveries.one();
-                if found.skew_ms.is_some() {
-                    self.note_skew(found.skew_ms);
+                if let Some(reading) = found.clock {
+                    self.p.shared.clock.measured(reading);
+                    self.note_skew();
                 }
                 self.p.shared.state.write().discovery_error = None;
                 Event::Discovered(Ok(found.owner))
@@ -25,22 +26,22 @@ impl Driver {
         }
     }
 
-    fn note_skew(&mut self, skew_ms: Option<i64>) {
-        self.p.shared.state.write().clock_skew_ms = skew_ms;
-        let off = skew_ms.filter(|skew| skew.abs() > SKEW_WORTH_A_WARNING_MS);
+    fn note_skew(&mut self) {
+        let off = self.p.shared.clock.skew_ms().filter(|skew| skew.abs() > SKEW_WORTH_A_WARNING_MS);
         if let Some(skew_ms) = off
             && self.skew_warned.is_none_or(|at| at.elapsed() > SKEW_WARNING_EVERY)
         {
             self.skew_warned = Some(Instant::now());
             tracing::warn!(
                 skew_ms,
-                "this host's clock is {} s {} the server's; set both by NTP. {}",
+                "this host's clock is {} s {} the server's; heartbeats and reports carry the server's time, because it {}. \
+                 Set both clocks by NTP: times in logs and results are this host's",
                 skew_ms.abs() / 1000,
                 if skew_ms < 0 { "behind" } else { "ahead of" },
                 if skew_ms < 0 {
-                    "The server judges by this host's clock: from 60 s on it never gives this worker a job"
+                    "takes a worker for dead whose own time is 60 s old"
                 } else {
-                    "The server judges by this host's clock: it notices so much later that this worker is gone"
+                    "would notice so much later that this worker is gone"
                 }
             );
         }

@@ -43,20 +43,20 @@ const GOODBYE: Duration = Duration::from_millis(1200);
 const SKEW_WORTH_A_WARNING_MS: i64 = 10_000;
 const SKEW_WARNING_EVERY: Duration = Duration::from_secs(600);
 
-/// Monotonic and wall time.
-#[derive(Clone, Copy, Debug)]
+/// Monotonic time, wall time, and the server's.
 pub(crate) struct Clock {
     origin: Instant,
+    shared: Arc<Shared>,
 }
 
 impl Clock {
-    pub(crate) fn start() -> Self {
-        Self { origin: Instant::now() }
+    pub(crate) fn start(shared: Arc<Shared>) -> Self {
+        Self { origin: Instant::now(), shared }
     }
 
     pub(crate) fn now(&self) -> Now {
         let mono_ms = u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX);
-        Now { mono_ms, wall_ms: now_ms() }
+        Now { mono_ms, wall_ms: now_ms(), server_ms: self.shared.clock.now_ms() }
     }
 
     fn at(&self, mono_ms: u64) -> Instant {

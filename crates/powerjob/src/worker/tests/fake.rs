@@ -16,9 +16,16 @@ use axum::{
 };
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use tokio::{net::TcpListener, runtime::Runtime};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt},
+    net::TcpListener,
+    runtime::Runtime,
+};
 
-use crate::wire::{InstanceLogContent, TaskTrackerReportInstanceStatusReq, WorkerHeartbeat, WorkerLogReportReq};
+use crate::wire::{
+    AskResponse, InstanceLogContent, QueryJobCluster, TaskTrackerReportInstanceStatusReq, WorkerHeartbeat,
+    WorkerLogReportReq,
+};
 
 pub(super) const APP: &str = "it app&co";
 pub(super) const APP_ID: i64 = 7;
@@ -36,6 +43,8 @@ pub(super) struct Book {
     pub(super) seen: Vec<Seen>,
     pub(super) born_time: i64,
     pub(super) clock_offset_ms: i64,
+    /// No `serverTimeTs`: only the `Date` of its answers tells the time.
+    pub(super) date_only: bool,
     /// Answers to final reports, used up one by one; afterwards they are accepted.
     pub(super) final_answers: Vec<(u16, Value)>,
     /// What `/openApi/fetchInstanceInfo` says: status and address.
@@ -43,6 +52,10 @@ pub(super) struct Book {
     pub(super) acquires: Vec<HashMap<String, String>>,
     /// What acquire answers.
     pub(super) transport: String,
+    /// What queryJobCluster answers, by job; another job is another app's.
+    pub(super) clusters: HashMap<i64, Vec<String>>,
+    /// Addresses that it was asked to connect to, and what came of it.
+    pub(super) pings: Vec<(String, bool)>,
 }
 
 /// The fake server. Its ports stay the same when it is killed and started again.
@@ -63,10 +76,13 @@ impl Fake {
             seen: Vec::new(),
             born_time: 1_700_000_000_000,
             clock_offset_ms: 0,
+            date_only: false,
             final_answers: Vec::new(),
             instances: HashMap::new(),
             acquires: Vec::new(),
             transport: transport.to_string(),
+            clusters: HashMap::new(),
+            pings: Vec::new(),
         };
         let mut fake = Self { book: Arc::new(Mutex::new(book)), web, transport, runtime: None };
         fake.revive();
@@ -96,7 +112,7 @@ impl Fake {
             .enable_all()
             .build()
             .expect("a runtime for the fake server");
-        for (address, routes) in [(self.web, web_routes()), (self.transport, transport_routes())] {
+        for (address, routes) in [(self.web, web_routes(self.book.clone())), (self.transport, transport_routes())] {
             let routes = routes.with_state(self.book.clone());
             runtime.spawn(async move {
                 let listener = loop {
@@ -153,12 +169,23 @@ async fn bind(address: SocketAddr) -> SocketAddr {
     TcpListener::bind(address).await.and_then(|listener| listener.local_addr()).expect("a free port")
 }
 
-fn web_routes() -> Router<Arc<Mutex<Book>>> {
+fn web_routes(book: Arc<Mutex<Book>>) -> Router<Arc<Mutex<Book>>> {
     Router::new()
         .route("/server/assert", get(assert))
         .route("/server/acquire", get(acquire))
         .route("/server/hello", get(hello))
+        .route("/server/checkConnectivity", get(check_connectivity))
         .route("/openApi/fetchInstanceInfo", post(fetch_instance_info))
+        .layer(axum::middleware::map_response_with_state(book, dated))
+}
+
+/// The `Date` of its own clock.
+async fn dated(State(book): Shared, mut response: Response) -> Response {
+    let offset = book.lock().clock_offset_ms;
+    let now = u64::try_from(crate::client::now_ms() + offset).expect("after 1970");
+    let date = httpdate::fmt_http_date(std::time::UNIX_EPOCH + Duration::from_millis(now));
+    response.headers_mut().insert("date", date.parse().expect("a header"));
+    response
 }
 
 fn transport_routes() -> Router<Arc<Mutex<Book>>> {
@@ -166,6 +193,7 @@ fn transport_routes() -> Router<Arc<Mutex<Book>>> {
         .route("/server/workerHeartbeat", post(heartbeat))
         .route("/server/reportInstanceStatus", post(report))
         .route("/server/reportLog", post(report_log))
+        .route("/server/queryJobCluster", post(query_job_cluster))
         .fallback(|| async { (StatusCode::NOT_FOUND, "<html><body><h1>Resource not found</h1></body></html>") })
 }
 
@@ -190,10 +218,49 @@ async fn acquire(State(book): Shared, Query(query): Query<HashMap<String, String
     })
 }
 
-async fn hello(State(book): Shared) -> Json<Value> {
+async fn hello(State(book): Shared, Query(query): Query<HashMap<String, String>>) -> Json<Value> {
     let book = book.lock();
     let now = crate::client::now_ms() + book.clock_offset_ms;
-    Json(json!({"success": true, "data": {"serverInfo": {"id": 1, "bornTime": book.born_time}, "serverTimeTs": now}}))
+    let mut data = json!({"serverInfo": {"id": 1, "bornTime": book.born_time}, "serverTimeTs": now});
+    if book.date_only {
+        data["serverTimeTs"] = Value::Null;
+    }
+    if query.get("debug").is_some_and(|debug| debug == "true") {
+        let mut workers = serde_json::Map::new();
+        for seen in &book.seen {
+            if let Seen::Heartbeat(beat) = seen {
+                let row = json!({"address": beat.worker_address, "lastActiveTime": beat.heartbeat_time, "overloading": beat.overload});
+                workers.insert(beat.worker_address.clone(), row);
+            }
+        }
+        data["appId2ClusterInfo"] = json!({APP_ID.to_string(): {"allWorkers": workers}});
+    }
+    Json(json!({"success": true, "data": data}))
+}
+
+/// As the real one: `ping` without a line feed, and a line that must be `pong`.
+async fn check_connectivity(State(book): Shared, Query(query): Query<HashMap<String, String>>) -> Json<Value> {
+    let target = format!("{}:{}", query["targetIp"], query["targetPort"]);
+    let answers = async {
+        let mut stream = tokio::net::TcpStream::connect(&target).await.ok()?;
+        stream.write_all(b"ping").await.ok()?;
+        let mut line = String::new();
+        tokio::io::BufReader::new(stream).read_line(&mut line).await.ok()?;
+        Some(line.trim_end().eq_ignore_ascii_case("pong"))
+    };
+    let reaches = tokio::time::timeout(Duration::from_secs(2), answers).await.ok().flatten().unwrap_or(false);
+    book.lock().pings.push((target, reaches));
+    Json(json!({"success": true, "data": reaches, "message": null}))
+}
+
+async fn query_job_cluster(State(book): Shared, body: axum::body::Bytes) -> Response {
+    let Ok(query) = QueryJobCluster::parse(&body) else {
+        return (StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error").into_response();
+    };
+    match book.lock().clusters.get(&query.job_id) {
+        Some(workers) if query.app_id == APP_ID => Json(AskResponse::of(workers).expect("a list")).into_response(),
+        _ => Json(AskResponse::failure("Permission Denied!")).into_response(),
+    }
 }
 
 async fn fetch_instance_info(State(book): Shared, Form(form): Form<HashMap<String, String>>) -> Json<Value> {

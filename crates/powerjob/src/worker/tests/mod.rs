@@ -5,7 +5,10 @@ mod discovery;
 mod fake;
 mod heavy;
 mod life;
+mod listing;
 mod outage;
+mod peers;
+mod points;
 mod port;
 mod races;
 

@@ -97,6 +97,18 @@ async fn a_busy_port_is_named_with_the_way_to_find_its_owner() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_second_worker_on_a_state_directory_is_told_who_holds_it() {
+    let rig = Rig::new().await;
+    let worker = rig.start().await;
+    let why = rig.builder().start().await.err().expect("held");
+    assert!(matches!(why, WorkerError::Lock(_)));
+    let text = why.to_string();
+    assert!(text.contains(&format!("in use by process {} since 20", std::process::id())), "{text}");
+    worker.crash().await;
+    rig.start().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn mistakes_in_the_configuration_come_all_at_once() {
     let mut rig = Rig::new().await;
     rig.config.app = String::new();
@@ -116,7 +128,7 @@ async fn trap_24_an_idle_connection_lives_longer_than_the_servers_75_seconds() {
     let stop = tokio_util::sync::CancellationToken::new();
     let peers = crate::server::Peers::new(vec!["127.0.0.1".parse().expect("valid")]);
     let routes = axum::Router::new().route("/", axum::routing::post(|| async { "" }));
-    let served = crate::server::Served::new(routes, Arc::new(peers), Arc::default());
+    let served = crate::server::Served::new(routes, Arc::new(peers), Arc::new(|_| None), Arc::default());
     let server = tokio::spawn(bound.serve(served, stop.clone()));
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await.expect("connected");
     let call = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n";

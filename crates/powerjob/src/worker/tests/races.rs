@@ -23,6 +23,7 @@ fn shared(config: WorkerConfig) -> Arc<Shared> {
         counters: Arc::new(Counters::default()),
         transport: Transport::new(http_client().expect("a client")),
         trackers: None,
+        clock: crate::worker::clock::ServerClock::default(),
         owner: tokio::sync::watch::Sender::new(None),
         log_owner: tokio::sync::watch::Sender::new(None),
         records: parking_lot::RwLock::default(),

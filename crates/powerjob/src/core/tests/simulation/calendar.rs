@@ -111,7 +111,7 @@ impl World {
 
     pub(super) fn core_now(&self) -> Now {
         let wall_ms = EPOCH + i64::try_from(self.now).expect("small") + self.wall_offset;
-        Now { mono_ms: 1_000 + self.now - self.process_origin, wall_ms }
+        Now { mono_ms: 1_000 + self.now - self.process_origin, wall_ms, server_ms: wall_ms }
     }
 
     pub(super) fn dispatch_due(&mut self) {
