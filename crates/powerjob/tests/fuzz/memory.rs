@@ -11,7 +11,7 @@ thread_local! {
 }
 
 /// The system's allocator, counting per thread.
-pub struct Measured;
+pub(crate) struct Measured;
 
 fn grow(by: usize) {
     // Threads that are ending have no counters any more.
@@ -50,13 +50,13 @@ unsafe impl GlobalAlloc for Measured {
 }
 
 /// Begins to measure; what is taken now.
-pub fn begin() -> usize {
+pub(crate) fn begin() -> usize {
     let now = NOW.get();
     MOST.set(now);
     now
 }
 
 /// The most that was taken at once since [`begin`].
-pub fn most() -> usize {
+pub(crate) fn most() -> usize {
     MOST.get()
 }

@@ -1,7 +1,7 @@
 //! Turns bodies that were recorded into ones that nobody would send.
 
 /// xorshift64*: the same everywhere, so that a seed repeats what it found.
-pub struct Mutator(u64);
+pub(crate) struct Mutator(u64);
 
 /// Pieces of text that readers trip over.
 const TOKENS: &[&str] = &[
@@ -35,7 +35,7 @@ const TOKENS: &[&str] = &[
 ];
 
 impl Mutator {
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
     }
 
@@ -52,7 +52,7 @@ impl Mutator {
     }
 
     /// A body made of those of the corpus, `longest` bytes at most.
-    pub fn body(&mut self, corpus: &[Vec<u8>], longest: usize) -> Vec<u8> {
+    pub(crate) fn body(&mut self, corpus: &[Vec<u8>], longest: usize) -> Vec<u8> {
         let mut body = corpus[self.below(corpus.len())].clone();
         for _ in 0..1 + self.below(6) {
             self.change(&mut body, corpus);

@@ -14,7 +14,7 @@ use powerjob_worker::{
 };
 
 /// Reads one body.
-pub type Target = (&'static str, fn(&[u8]));
+pub(crate) type Target = (&'static str, fn(&[u8]));
 
 /// What was read is written and read back as the same message.
 macro_rules! round_trip {
@@ -28,7 +28,7 @@ macro_rules! round_trip {
     };
 }
 
-pub const TARGETS: &[Target] = &[
+pub(crate) const TARGETS: &[Target] = &[
     ("ServerScheduleJobReq", |body| {
         if let Ok(message) = ServerScheduleJobReq::parse(body) {
             let text = serde_json::to_vec(&message).expect("a message has a JSON form");

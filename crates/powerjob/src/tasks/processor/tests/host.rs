@@ -159,6 +159,7 @@ impl Host {
             clock: Arc::new(move || Now {
                 mono_ms: u64::try_from(origin.elapsed().as_millis()).expect("short"),
                 wall_ms: crate::client::now_ms(),
+                server_ms: crate::client::now_ms(),
             }),
             counters: Arc::new(Counters::default()),
             tasks: TaskTracker::new(),

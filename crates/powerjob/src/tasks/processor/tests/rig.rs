@@ -75,7 +75,7 @@ impl Rig {
     pub(super) fn with_options(options: Options) -> Self {
         Self {
             machine: Machine::new(OWN, options),
-            now: Now { mono_ms: 1_000_000, wall_ms: WALL },
+            now: Now { mono_ms: 1_000_000, wall_ms: WALL, server_ms: WALL },
             reports: Vec::new(),
             loads: Vec::new(),
             running: BTreeMap::new(),

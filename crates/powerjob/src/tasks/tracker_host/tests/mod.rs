@@ -177,7 +177,8 @@ impl Rig {
             cluster: Arc::new(Alone),
             clock: Arc::new(move || {
                 let mono_ms = u64::try_from(origin.elapsed().as_millis()).expect("short");
-                Now { mono_ms, wall_ms: began + i64::try_from(mono_ms).expect("short") }
+                let wall_ms = began + i64::try_from(mono_ms).expect("short");
+                Now { mono_ms, wall_ms, server_ms: wall_ms }
             }),
             server_silent_ms: Arc::new(move || of_server.load(Ordering::Relaxed).unsigned_abs()),
             restart_policy: Arc::new(move |_| policy),
