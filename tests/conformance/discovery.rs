@@ -5,6 +5,7 @@ use tokio::io::AsyncWriteExt as _;
 
 use crate::check::{Outcome, holds, mask_fields, same, same_json};
 use crate::context::{Case, Context, PASSWORD};
+use crate::target::CORE_5;
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
@@ -127,13 +128,14 @@ async fn web_edges(cx: Context) -> Outcome {
 async fn openapi_assert(cx: Context) -> Outcome {
     same("right password", &cx.api.assert(&cx.app, PASSWORD).await?, &cx.app_id)?;
     let wrong = cx.form("/openApi/assert", &[("appName", &cx.app), ("password", "no")]).await?;
-    same_json(
-        "wrong password",
-        &wrong.json()?,
-        &json!({"success": false, "data": null, "message": "PowerJobException: password error!"}),
-    )?;
+    let (wrong_text, unknown_text) = match cx.target.name {
+        CORE_5 => ("PowerJobException: INCORRECT_PASSWORD", "PowerJobException: INVALID_APP:zz"),
+        _ => ("PowerJobException: password error!", "PowerJobException: can't find appInfo by appName: zz"),
+    };
+    let expected = json!({"success": false, "data": null, "message": wrong_text});
+    same_json("wrong password", &wrong.json()?, &expected)?;
     let unknown = cx.form("/openApi/assert", &[("appName", "zz"), ("password", "no")]).await?;
-    same("unknown app", &unknown.message()?.as_str(), &"PowerJobException: can't find appInfo by appName: zz")
+    same("unknown app", &unknown.message()?.as_str(), &unknown_text)
 }
 
 async fn app_twice(cx: Context) -> Outcome {

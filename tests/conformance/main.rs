@@ -1,6 +1,6 @@
-//! One suite, two servers: the embedded stand-in and a real PowerJob server (`POWERJOB_URL`). Every case runs unchanged against
-//! both, with expectations written once; a difference between the two fails. The cases drive the server through its OpenAPI and
-//! with hand-made workers that record what they get and say what the case wants.
+//! One suite, three servers: the embedded stand-in, a real PowerJob server 4.3.9 (`POWERJOB_URL`) and the core of 5.1.1
+//! (`POWERJOB5_URL`). Every case runs unchanged against all, with expectations written once; a difference fails. The cases drive
+//! the server through its OpenAPI and with hand-made workers that record what they get and say what the case wants.
 
 mod check;
 mod context;
@@ -27,12 +27,12 @@ use std::sync::Arc;
 use libtest_mimic::{Arguments, Trial};
 
 use crate::context::Case;
-use crate::target::{Target, skip_real};
+use crate::target::{REAL, Target, skip_real};
 
 fn main() -> ExitCode {
     let mut args = Arguments::from_args();
     // Cases mostly wait, each on an app of its own; the slow ones come first.
-    args.test_threads = args.test_threads.or(Some(64));
+    args.test_threads = args.test_threads.or(Some(96));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -57,13 +57,15 @@ fn main() -> ExitCode {
     .flatten()
     .collect();
     let embedded = Target::embedded(&runtime);
-    let real = Target::real();
+    let real = REAL.map(|(name, variable)| (name, variable, Target::real(name, variable)));
     let mut trials: Vec<Trial> = Vec::new();
     for case in &cases {
         trials.push(case.trial(&runtime, &embedded));
-        match &real {
-            Some(real) => trials.push(case.trial(&runtime, real)),
-            None => trials.push(skip_real(case.name, !args.list)),
+        for (name, variable, target) in &real {
+            trials.push(match target {
+                Some(target) => case.trial(&runtime, target),
+                None => skip_real(name, variable, case.name, !args.list),
+            });
         }
     }
     let conclusion = libtest_mimic::run(&args, trials);

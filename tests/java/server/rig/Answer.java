@@ -14,7 +14,7 @@ final class Answer {
     }
 
     static Map<String, Object> failed(String message) {
-        return fields("success", false, "data", null, "message", message, "code", null);
+        return fields("success", false, "data", null, "message", message);
     }
 
     /** Names and values by turns; nulls stay. */

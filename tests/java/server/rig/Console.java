@@ -6,7 +6,12 @@ import static rig.Answer.ok;
 import static rig.Answer.time;
 
 import com.alibaba.fastjson.JSON;
+import com.fasterxml.jackson.core.type.TypeReference;
+import com.fasterxml.jackson.databind.ObjectMapper;
+import java.text.DecimalFormat;
+import java.util.Collections;
 import java.util.Date;
+import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.TimeZone;
@@ -21,17 +26,23 @@ import org.springframework.web.bind.annotation.PostMapping;
 import org.springframework.web.bind.annotation.RequestBody;
 import org.springframework.web.bind.annotation.RestController;
 import tech.powerjob.common.enums.InstanceStatus;
+import tech.powerjob.common.exception.PowerJobException;
 import tech.powerjob.common.model.InstanceDetail;
+import tech.powerjob.common.model.PEWorkflowDAG;
 import tech.powerjob.common.model.SystemMetrics;
 import tech.powerjob.common.request.ServerDiscoveryRequest;
+import tech.powerjob.common.utils.CommonUtils;
+import tech.powerjob.common.utils.net.PingPongUtils;
 import tech.powerjob.server.common.constants.InstanceType;
 import tech.powerjob.server.common.module.WorkerInfo;
 import tech.powerjob.server.core.instance.InstanceLogService;
 import tech.powerjob.server.core.instance.InstanceService;
 import tech.powerjob.server.core.service.AppInfoService;
 import tech.powerjob.server.core.service.CacheService;
+import tech.powerjob.server.core.workflow.WorkflowInstanceService;
 import tech.powerjob.server.persistence.remote.model.AppInfoDO;
 import tech.powerjob.server.persistence.remote.model.InstanceInfoDO;
+import tech.powerjob.server.persistence.remote.model.WorkflowInstanceInfoDO;
 import tech.powerjob.server.persistence.remote.repository.InstanceInfoRepository;
 import tech.powerjob.server.remote.server.election.ServerElectionService;
 import tech.powerjob.server.remote.server.self.ServerInfoService;
@@ -42,8 +53,10 @@ import tech.powerjob.server.remote.worker.WorkerClusterQueryService;
 /** Discovery for workers ({@code /server/*}), and the console pages that tests poll, with the paths of 4.3.9 and without a login. */
 @RestController
 class Console {
+    @Resource private ObjectMapper json;
     @Resource private AppInfoService apps;
     @Resource private CacheService cache;
+    @Resource private WorkflowInstanceService flows;
     @Resource private InstanceService instances;
     @Resource private InstanceInfoRepository rows;
     @Resource private InstanceLogService logs;
@@ -54,7 +67,7 @@ class Console {
 
     @GetMapping("/server/assert")
     Map<String, Object> assertApp(String appName) {
-        return apps.findByAppName(appName).map(app -> ok(app.getId())).orElseGet(() -> Answer.failed(String.format(
+        return apps.findByAppName(String.valueOf(appName)).map(app -> ok(app.getId())).orElseGet(() -> Answer.failed(String.format(
                 "app(%s) is not registered! Please register the app in oms-console first.", appName)));
     }
 
@@ -75,15 +88,21 @@ class Console {
         return ok(election.elect(request));
     }
 
+    @GetMapping("/server/checkConnectivity")
+    Map<String, Object> checkConnectivity(String targetIp, int targetPort) {
+        return ok(PingPongUtils.checkConnectivity(targetIp, targetPort));
+    }
+
     @GetMapping("/server/hello")
     Map<String, Object> hello(boolean debug) {
         ProtocolInfo main = transport.defaultProtocol();
         Date now = new Date();
-        Map<String, Object> told = fields("localHost", self.fetchCurrentServerInfo().getIp(),
-                "serverInfo", self.fetchCurrentServerInfo(), "serverTime", time(now.getTime()), "serverTimeTs", now.getTime(),
-                "serverTimeZone", TimeZone.getDefault().getDisplayName(), "appIds", workers.getAppId2ClusterStatus().keySet(),
+        Map<String, Object> told = fields("appIds", workers.getAppId2ClusterStatus().keySet(),
+                "serverInfo", self.fetchCurrentServerInfo(), "localHost", self.fetchCurrentServerInfo().getIp(),
+                "serverTimeTs", now.getTime(), "serverTime", time(now.getTime()),
+                "serverTimeZone", TimeZone.getDefault().getDisplayName(),
                 "defaultAddress", fields("protocol", main.getProtocol(), "address", main.getAddress(),
-                        "externalAddress", main.getExternalAddress()));
+                        "transporter", fields("protocol", fields()), "externalAddress", main.getExternalAddress()));
         if (debug) {
             told.put("appId2ClusterInfo", JSON.parse(JSON.toJSONString(workers.getAppId2ClusterStatus())));
         }
@@ -92,6 +111,10 @@ class Console {
 
     @PostMapping("/appInfo/save")
     Map<String, Object> saveApp(@RequestBody AppInfoDO app) {
+        CommonUtils.requireNonNull(app.getAppName(), "appName can't be empty");
+        if (app.getAppName().contains(" ")) {
+            throw new PowerJobException("appName can't contains white space!");
+        }
         app.setNamespaceId(1L);
         app.setGmtCreate(new Date());
         app.setGmtModified(new Date());
@@ -109,14 +132,22 @@ class Console {
         int status = 1 + (load.getCpuLoad() > load.getCpuProcessors() * 0.8 ? 1 : 0)
                 + (load.getJvmMemoryUsage() > 0.8 ? 1 : 0) + (load.getDiskUsage() > 0.8 ? 1 : 0);
         return fields("address", worker.getAddress(),
-                "cpuLoad", String.format("%s / %s cores", load.getCpuLoad(), load.getCpuProcessors()),
-                "memoryLoad", String.format("%s / %s GB", load.getJvmUsedMemory(), load.getJvmMaxMemory()),
-                "diskLoad", String.format("%s / %s GB", load.getDiskUsed(), load.getDiskTotal()),
+                "cpuLoad", String.format("%s / %s cores", rounded(load.getCpuLoad()), load.getCpuProcessors()),
+                "memoryLoad", used(load.getJvmMemoryUsage(), load.getJvmUsedMemory(), load.getJvmMaxMemory()),
+                "diskLoad", used(load.getDiskUsage(), load.getDiskUsed(), load.getDiskTotal()),
                 "protocol", worker.getProtocol(), "tag", worker.getTag() == null ? "N/A" : worker.getTag(),
                 "lastActiveTime", time(worker.getLastActiveTime()),
                 "lightTaskTrackerNum", worker.getLightTaskTrackerNum(), "heavyTaskTrackerNum", worker.getHeavyTaskTrackerNum(),
                 "lastOverloadTime", worker.getLastOverloadTime(), "overloading", worker.isOverloading(),
                 "status", worker.timeout() ? 9999 : worker.overload() ? 3 : status);
+    }
+
+    private static String used(double part, double used, double whole) {
+        return String.format("%s%%（%s / %s GB）", rounded(part * 100), rounded(used), rounded(whole));
+    }
+
+    private static String rounded(double number) {
+        return new DecimalFormat("#.#").format(number);
     }
 
     @GetMapping("/instance/log")
@@ -128,7 +159,9 @@ class Console {
     Map<String, Object> detail(Long appId, Long instanceId) {
         InstanceDetail found =
                 instances.getInstanceDetail(appId, instanceId, "status in (5, 6) order by last_modified_time desc");
-        Map<String, Object> shown = JSON.parseObject(JSON.toJSONString(found));
+        Map<String, Object> shown = json.convertValue(found, new TypeReference<LinkedHashMap<String, Object>>() {});
+        shown.remove("extra");
+        shown.putIfAbsent("queriedTaskDetailInfoList", Collections.emptyList());
         shown.put("expectedTriggerTime", time(found.getExpectedTriggerTime()));
         shown.put("actualTriggerTime", time(found.getActualTriggerTime()));
         shown.put("finishedTime", time(found.getFinishedTime()));
@@ -166,5 +199,23 @@ class Console {
                 "finishedTime", time(row.getFinishedTime()))).collect(Collectors.toList());
         return ok(fields("index", wanted.index, "pageSize", wanted.pageSize, "totalPages", page.getTotalPages(),
                 "totalItems", page.getTotalElements(), "data", data));
+    }
+
+    @GetMapping("/wfInstance/info")
+    Map<String, Object> flow(Long appId, Long wfInstanceId) {
+        WorkflowInstanceInfoDO found = flows.fetchWfInstance(wfInstanceId, appId);
+        Map<String, Object> graph = json.convertValue(JSON.parseObject(found.getDag(), PEWorkflowDAG.class),
+                new TypeReference<LinkedHashMap<String, Object>>() {});
+        for (Object node : (List<?>) graph.get("nodes")) {
+            @SuppressWarnings("unchecked")
+            Map<String, Object> shown = (Map<String, Object>) node;
+            shown.computeIfPresent("instanceId", (name, id) -> id.toString());
+        }
+        return ok(fields("wfInstanceId", id(found.getWfInstanceId()), "workflowId", id(found.getWorkflowId()),
+                "workflowName", cache.getWorkflowName(found.getWorkflowId()), "status", found.getStatus(),
+                "wfInitParams", found.getWfInitParams(), "wfContext", found.getWfContext(), "result", found.getResult(),
+                "expectedTriggerTime", time(found.getExpectedTriggerTime()),
+                "actualTriggerTime", time(found.getActualTriggerTime()), "finishedTime", time(found.getFinishedTime()),
+                "peworkflowDAG", graph));
     }
 }

@@ -1,5 +1,6 @@
 package rig;
 
+import static rig.Answer.fields;
 import static rig.Answer.ok;
 
 import com.alibaba.fastjson.JSON;
@@ -11,6 +12,7 @@ import org.springframework.web.bind.annotation.PostMapping;
 import org.springframework.web.bind.annotation.RequestBody;
 import org.springframework.web.bind.annotation.RequestMapping;
 import org.springframework.web.bind.annotation.RestController;
+import tech.powerjob.common.enums.TimeExpressionType;
 import tech.powerjob.common.model.PEWorkflowDAG;
 import tech.powerjob.common.request.http.SaveJobInfoRequest;
 import tech.powerjob.common.request.http.SaveWorkflowNodeRequest;
@@ -92,18 +94,21 @@ class OpenApi {
 
     @PostMapping("/stopInstance")
     Map<String, Object> stopInstance(Long instanceId, Long appId) {
+        checkInstance(instanceId, appId);
         instances.stopInstance(appId, instanceId);
         return ok(null);
     }
 
     @PostMapping("/cancelInstance")
     Map<String, Object> cancelInstance(Long instanceId, Long appId) {
+        checkInstance(instanceId, appId);
         instances.cancelInstance(appId, instanceId);
         return ok(null);
     }
 
     @PostMapping("/retryInstance")
     Map<String, Object> retryInstance(Long instanceId, Long appId) {
+        checkInstance(instanceId, appId);
         instances.retryInstance(appId, instanceId);
         return ok(null);
     }
@@ -131,9 +136,11 @@ class OpenApi {
     @PostMapping("/fetchWorkflow")
     Map<String, Object> fetchWorkflow(Long workflowId, Long appId) {
         WorkflowInfoDO found = workflows.fetchWorkflow(workflowId, appId);
-        Map<String, Object> shown = JSON.parseObject(JSON.toJSONString(found));
-        shown.put("peworkflowDAG", JSON.parseObject((String) shown.remove("peDAG"), PEWorkflowDAG.class));
-        return ok(shown);
+        return ok(fields("id", found.getId(), "wfName", found.getWfName(), "wfDescription", found.getWfDescription(),
+                "appId", found.getAppId(), "timeExpressionType", TimeExpressionType.of(found.getTimeExpressionType()).name(),
+                "timeExpression", found.getTimeExpression(), "maxWfInstanceNum", found.getMaxWfInstanceNum(),
+                "enable", found.getStatus() == 1, "notifyUserIds", null, "lifeCycle", null, "gmtCreate", found.getGmtCreate(),
+                "gmtModified", found.getGmtModified(), "peworkflowDAG", JSON.parseObject(found.getPeDAG(), PEWorkflowDAG.class)));
     }
 
     @PostMapping("/disableWorkflow")
@@ -156,7 +163,7 @@ class OpenApi {
 
     @PostMapping("/runWorkflow")
     Map<String, Object> runWorkflow(Long workflowId, Long appId, String initParams, Long delay) {
-        return ok(workflows.runWorkflow(appId, workflowId, initParams, delay == null ? 0 : delay));
+        return ok(workflows.runWorkflow(workflowId, appId, initParams, delay == null ? 0 : delay));
     }
 
     @PostMapping("/stopWfInstance")
@@ -189,6 +196,16 @@ class OpenApi {
         }
         if (!Objects.equals(owner, appId)) {
             throw new IllegalArgumentException("this job is not belong to the app whose appId is " + appId);
+        }
+    }
+
+    private void checkInstance(Long instanceId, Long appId) {
+        Long owner = cache.getAppIdByInstanceId(instanceId);
+        if (owner == null) {
+            throw new IllegalArgumentException("can't find instance by instanceId: " + instanceId);
+        }
+        if (!Objects.equals(owner, appId)) {
+            throw new IllegalArgumentException("instance is not belong to the app whose appId is " + appId);
         }
     }
 }
