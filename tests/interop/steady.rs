@@ -1,0 +1,123 @@
+//! Nobody dies: every execute type with every mix of workers.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use libtest_mimic::Failed;
+use powerjob_worker::openapi::InstanceStatus;
+
+use crate::job::{Job, kinds};
+use crate::site::{Site, tags};
+use crate::table::{Cell, Seen};
+use crate::wait::same;
+use crate::workers::Kind;
+use crate::{Case, Rows};
+
+pub(crate) fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for tracker in [Kind::Java, Kind::Ours] {
+        let name = tracker.name().to_lowercase();
+        cases.push(Case::new(format!("standalone_on_{name}"), move |site| standalone(site, tracker)));
+        for both in [false, true] {
+            let with = if both { "both" } else { &name };
+            let title = format!("broadcast_by_{name}_over_{with}");
+            cases.push(Case::new(title, move |site| broadcast(site, tracker, both)));
+        }
+        for execute in ["MAP", "MAP_REDUCE"] {
+            for workers in [Workers::Same, Workers::Other, Workers::Both] {
+                let title =
+                    format!("{}_by_{name}_over_{}", execute.to_lowercase(), workers.name(tracker).to_lowercase());
+                cases.push(Case::new(title, move |site| mapped(site, execute, tracker, workers)));
+            }
+        }
+    }
+    cases.push(Case::new("objects_of_java_go_through_our_task_tracker_and_fail_on_our_workers", objects));
+    cases
+}
+
+/// Who runs sub-tasks, seen from the task tracker.
+#[derive(Clone, Copy)]
+enum Workers {
+    Same,
+    Other,
+    Both,
+}
+
+impl Workers {
+    fn name(self, tracker: Kind) -> &'static str {
+        match self {
+            Self::Same => tracker.name(),
+            Self::Other => tracker.other().name(),
+            Self::Both => "both",
+        }
+    }
+}
+
+async fn standalone(site: Arc<Site>, tracker: Kind) -> Rows {
+    let [tag, _] = tags(tracker);
+    let instance = Job::new("STANDALONE", tag, &[]).run(&site).await?;
+    let info = instance.ended().await?;
+    same("status", &info.status(), &Some(InstanceStatus::Succeed))?;
+    same("task tracker", &instance.tracker(&info)?, &tag)?;
+    Ok(vec![(Cell::new("STANDALONE", tracker.name(), "–"), Seen::of(&info))])
+}
+
+async fn broadcast(site: Arc<Site>, tracker: Kind, both: bool) -> Rows {
+    let [tag, second] = tags(tracker);
+    let [other, _] = tags(tracker.other());
+    let workers = BTreeSet::from([tag, if both { other } else { second }]);
+    let instance = Job::new("BROADCAST", tag, &workers.iter().copied().collect::<Vec<_>>()).run(&site).await?;
+    let info = instance.ended().await?;
+    same("task tracker", &instance.tracker(&info)?, &tag)?;
+    same("status", &info.status(), &Some(InstanceStatus::Succeed))?;
+    // The last step's list has the first step and one task a worker.
+    same("result", &info.result.as_deref(), &Some("post 3"))?;
+    let log = instance.log(|log| log.tasks.len() == 2).await?;
+    same("workers", &log.workers(), &workers)?;
+    once(&log.tasks)?;
+    Ok(vec![(Cell::new("BROADCAST", tracker.name(), kinds(&site, &workers)?), Seen::of(&info))])
+}
+
+async fn mapped(site: Arc<Site>, execute: &'static str, tracker: Kind, workers: Workers) -> Rows {
+    let [tag, second] = tags(tracker);
+    let [other, _] = tags(tracker.other());
+    let (expected, apart) = match workers {
+        Workers::Same => (BTreeSet::from([tag, second]), false),
+        Workers::Other => (BTreeSet::from([other]), true),
+        Workers::Both => (BTreeSet::from([tag, other]), false),
+    };
+    let mut job = Job::new(execute, tag, &expected.iter().copied().collect::<Vec<_>>());
+    job.apart = apart;
+    let instance = job.run(&site).await?;
+    let info = instance.ended().await?;
+    same("task tracker", &instance.tracker(&info)?, &tag)?;
+    same("status", &info.status(), &Some(InstanceStatus::Succeed))?;
+    // 20 sub-tasks and the root task.
+    let result = if execute == "MAP" { "total:21,succeed:21,failed:0" } else { "reduced 21" };
+    same("result", &info.result.as_deref(), &Some(result))?;
+    let log = instance.log(|log| log.tasks.len() == 20).await?;
+    same("workers", &log.workers(), &expected)?;
+    once(&log.tasks)?;
+    Ok(vec![(Cell::new(execute, tracker.name(), kinds(&site, &expected)?), Seen::of(&info))])
+}
+
+/// Sub-tasks whose content is an object of a Java class. The Java root makes them; our workers can pass them on, not read them.
+async fn objects(site: Arc<Site>) -> Rows {
+    let ([java, _], [ours, _]) = (tags(Kind::Java), tags(Kind::Ours));
+    let instance = Job::new("MAP_REDUCE", java, &[java, ours]).processor("jw.MrObject").run(&site).await?;
+    let info = instance.ended().await?;
+    same("status", &info.status(), &Some(InstanceStatus::Failed))?;
+    let log = instance.log(|log| log.texts.iter().any(|text| text.starts_with("failed: "))).await?;
+    let said = |text: &&String| text.starts_with("failed: ") && text.contains("Java");
+    let told: Vec<&String> = log.texts.iter().filter(|text| text.starts_with("failed: ")).collect();
+    same("every failure says why", &told.iter().copied().filter(said).count(), &told.len())?;
+    let seen = Seen::text("FAILED; tasks on ours fail with a message that says that only Java can read them");
+    Ok(vec![(Cell::new("MAP_REDUCE, objects", "Java", "both"), seen)])
+}
+
+/// No task has begun twice.
+fn once(tasks: &std::collections::BTreeMap<String, Vec<&'static str>>) -> Result<(), Failed> {
+    match tasks.iter().find(|(_, workers)| workers.len() != 1) {
+        Some(task) => Err(format!("began more than once: {task:?}").into()),
+        None => Ok(()),
+    }
+}
