@@ -8,8 +8,9 @@ use serde_json::{Value, json};
 
 use crate::job::{Instance, Job};
 use crate::site::{Site, tags};
+use crate::stopped::stays_stopped;
 use crate::table::{Cell, Seen};
-use crate::wait::{eventually, same, stays};
+use crate::wait::{eventually, same};
 use crate::workers::Kind;
 use crate::{Case, Rows};
 
@@ -49,11 +50,7 @@ async fn fires(site: Arc<Site>, time: &'static str, execute: &'static str, ms: u
     same("task tracker", &instance.tracker(&info)?, &tag)?;
     site.api.disable_job(site.app_id, job).await?;
     instance.reaches(InstanceStatus::Stopped).await?;
-    stays(Duration::from_secs(17), "the instance is STOPPED", async || {
-        let info = instance.info().await?;
-        if info.status() == Some(InstanceStatus::Stopped) { Ok(()) } else { Err(format!("{info:?}")) }
-    })
-    .await?;
+    stays_stopped(&instance, tracker).await?;
     let cell = Cell::new(&format!("{time} {execute}"), tracker.name(), if alone { "–" } else { "both" });
     Ok(vec![(cell, Seen::text(&format!("fires, each SUCCEED `{result}`; STOPPED when disabled")))])
 }

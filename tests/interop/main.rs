@@ -2,8 +2,10 @@
 //! workers killed and jobs stopped in the middle. What was seen is the table of `docs/compatibility.md`.
 
 mod frequent;
+mod instant;
 mod job;
 mod killed;
+mod later;
 mod site;
 mod steady;
 mod stopped;
@@ -43,10 +45,18 @@ impl Case {
 
 fn cases() -> Vec<Case> {
     // The slow ones first.
-    [killed::cases(), frequent::cases(), stopped::cases(), steady::cases(), workflow::cases()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        killed::cases(),
+        later::cases(),
+        frequent::cases(),
+        stopped::cases(),
+        instant::cases(),
+        steady::cases(),
+        workflow::cases(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 fn main() -> ExitCode {

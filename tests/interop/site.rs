@@ -1,6 +1,6 @@
 //! One server, one app on it, and the workers that all cases share: jobs name the workers they want by their tags.
 
-use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc, time::Duration};
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use libtest_mimic::Failed;
 use parking_lot::Mutex;
@@ -23,12 +23,16 @@ pub(crate) struct Server {
 pub(crate) const SERVERS: [Server; 2] =
     [Server { name: "4.3.9", variable: "POWERJOB_URL" }, Server { name: "5.1.1", variable: "POWERJOB5_URL" }];
 
-/// Tags of the workers. The last of each kind are those that die.
-pub(crate) const OURS: [&str; 2] = ["r1", "r2"];
-pub(crate) const JAVA: [&str; 2] = ["j1", "j2"];
+/// Tags of the workers that live through everything.
+const OURS: [&str; 2] = ["r1", "r2"];
+const JAVA: [&str; 2] = ["j1", "j2"];
+/// Tags of those that die.
 pub(crate) const OURS_KILLED: &str = "r-killed";
 pub(crate) const OURS_BACK: &str = "r-back";
 pub(crate) const JAVA_KILLED: &str = "j-killed";
+/// Tags of those that a case starts in the middle.
+pub(crate) const OURS_LATE: &str = "r-late";
+pub(crate) const JAVA_LATE: &str = "j-late";
 
 /// What a case cannot run without.
 pub(crate) struct Missing(Vec<&'static str>);
@@ -64,7 +68,6 @@ pub(crate) struct Site {
     pub(crate) api: OpenApi,
     pub(crate) app_id: i64,
     workers: Vec<Worker>,
-    addresses: BTreeMap<String, &'static str>,
 }
 
 /// For the end: statics are not dropped.
@@ -90,34 +93,35 @@ impl Site {
         let address = url.trim_start_matches("http://").trim_end_matches('/').to_owned();
         let work = std::env::var("TESTRIG_E2E_WORK").map_or_else(|_| std::env::temp_dir(), PathBuf::from);
         let dir = work.join(format!("{app}-{}", server.name));
-        let ours = OURS.into_iter().chain([OURS_KILLED, OURS_BACK]).map(|tag| (Kind::Ours, tag));
-        let java = JAVA.into_iter().chain([JAVA_KILLED]).map(|tag| (Kind::Java, tag));
+        let ours = OURS.into_iter().chain([OURS_KILLED, OURS_BACK, OURS_LATE]).map(|tag| (Kind::Ours, tag));
+        let java = JAVA.into_iter().chain([JAVA_KILLED, JAVA_LATE]).map(|tag| (Kind::Java, tag));
         let workers = java
             .chain(ours)
-            .map(|(kind, tag)| Worker::start(kind, tag, &app, &address, dir.join(tag)))
+            .map(|(kind, tag)| Worker::prepare(kind, tag, &app, &address, dir.join(tag)))
             .collect::<Result<Vec<_>, _>>()?;
-        let mut site = Self { api, app_id, workers, addresses: BTreeMap::new() };
-        site.addresses = site.wait_listed().await?;
-        let site = Arc::new(site);
+        let site = Arc::new(Self { api, app_id, workers });
         STARTED.lock().push(site.clone());
+        for worker in site.at_once() {
+            worker.spawn()?;
+        }
+        site.wait_listed().await?;
         Ok(site)
     }
 
-    /// Waits until the server lists every worker; the addresses it knows them by.
-    async fn wait_listed(&self) -> Result<BTreeMap<String, &'static str>, Failed> {
+    fn at_once(&self) -> impl Iterator<Item = &Worker> {
+        self.workers.iter().filter(|worker| ![OURS_LATE, JAVA_LATE].contains(&worker.tag))
+    }
+
+    /// Waits until the server lists every worker.
+    async fn wait_listed(&self) -> Result<(), Failed> {
         eventually(Duration::from_secs(180), "the server lists all workers", async || {
             let rows = self.api.list_workers(self.app_id).await.map_err(|error| error.to_string())?;
-            let found = |worker: &&Worker| {
+            let missing = |worker: &&Worker| {
                 let port = format!(":{}", worker.port);
-                rows.iter().find(|row| row.is_online() && row.address.ends_with(&port)).map(|row| row.address.clone())
+                !rows.iter().any(|row| row.is_online() && row.address.ends_with(&port))
             };
-            let known: BTreeMap<String, &'static str> =
-                self.workers.iter().filter_map(|worker| Some((found(&worker)?, worker.tag))).collect();
-            let missing = self.workers.iter().filter(|worker| found(worker).is_none()).map(Worker::tail);
-            match missing.collect::<Vec<_>>() {
-                none if none.is_empty() => Ok(known),
-                tails => Err(format!("missing: {}", tails.join("\n"))),
-            }
+            let missing: Vec<String> = self.at_once().filter(missing).map(Worker::tail).collect();
+            if missing.is_empty() { Ok(()) } else { Err(format!("missing: {}", missing.join("\n"))) }
         })
         .await
     }
@@ -128,10 +132,11 @@ impl Site {
         found.ok_or_else(|| format!("no worker has the tag {tag}").into())
     }
 
-    /// The worker that the server knows by this address.
+    /// The worker that the server knows by this address; the interface is each worker's own choice.
     pub(crate) fn at(&self, address: &str) -> Result<&Worker, Failed> {
-        let tag = self.addresses.get(address).ok_or_else(|| format!("no worker has the address {address}"))?;
-        self.worker(tag)
+        let port = address.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
+        let found = self.workers.iter().find(|worker| port == Some(Ok(worker.port)));
+        found.ok_or_else(|| format!("no worker has the address {address}").into())
     }
 }
 

@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use libtest_mimic::Failed;
 use powerjob_worker::openapi::InstanceStatus;
+use serde_json::json;
 
 use crate::job::{Job, kinds};
 use crate::site::{Site, tags};
@@ -29,6 +30,11 @@ pub(crate) fn cases() -> Vec<Case> {
                 cases.push(Case::new(title, move |site| mapped(site, execute, tracker, workers)));
             }
         }
+    }
+    for tracker in [Kind::Java, Kind::Ours] {
+        let title =
+            format!("sub_tasks_of_{}_map_further_into_{}", tracker.other().name(), tracker.name()).to_lowercase();
+        cases.push(Case::new(title, move |site| deeper(site, tracker)));
     }
     cases.push(Case::new("objects_of_java_go_through_our_task_tracker_and_fail_on_our_workers", objects));
     cases
@@ -98,6 +104,23 @@ async fn mapped(site: Arc<Site>, execute: &'static str, tracker: Kind, workers: 
     same("workers", &log.workers(), &expected)?;
     once(&log.tasks)?;
     Ok(vec![(Cell::new(execute, tracker.name(), kinds(&site, &expected)?), Seen::of(&info))])
+}
+
+/// Sub-tasks that make sub-tasks of their own, on workers of the other kind.
+async fn deeper(site: Arc<Site>, tracker: Kind) -> Rows {
+    let ([tag, _], [other, _]) = (tags(tracker), tags(tracker.other()));
+    let mut job = Job::new("MAP_REDUCE", tag, &[other]).params(json!({"tasks": 5, "deeper": 3, "sleep": 50}));
+    job.apart = true;
+    let instance = job.run(&site).await?;
+    let info = instance.ended().await?;
+    same("status", &info.status(), &Some(InstanceStatus::Succeed))?;
+    // The root task, 5 sub-tasks, and 3 of each of them.
+    same("result", &info.result.as_deref(), &Some("reduced 21"))?;
+    let log = instance.log(|log| log.tasks.len() == 20).await?;
+    same("workers", &log.workers(), &BTreeSet::from([other]))?;
+    same("tasks of the third generation", &log.tasks.keys().filter(|id| id.matches('.').count() == 2).count(), &15)?;
+    let cell = Cell::new("MAP_REDUCE, sub-tasks that map", tracker.name(), tracker.other().name());
+    Ok(vec![(cell, Seen::of(&info))])
 }
 
 /// Sub-tasks whose content is an object of a Java class. The Java root makes them; our workers can pass them on, not read them.

@@ -40,3 +40,8 @@ pub(crate) async fn stays(
 pub(crate) fn same<T: PartialEq + std::fmt::Debug>(what: &str, found: &T, expected: &T) -> Result<(), Failed> {
     if found == expected { Ok(()) } else { Err(format!("{what}: {found:?}, expected {expected:?}").into()) }
 }
+
+/// Fails unless it is so.
+pub(crate) fn holds(what: &str, so: bool) -> Result<(), Failed> {
+    if so { Ok(()) } else { Err(format!("not so: {what}").into()) }
+}

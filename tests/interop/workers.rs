@@ -57,13 +57,17 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    /// Starts it; that the server lists it is waited for elsewhere.
-    pub(crate) fn start(kind: Kind, tag: &'static str, app: &str, server: &str, dir: PathBuf) -> Result<Self, Failed> {
+    /// Gives it a port and a directory, starts nothing.
+    pub(crate) fn prepare(
+        kind: Kind,
+        tag: &'static str,
+        app: &str,
+        server: &str,
+        dir: PathBuf,
+    ) -> Result<Self, Failed> {
         std::fs::create_dir_all(&dir)?;
         let port = free_port();
-        let worker = Self { kind, tag, port, dir, app: app.into(), server: server.into(), child: Mutex::new(None) };
-        worker.spawn()?;
-        Ok(worker)
+        Ok(Self { kind, tag, port, dir, app: app.into(), server: server.into(), child: Mutex::new(None) })
     }
 
     /// Starts the process (again), on the same port and with what it has stored.

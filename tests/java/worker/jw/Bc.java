@@ -11,6 +11,7 @@ public class Bc implements BroadcastProcessor {
     @Override
     public ProcessResult preProcess(TaskContext task) {
         task.getOmsLogger().info("pre of java");
+        new Params(task).pause();
         return new ProcessResult(true, "pre");
     }
 
@@ -23,6 +24,7 @@ public class Bc implements BroadcastProcessor {
 
     @Override
     public ProcessResult postProcess(TaskContext task, List<TaskResult> results) {
+        new Params(task).pause();
         boolean all = results.stream().allMatch(TaskResult::isSuccess);
         results.forEach(one -> task.getOmsLogger().info("post has {} {} {}", one.getTaskId(), one.isSuccess(), one.getResult()));
         return new ProcessResult(all, "post " + results.size());

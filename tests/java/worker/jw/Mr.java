@@ -10,6 +10,7 @@ import tech.powerjob.worker.core.processor.sdk.MapReduceProcessor;
 public class Mr extends Mp implements MapReduceProcessor {
     @Override
     public ProcessResult reduce(TaskContext task, List<TaskResult> results) {
+        new Params(task).pause();
         boolean all = results.stream().allMatch(TaskResult::isSuccess);
         results.stream().filter(one -> !one.isSuccess())
                 .forEach(one -> task.getOmsLogger().error("failed: {} {}", one.getTaskId(), one.getResult()));

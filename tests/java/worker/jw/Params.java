@@ -38,6 +38,18 @@ final class Params {
         Thread.sleep(number("sleep", 0));
     }
 
+    /**
+     * Sleeps {@code pause} ms, or up to 50 of {@code sleep}, in first and last steps: a Java task tracker may lose the result of a
+     * task that ends within a millisecond, and then waits for it for ever.
+     */
+    void pause() {
+        try {
+            Thread.sleep(number("pause", Math.min(50, number("sleep", 0))));
+        } catch (InterruptedException ended) {
+            Thread.currentThread().interrupt();
+        }
+    }
+
     /** The end of a task: {@code fail} (a text, or true) makes it fail. */
     ProcessResult end(String result) {
         String fail = text("fail");
