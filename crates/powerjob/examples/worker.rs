@@ -8,7 +8,7 @@
 //!   appended to the workflow context.
 //! - `broadcast` (BROADCAST) has a pre- and a post-processing and ends with `post N`, N = results that the last step is given.
 //! - `map_reduce` (MAP, MAP_REDUCE): `tasks` (20) sub-tasks with the texts `item-0`, `item-1`.. end with `reduced N`, counted
-//!   the same way.
+//!   the same way; each makes `deeper` (0) sub-tasks of its own.
 //!
 //! ```text
 //! cargo run -p powerjob-worker --example worker -- -a APP -s 127.0.0.1:7700[,..] -p 27777 [-t TAG] [--state-dir DIR]
@@ -93,10 +93,16 @@ struct MapReduce;
 #[async_trait]
 impl Processor for MapReduce {
     async fn process(&self, ctx: TaskContext) -> ProcessResult {
+        let params = parameters(&ctx);
         if !ctx.task.is_root() {
+            let deeper = if ctx.task.name == "ITEM" { number(&params, "deeper") } else { 0 };
+            if deeper > 0
+                && let Err(why) = ctx.map("LEAF", (0..deeper).map(|n| format!("{}-{n}", ctx.task.body))).await
+            {
+                return why.into();
+            }
             return work(&ctx, &format!("done {}", ctx.task.body)).await;
         }
-        let params = parameters(&ctx);
         let tasks = if params.contains_key("tasks") { number(&params, "tasks") } else { 20 };
         match ctx.map("ITEM", (0..tasks).map(|n| format!("item-{n}"))).await {
             Ok(()) => ProcessResult::success(format!("mapped {tasks}")),
