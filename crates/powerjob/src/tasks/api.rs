@@ -105,6 +105,9 @@ pub struct StartTask {
     pub log_config: Option<String>,
     /// JSON text, 4.3.8+.
     pub advanced_runtime_config: Option<String>,
+    /// Never on the wire: this worker was restarted while the task was at work here, and its processor takes it up
+    /// ([`RestartPolicy::Resume`](crate::RestartPolicy)).
+    pub resumed: bool,
 }
 
 /// `POST /taskTracker/reportTaskStatus`, processor tracker → task tracker.

@@ -143,6 +143,7 @@ impl StartTask {
             task_current_retry_nums: o.i32("taskCurrentRetryNums")?,
             log_config: o.opt_str("logConfig")?,
             advanced_runtime_config: o.opt_str("advancedRuntimeConfig")?,
+            resumed: false,
         })
     }
 }

@@ -75,7 +75,7 @@ impl Machine {
 
     /// Whether a task of this tracker and instance would find a place.
     pub(crate) fn has_room(&self, instance_id: i64, tracker: &str) -> bool {
-        self.part_of(instance_id, tracker).is_none_or(|part| part.queue.len() < self.options.queue)
+        self.part_of(instance_id, tracker).is_none_or(|part| part.has_room(&self.options))
     }
 
     /// Tasks at work and waiting, and outcomes that have not been accepted.
@@ -113,7 +113,7 @@ impl Machine {
 
     fn start(&mut self, now: Now, mut task: StartTask, out: &mut Output) {
         let number = self.enter(now, &task, now.wall_ms);
-        let (queue, options) = (self.options.queue, self.options);
+        let options = self.options;
         let Some(part) = self.parts.get_mut(&number) else { return };
         // Many tasks of an instance carry its parameters: once is enough.
         if *part.info == *task.instance {
@@ -135,7 +135,7 @@ impl Machine {
             (last_time, in_flight) = (job.last_time, job.in_flight);
             part.forget(&id, out);
         }
-        if part.queue.len() >= queue {
+        if !part.has_room(&options) {
             // Not acknowledged: its tracker sends it again, to any worker.
             return;
         }
@@ -359,6 +359,7 @@ impl Machine {
 impl Job {
     pub(super) fn new(start: StartTask, last_time: i64, deadline: Option<u64>) -> Self {
         Self {
+            resumed: start.resumed,
             start: Arc::new(start),
             stage: JobStage::Waiting,
             told: TaskStatus::Dispatched as i32,
@@ -366,7 +367,6 @@ impl Job {
             in_outbox: false,
             last_time,
             time: 0,
-            resumed: false,
             deadline,
             timed_out: false,
         }

@@ -190,10 +190,18 @@ impl Part {
         }
     }
 
-    /// Tells the load when it is time to, or when the tracker may believe for long that there is no place.
+    /// Whether one more task may wait. What the own tracker sends is bounded by the slots and shall not be sent again.
+    pub(super) fn has_room(&self, options: &Options) -> bool {
+        let most = if self.own { options.queue.max(2 * self.slots) } else { options.queue };
+        self.queue.len() < most
+    }
+
+    /// Tells the load when it is time to, and at once when the tracker would otherwise send what finds no place, or
+    /// believe for long that there is none.
     pub(super) fn load(&mut self, now: Now, options: &Options, out: &mut Output) {
-        let room_again = self.told_full && self.queue.len() < FULL_FOR_TRACKERS / 2;
-        if now.mono_ms < self.load_at && !room_again {
+        let waiting = self.queue.len();
+        let turned = if self.told_full { waiting < FULL_FOR_TRACKERS / 2 } else { waiting >= FULL_FOR_TRACKERS };
+        if now.mono_ms < self.load_at && !turned {
             return;
         }
         self.load_at = now.mono_ms + options.load_every;

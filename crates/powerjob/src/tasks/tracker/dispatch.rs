@@ -104,6 +104,8 @@ impl Tracker {
         if let Some(worker) = self.workers.get_mut(&address) {
             worker.sent(now.mono_ms);
         }
+        let resumed = address == self.spec.own && self.state.cut.remove(&(sub, row.id.clone()));
+        self.changed |= resumed;
         let info = &self.spec.info;
         let task = StartTask {
             task_tracker_address: self.spec.own.clone(),
@@ -115,6 +117,7 @@ impl Tracker {
             sub_instance_id: sub,
             log_config: info.log_config.clone(),
             advanced_runtime_config: info.advanced_runtime_config.clone(),
+            resumed,
         };
         let results = (row.name == LAST_TASK).then(|| (run.key, self.spec.root_id(sub)));
         let ticket = StartTicket { sub, task_id: row.id.clone(), sending: self.sendings, address: address.clone() };

@@ -127,7 +127,13 @@ impl Tracker {
                     let text = "the worker was restarted while this task was under way";
                     self.attempt_failed(table, sub, &id, text, -1, now, out)?;
                 }
-                RestartPolicy::Rerun | RestartPolicy::Resume => self.back(table, sub, &id, now)?,
+                RestartPolicy::Rerun => self.back(table, sub, &id, now)?,
+                RestartPolicy::Resume => {
+                    // What is to be taken up is here, and nowhere else.
+                    self.state.cut.insert((sub, id.clone()));
+                    self.changed = true;
+                    self.back(table, sub, &id, now)?;
+                }
             }
         }
         Ok(())

@@ -126,7 +126,8 @@ impl Tracker {
         let broadcast = self.spec.kind == Kind::Broadcast;
         let Some(run) = self.runs.get_mut(&sub) else { return Ok(()) };
         let Some(flight) = run.flights.remove(id) else { return Ok(()) };
-        let stays = broadcast || matches!(flight.name.as_str(), ROOT_TASK | LAST_TASK | BROADCAST_TASK);
+        let cut = self.state.cut.contains(&(sub, id.to_owned()));
+        let stays = broadcast || cut || matches!(flight.name.as_str(), ROOT_TASK | LAST_TASK | BROADCAST_TASK);
         let address = stays.then_some(flight.address.as_str());
         table.back(flight.n, address, flight.failed, flight.unanswered, now.wall_ms)?;
         if !stays {

@@ -1,6 +1,6 @@
 //! What is stored of a tracker beside its tasks.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +20,9 @@ pub(crate) struct State {
     pub(crate) workers: Vec<String>,
     /// Entries for the workflow context.
     pub(crate) context: BTreeMap<String, String>,
+    /// Tasks, by run and id, that a restart cut and that their processor takes up on this worker.
+    #[serde(default)]
+    pub(crate) cut: BTreeSet<(i64, String)>,
     /// Firings of a frequent job.
     pub(crate) firings: i64,
     /// Runs of a frequent job that succeeded.

@@ -287,6 +287,16 @@ async fn the_own_tracker_waits_for_a_place_and_nothing_of_it_is_lost() {
 }
 
 #[tokio::test]
+async fn a_task_that_the_own_tracker_takes_up_is_resumed() {
+    let host = Host::new().await;
+    let mut cut = task(OWN, 7, "0.1");
+    cut.task_content = Some(kryo::write(&TaskBody::from("x")));
+    cut.resumed = true;
+    host.trackers.start_task(OWN, cut, None).await.expect("taken");
+    assert_eq!(host.text("0.1", 6).await, "x 0 true");
+}
+
+#[tokio::test]
 async fn a_stop_returns_when_the_processors_have_ended_and_lets_go_of_what_waits() {
     let host = Host::new().await;
     for n in 0..5 {

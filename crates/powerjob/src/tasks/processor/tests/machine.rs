@@ -125,11 +125,13 @@ fn what_finds_the_queue_full_is_not_acknowledged() {
 }
 
 #[test]
-fn a_full_queue_that_has_emptied_is_told_at_once() {
+fn a_queue_that_fills_up_and_one_that_has_emptied_are_told_at_once() {
     let mut rig = Rig::new();
     for n in 0..40 {
         rig.start(task(OTHER, 7, &format!("0.{n}")));
     }
+    let told: Vec<i64> = rig.loads.iter().map(|load| load.remain_task_num).collect();
+    assert_eq!(told, [0, 20], "the first, and when the tracker is to send no more");
     rig.pass(10_000);
     assert_eq!(rig.loads.last().expect("a load").remain_task_num, 38);
     let loads = rig.loads.len();

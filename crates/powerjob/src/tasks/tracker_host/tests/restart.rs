@@ -98,3 +98,36 @@ async fn a_frequent_job_counts_on_after_a_kill() {
     second.stop.raise(crate::StopReason::Stopped);
     run.await.expect("no panic");
 }
+
+#[tokio::test]
+async fn what_a_processor_takes_up_comes_back_to_this_worker_marked_as_cut() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let request = job("MAP_REDUCE", "API", "");
+    let first = Rig::open(dir.path(), RestartPolicy::Resume, true, |task, _| match task.task_name.as_str() {
+        ROOT_TASK => Some((50, true, String::new())),
+        _ => None,
+    });
+    let begun = first.acted.clone();
+    cut(&first, &request, || begun.begun.lock().iter().filter(|(address, _)| address == OWN).count() >= 4).await;
+    let at_work: HashSet<String> =
+        first.begun().into_iter().filter(|(address, id)| address == OWN && id != "0").map(|(_, id)| id).collect();
+    let resumed = Arc::new(parking_lot::Mutex::new(Vec::new()));
+    let seen = resumed.clone();
+    let second = Rig::open(dir.path(), RestartPolicy::Resume, false, move |task, address| {
+        if task.resumed {
+            seen.lock().push((address.to_owned(), task.task_id.clone()));
+        }
+        ok("done")
+    });
+    second.acted.dead.lock().insert(OTHER.to_owned());
+    let (host, start) = (second.host.clone(), second.start(&request, true));
+    let run = tokio::spawn(async move { host.run(start).await });
+    let again = || at_work.iter().all(|id| resumed.lock().iter().any(|(_, resumed)| resumed == id));
+    until("they have begun again", again).await;
+    let end = tokio::time::timeout(std::time::Duration::from_secs(60), run).await.expect("it ends").expect("no panic");
+    assert!(end.result.success, "{end:?}");
+    let resumed = resumed.lock();
+    assert!(resumed.iter().all(|(address, _)| address == OWN), "{resumed:?}");
+    // The rest never began here: it waited, or was at the other worker.
+    assert!(resumed.len() < 40, "{resumed:?}");
+}
