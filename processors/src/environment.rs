@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 pub use lists::Denied;
 pub use paths::{Access, PathDenied, Root};
-pub use resources::{Database, MailServer, ObjectStore, Person};
+pub use resources::{Database, MailServer, ObjectStore, Person, ServiceDefaults};
 use testrig_host::accelerators::Accelerators;
 
 /// The part of the agent's configuration that processors need. Built once at start, shared by all runs.
@@ -48,6 +48,8 @@ pub struct Environment {
     pub http: reqwest::Client,
     /// Default of `testPlatformBaseUrl`.
     pub platform_base_url: Option<String>,
+    /// `[service]`: what the `llmPythonProcessor` names use where a job says nothing.
+    pub service: ServiceDefaults,
     /// The accelerators of this host.
     pub accelerators: Arc<dyn Accelerators>,
 }

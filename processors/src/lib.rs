@@ -10,6 +10,7 @@ pub mod params;
 mod registry;
 mod related;
 pub mod run_llm_test;
+pub mod service_control;
 #[cfg(test)]
 mod task_rig;
 #[cfg(test)]
@@ -17,6 +18,8 @@ mod testing;
 
 pub use aggregate_metrics::AggregateMetrics;
 pub use collect_logs::CollectLogs;
-pub use environment::{Access, Database, Denied, Environment, MailServer, ObjectStore, PathDenied, Person, Root};
+pub use environment::{
+    Access, Database, Denied, Environment, MailServer, ObjectStore, PathDenied, Person, Root, ServiceDefaults,
+};
 pub use notify_result::NotifyResult;
 pub use registry::{MIGRATIONS, input_of, registry, schema, tables};

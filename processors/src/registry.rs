@@ -13,17 +13,30 @@ use crate::{
     notify_result::{self, NotifyResult},
     params::{Input, Table},
     run_llm_test::{self, RunLlmTest},
+    service_control,
 };
 
 /// The tables of all processors in the store.
-pub const MIGRATIONS: &[Migration] =
-    &[run_llm_test::MIGRATIONS[0], run_llm_test::MIGRATIONS[1], notify_result::MIGRATIONS[0]];
+pub const MIGRATIONS: &[Migration] = &[
+    run_llm_test::MIGRATIONS[0],
+    run_llm_test::MIGRATIONS[1],
+    notify_result::MIGRATIONS[0],
+    service_control::MIGRATIONS[0],
+];
 
 /// A list cannot be joined to another where a constant is made: none may be forgotten above.
-const _: () = assert!(MIGRATIONS.len() == run_llm_test::MIGRATIONS.len() + notify_result::MIGRATIONS.len());
+const _: () = assert!(
+    MIGRATIONS.len()
+        == run_llm_test::MIGRATIONS.len() + notify_result::MIGRATIONS.len() + service_control::MIGRATIONS.len()
+);
 
-static TABLES: [&Table; 4] =
-    [&run_llm_test::TABLE, &collect_logs::TABLE, &aggregate_metrics::TABLE, &notify_result::TABLE];
+static TABLES: [&Table; 5] = [
+    &run_llm_test::TABLE,
+    &collect_logs::TABLE,
+    &aggregate_metrics::TABLE,
+    &notify_result::TABLE,
+    &service_control::TABLE,
+];
 
 /// The parameter tables of all processors.
 pub fn tables() -> &'static [&'static Table] {
@@ -32,12 +45,14 @@ pub fn tables() -> &'static [&'static Table] {
 
 /// Every processor under the name that jobs call it by.
 pub fn registry(env: &Arc<Environment>, store: &Store) -> Vec<(&'static str, Arc<dyn Processor>)> {
-    vec![
+    let mut all: Vec<(&str, Arc<dyn Processor>)> = vec![
         (run_llm_test::TABLE.processor, Arc::new(RunLlmTest::new(Arc::clone(env), store.clone()))),
         (collect_logs::TABLE.processor, Arc::new(CollectLogs::new(Arc::clone(env)))),
         (aggregate_metrics::TABLE.processor, Arc::new(AggregateMetrics::new(Arc::clone(env)))),
         (notify_result::TABLE.processor, Arc::new(NotifyResult::new(Arc::clone(env), store.clone()))),
-    ]
+    ];
+    all.extend(service_control::processors(env, store));
+    all
 }
 
 /// The JSON Schema of a processor's parameters; `None` for a name that is no processor.

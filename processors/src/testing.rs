@@ -29,6 +29,7 @@ pub(crate) fn environment(dir: &Path) -> Environment {
         template_dir: None,
         http: client(),
         platform_base_url: None,
+        service: Default::default(),
         accelerators: Arc::new(testrig_host::accelerators::NoAccelerators),
     }
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 use anyhow::Context;
 use serde::Deserialize;
 use testrig_host::accelerators::NoAccelerators;
-use testrig_processors::{Database, Environment, ObjectStore, Root};
+use testrig_processors::{Database, Environment, ObjectStore, Root, ServiceDefaults};
 
 use crate::config::Config;
 
@@ -69,6 +69,14 @@ pub(crate) fn environment(config: &Config) -> anyhow::Result<Environment> {
         template_dir: None,
         http,
         platform_base_url: None,
+        service: ServiceDefaults {
+            model_name: config.service.model_name.clone(),
+            model_path: config.service.model_path.clone(),
+            port: config.service.port,
+            python_bin: config.service.python_bin.clone(),
+            script_path: config.service.script_path.clone(),
+            log_dir: config.service.log_dir.clone(),
+        },
         accelerators: Arc::new(NoAccelerators),
         state_dir,
     })

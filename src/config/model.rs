@@ -24,6 +24,8 @@ pub(crate) struct Config {
     pub(crate) docker: Docker,
     /// Programs that job parameters may start on the host.
     pub(crate) programs: Programs,
+    /// Services that jobs start and leave running.
+    pub(crate) service: Service,
     /// Hosts that job parameters may make the agent talk to.
     pub(crate) outbound: Outbound,
     /// Which processors are served.
@@ -181,6 +183,39 @@ pub(crate) struct Programs {
     pub(crate) allowed: Option<Vec<String>>,
 }
 
+/// `[service]`: what `llmPythonProcessor#pythonLauncher` and `llmPythonProcessor#pythonLauncherWithStreamingLog` start where their
+/// job leaves something out.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub(crate) struct Service {
+    /// Name of the service.
+    pub(crate) model_name: String,
+    /// Path of the model.
+    pub(crate) model_path: String,
+    /// Port of the service.
+    pub(crate) port: u16,
+    /// Interpreter of the start script.
+    pub(crate) python_bin: String,
+    /// The start script; called with --model-name, --model-path, --port and, if there is one, --callback-url.
+    pub(crate) script_path: PathBuf,
+    /// Where ServiceControl writes the logs of commands when the job names no logDir.
+    pub(crate) log_dir: PathBuf,
+}
+
+impl Default for Service {
+    fn default() -> Self {
+        let known = testrig_processors::ServiceDefaults::default();
+        Self {
+            model_name: known.model_name,
+            model_path: known.model_path,
+            port: known.port,
+            python_bin: known.python_bin,
+            script_path: known.script_path,
+            log_dir: known.log_dir,
+        }
+    }
+}
+
 /// `[outbound]`
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
@@ -199,7 +234,19 @@ pub(crate) struct Processors {
 
 impl Default for Processors {
     fn default() -> Self {
-        Self { enabled: ["RunLLMTest", "CollectLogs", "AggregateMetrics", "NotifyResult"].map(String::from).to_vec() }
+        Self {
+            enabled: [
+                "RunLLMTest",
+                "CollectLogs",
+                "AggregateMetrics",
+                "NotifyResult",
+                "ServiceControl",
+                testrig_processors::service_control::PYTHON_LAUNCHER,
+                testrig_processors::service_control::PYTHON_LAUNCHER_STREAMING,
+            ]
+            .map(String::from)
+            .to_vec(),
+        }
     }
 }
 

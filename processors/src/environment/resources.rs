@@ -1,6 +1,6 @@
 //! What configuration keys stand for. `Debug` never shows a secret.
 
-use std::fmt;
+use std::{fmt, path::PathBuf};
 
 /// `[databases.<key>]`.
 #[derive(Clone)]
@@ -44,6 +44,37 @@ pub struct Person {
     pub mail: Option<String>,
     /// Mobile number, for robots that mention by it.
     pub mobile: Option<String>,
+}
+
+/// `[service]`: what the two `llmPythonProcessor` names start where their job leaves something out. The defaults are those
+/// of the platform's specification.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceDefaults {
+    /// `modelName`.
+    pub model_name: String,
+    /// `modelPath`.
+    pub model_path: String,
+    /// `port`.
+    pub port: u16,
+    /// Interpreter.
+    pub python_bin: String,
+    /// Start script.
+    pub script_path: PathBuf,
+    /// Where logs of services go.
+    pub log_dir: PathBuf,
+}
+
+impl Default for ServiceDefaults {
+    fn default() -> Self {
+        Self {
+            model_name: "qwen-7b".into(),
+            model_path: "/data/models/qwen-7b".into(),
+            port: 8000,
+            python_bin: "/opt/llm/venv/bin/python".into(),
+            script_path: "/opt/llm/scripts/start_llm.py".into(),
+            log_dir: "/opt/llm/logs".into(),
+        }
+    }
 }
 
 impl fmt::Debug for Database {

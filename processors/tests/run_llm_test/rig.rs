@@ -62,6 +62,7 @@ impl Rig {
             template_dir: None,
             http: reqwest::Client::builder().no_proxy().build().expect("client"),
             platform_base_url: None,
+            service: Default::default(),
             accelerators: Arc::new(NoAccelerators),
         };
         change(&mut env);

@@ -36,7 +36,7 @@ impl Registry {
     /// The processor of this name, or the result text that says why there is none.
     pub(crate) fn find_named(&self, processor_info: &str) -> Result<Arc<dyn Processor>, String> {
         let asked = processor_info.trim();
-        if let Some(found) = self.named.get(asked).or(self.fallback.as_ref()) {
+        if let Some(found) = self.named.get(asked).or_else(|| self.handler(asked)).or(self.fallback.as_ref()) {
             return Ok(found.clone());
         }
         if asked.is_empty() {
@@ -48,6 +48,15 @@ impl Registry {
              the processor in this worker's configuration, or send the job to another worker (tag)",
             self.served()
         ))
+    }
+
+    /// `bean#method` may be written with the class in the bean's place, as a Java worker's `@PowerJobHandler`.
+    fn handler(&self, asked: &str) -> Option<&Arc<dyn Processor>> {
+        let (class, method) = asked.split_once('#')?;
+        let simple = class.rsplit(['.', '$']).next()?;
+        let first = simple.chars().next()?;
+        let bean = format!("{}{}", first.to_lowercase(), &simple[first.len_utf8()..]);
+        self.named.get(&format!("{bean}#{method}"))
     }
 
     fn served(&self) -> String {
@@ -108,6 +117,18 @@ mod tests {
         let why = registry().find(&dispatch("xyz")).err().expect("unknown");
         assert!(why.contains("is not served by this worker. It serves"), "{why}");
         assert!(registry().find(&dispatch(" RunLLMTest ")).is_ok());
+    }
+
+    #[test]
+    fn a_handler_is_found_by_its_bean_and_by_its_class() {
+        let mut registry = registry();
+        registry.insert("llmPython#run".to_owned(), Arc::new(Nothing));
+        for name in ["llmPython#run", "com.example.LlmPython#run", "LlmPython#run"] {
+            assert!(registry.find(&dispatch(name)).is_ok(), "{name}");
+        }
+        for name in ["com.example.LlmPython", "com.example.LlmPython#other", "#", "#run", "a.#run"] {
+            assert!(registry.find(&dispatch(name)).is_err(), "{name}");
+        }
     }
 
     #[test]
