@@ -57,7 +57,10 @@ pub fn registry(env: &Arc<Environment>, store: &Store) -> Vec<(&'static str, Arc
 
 /// The JSON Schema of a processor's parameters; `None` for a name that is no processor.
 pub fn schema(processor: &str) -> Option<Value> {
-    tables().iter().find(|table| table.processor == processor).map(|table| crate::params::schema(table))
+    // The names of the specification take what ServiceControl takes.
+    let launcher = [service_control::PYTHON_LAUNCHER, service_control::PYTHON_LAUNCHER_STREAMING].contains(&processor);
+    let name = if launcher { service_control::TABLE.processor } else { processor };
+    tables().iter().find(|table| table.processor == name).map(|table| crate::params::schema(table))
 }
 
 /// The parameters of a task, as [`crate::params::read`] takes them.

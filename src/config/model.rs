@@ -234,19 +234,7 @@ pub(crate) struct Processors {
 
 impl Default for Processors {
     fn default() -> Self {
-        Self {
-            enabled: [
-                "RunLLMTest",
-                "CollectLogs",
-                "AggregateMetrics",
-                "NotifyResult",
-                "ServiceControl",
-                testrig_processors::service_control::PYTHON_LAUNCHER,
-                testrig_processors::service_control::PYTHON_LAUNCHER_STREAMING,
-            ]
-            .map(String::from)
-            .to_vec(),
-        }
+        Self { enabled: super::verify::KNOWN_PROCESSORS.map(String::from).to_vec() }
     }
 }
 

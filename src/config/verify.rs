@@ -2,10 +2,20 @@
 
 use std::{collections::HashSet, net::SocketAddr, path::Path};
 
+use testrig_processors::service_control::{PYTHON_LAUNCHER, PYTHON_LAUNCHER_STREAMING};
+
 use super::{Config, Purpose, layers::Layers, model::Lane, nearest};
 
 /// Names of all processors that exist in this build.
-pub(crate) const KNOWN_PROCESSORS: [&str; 4] = ["RunLLMTest", "CollectLogs", "AggregateMetrics", "NotifyResult"];
+pub(crate) const KNOWN_PROCESSORS: [&str; 7] = [
+    "RunLLMTest",
+    "CollectLogs",
+    "AggregateMetrics",
+    "NotifyResult",
+    "ServiceControl",
+    PYTHON_LAUNCHER,
+    PYTHON_LAUNCHER_STREAMING,
+];
 
 /// Completes the configuration and returns every mistake.
 pub(crate) fn verify(config: &mut Config, layers: &Layers, purpose: Purpose) -> Vec<String> {
