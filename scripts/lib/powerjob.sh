@@ -4,6 +4,11 @@
 # MAIN (class).
 
 launch() {
+  spawn "$1"
+  ready "$1"
+}
+
+spawn() {
   local dir=$1 path ip web rpc database
   path=$(class_path)
   read -r ip web rpc database <"$dir/address"
@@ -22,18 +27,28 @@ launch() {
     --oms.accurate.select.server.percentage=100 --oms.instanceinfo.retention=1 \
     --oms.container.retention.local=1 --oms.container.retention.remote=-1 --oms.instance.metadata.cache.size=1024 \
     --spring.autoconfigure.exclude=org.springframework.boot.autoconfigure.mongo.MongoAutoConfiguration
+}
+
+ready() {
+  local dir=$1 ip web
+  read -r ip web _ <"$dir/address"
   wait_ready "$PART" 180 "$dir/pid" "$dir/console.log" answers "http://$ip:$web/server/hello"
 }
 answers() { [[ $(curl -fsS --noproxy '*' --max-time 5 "$1") == *'"success":true'* ]]; }
 
-start() {
-  local dir=$1 ip=$2 database=$3 web rpc
+begin() {
+  local dir=$1 ip=$2 database=$3
   mkdir -p "$dir"
-  if pid_gone "$dir/pid"; then
-    # shellcheck disable=SC2046
-    [[ -s $dir/address ]] || echo "$ip" $(free_ports 2) "$database" >"$dir/address"
-    launch "$dir"
-  fi
+  pid_gone "$dir/pid" || return 0
+  # shellcheck disable=SC2046
+  [[ -s $dir/address ]] || echo "$ip" $(free_ports 2) "$database" >"$dir/address"
+  spawn "$dir"
+}
+
+start() {
+  local dir=$1 ip web rpc database
+  begin "$@"
+  ready "$dir"
   read -r ip web rpc database <"$dir/address"
   write_ctl "$dir/ctl" "$PART" "$(dirname "$dir")"
   put_env "${PREFIX}_URL" "http://$ip:$web" "${PREFIX}_ADDRESS" "$ip:$web" "${PREFIX}_TRANSPORT" "$ip:$rpc" \
@@ -44,9 +59,9 @@ start() {
 powerjob_part() {
   local dir
   case ${1:-} in
-    start)
+    begin | start)
       dir=$(absolute "$2")
-      start "$dir/$PART" "${3:-127.0.0.1}" "${4:-}"
+      "$1" "$dir/$PART" "${3:-127.0.0.1}" "${4:-}"
       ;;
     stop) pid_stop "$2/$PART/pid" 15 ;;
     ctl)
@@ -57,6 +72,6 @@ powerjob_part() {
         *) die "ctl knows kill, start and stop, not '$3'" ;;
       esac
       ;;
-    *) die "use: $PART.sh install | start WORKDIR [IP [DATABASE]] | stop WORKDIR | ctl WORKDIR kill|start|stop | version" ;;
+    *) die "use: $PART.sh install | begin WORKDIR | start WORKDIR [IP [DATABASE]] | stop WORKDIR | ctl WORKDIR kill|start|stop | version" ;;
   esac
 }

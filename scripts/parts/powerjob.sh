@@ -6,6 +6,7 @@
 #   powerjob.sh start WORKDIR [IP [DATABASE]]
 #                                     prints the environment: POWERJOB_URL, POWERJOB_CTL. Two servers on one database have a
 #                                     WORKDIR and an IP each (127.0.0.2 is one), and the DATABASE that h2.sh prints
+#   powerjob.sh begin WORKDIR         the same without waiting for it: `start` waits then
 #   powerjob.sh stop WORKDIR
 #   powerjob.sh ctl WORKDIR kill|start|stop    kill: SIGKILL; start: same ports, same database
 #   powerjob.sh version
