@@ -71,6 +71,9 @@ pub(crate) enum Event {
     },
     /// The tracker has stopped the instance.
     Stop(i64),
+    /// The worker is to empty itself, or takes tasks again: trackers of other workers are told that there is no room. What
+    /// comes nevertheless (a broadcast has no other place) is done.
+    Drain(bool),
 }
 
 /// What became of a report.

@@ -120,9 +120,15 @@ impl ProcessorTrackers {
         Ok(Self { address: deps.address, inbox, open, _driver: driver })
     }
 
-    /// Tasks that wait, are at work, or whose outcome has not been accepted.
+    /// Tasks that wait, are at work, or whose outcome is on its way.
     pub(crate) fn open_tasks(&self) -> usize {
         *self.open.borrow()
+    }
+
+    /// Has trackers of other workers send no more, as far as they can choose; or takes that back.
+    pub(crate) async fn drain(&self, on: bool) {
+        // A closed channel means that the worker is gone.
+        let _ = self.inbox.send(Input::Event(Event::Drain(on))).await;
     }
 
     /// Waits until there are none.

@@ -25,6 +25,7 @@ pub(crate) struct Machine {
     /// Closed parts whose processors have not ended.
     closing: HashMap<u64, Part>,
     numbers: u64,
+    draining: bool,
 }
 
 impl Machine {
@@ -38,6 +39,7 @@ impl Machine {
             executions: HashMap::new(),
             closing: HashMap::new(),
             numbers: 0,
+            draining: false,
         }
     }
 
@@ -54,6 +56,7 @@ impl Machine {
                 self.reported(now, part, &task_id, report_time, answered, &mut out);
             }
             Event::Stop(instance_id) => self.stop(now, instance_id, &mut out),
+            Event::Drain(on) => self.drain(now, on, &mut out),
         }
         self.address_loads(&mut out);
         out
@@ -78,9 +81,10 @@ impl Machine {
         self.part_of(instance_id, tracker).is_none_or(|part| part.has_room(&self.options))
     }
 
-    /// Tasks at work and waiting, and outcomes that have not been accepted.
+    /// Tasks at work and waiting, and outcomes on their way. Those that their tracker does not take now are not counted:
+    /// they are stored, and nobody can say when it will.
     pub(crate) fn open_tasks(&self) -> usize {
-        self.parts.values().map(|part| part.tasks.len()).sum::<usize>()
+        self.parts.values().map(Part::open_tasks).sum::<usize>()
             + self.closing.values().map(|part| part.running.len()).sum::<usize>()
     }
 
@@ -106,7 +110,9 @@ impl Machine {
         }
         let number = self.number();
         let own = task.task_tracker_address == self.address;
-        self.parts.insert(number, Part::new(number, task, own, since, now));
+        let mut part = Part::new(number, task, own, since, now);
+        part.closed_to_more = self.draining && !own;
+        self.parts.insert(number, part);
         self.by_key.insert(key, number);
         number
     }
@@ -318,6 +324,19 @@ impl Machine {
             self.close(number, StopReason::Stopped, out);
         }
         self.settle(now, instance_id, out);
+    }
+
+    fn drain(&mut self, now: Now, on: bool, out: &mut Output) {
+        if std::mem::replace(&mut self.draining, on) == on {
+            return;
+        }
+        let mut parts: Vec<&mut Part> = self.parts.values_mut().filter(|part| !part.own).collect();
+        parts.sort_unstable_by_key(|part| part.number);
+        for part in parts {
+            part.closed_to_more = on;
+            part.load_at = now.mono_ms;
+            part.load(now, &self.options, out);
+        }
     }
 
     /// Takes a part out of the way; [`Self::settle`] follows.

@@ -14,6 +14,8 @@ use crate::{
 
 /// From so many waiting tasks on a Java tracker sends nothing, until a LOAD tells of fewer.
 const FULL_FOR_TRACKERS: usize = 20;
+/// What a worker that is to empty itself tells.
+const NO_ROOM: usize = 1000;
 /// `type` of a worker's report.
 const IDLE: i32 = 1;
 const LOAD: i32 = 2;
@@ -45,6 +47,8 @@ pub(super) struct Part {
     pub(super) lost_since: Option<u64>,
     pub(super) retry_at: Option<u64>,
     pub(super) load_at: u64,
+    /// The tracker is told that there is no room.
+    pub(super) closed_to_more: bool,
     load_time: i64,
     told_full: bool,
     pub(super) idle_since: u64,
@@ -118,6 +122,7 @@ impl Part {
             lost_since: None,
             retry_at: None,
             load_at: now.mono_ms,
+            closed_to_more: false,
             load_time: 0,
             told_full: false,
             idle_since: now.mono_ms,
@@ -190,6 +195,12 @@ impl Part {
         }
     }
 
+    /// Tasks that are not over, without outcomes that nobody takes now.
+    pub(super) fn open_tasks(&self) -> usize {
+        let stranded = |job: &&Job| self.lost > 0 && job.is_ended();
+        self.tasks.len() - self.tasks.values().filter(stranded).count()
+    }
+
     /// Whether one more task may wait. What the own tracker sends is bounded by the slots and shall not be sent again.
     pub(super) fn has_room(&self, options: &Options) -> bool {
         let most = if self.own { options.queue.max(2 * self.slots) } else { options.queue };
@@ -246,11 +257,13 @@ impl Part {
     fn tell(&mut self, kind: i32, now: Now, out: &mut Output) {
         self.wall = self.wall.max(now.wall_ms);
         self.load_time = self.wall.max(self.load_time + 1);
+        let waiting = self.queue.len();
+        let remain = if self.closed_to_more && kind == LOAD { waiting.max(NO_ROOM) } else { waiting };
         let report = ReportWorker {
             kind,
             instance_id: self.info.instance_id,
             time: self.load_time,
-            remain_task_num: i64::try_from(self.queue.len()).unwrap_or(i64::MAX),
+            remain_task_num: i64::try_from(remain).unwrap_or(i64::MAX),
             // Filled in by the machine, which knows it.
             address: String::new(),
         };

@@ -352,3 +352,30 @@ fn a_result_is_cut_at_its_limit() {
     let said = rig.answer_all();
     assert_eq!(said.last().and_then(|end| end.result.as_deref()), Some("0123456789..."));
 }
+
+#[test]
+fn a_worker_that_empties_itself_tells_other_workers_trackers_that_it_has_no_room() {
+    let mut rig = Rig::new();
+    rig.start(task(OTHER, 7, "0.0"));
+    rig.start(task(OWN, 8, "0"));
+    rig.loads.clear();
+    rig.handle(Event::Drain(true));
+    rig.start(task(OTHER, 9, "0.0"));
+    let told: Vec<(i64, bool)> =
+        rig.loads.drain(..).map(|load| (load.instance_id, load.remain_task_num >= 20)).collect();
+    assert_eq!(told, [(7, true), (9, true)]);
+    assert_eq!(rig.runs().len(), 3, "what comes nevertheless is done");
+    rig.handle(Event::Drain(false));
+    assert!(rig.loads.iter().all(|load| load.remain_task_num == 0) && rig.loads.len() == 2, "{:?}", rig.loads);
+}
+
+#[test]
+fn an_outcome_that_its_tracker_does_not_take_keeps_no_worker_from_ending() {
+    let mut rig = Rig::new();
+    rig.start(task(OTHER, 7, "0.0"));
+    rig.answer(true);
+    rig.end("0.0", ok());
+    assert_eq!(rig.machine.open_tasks(), 1, "on its way");
+    rig.answer(false);
+    assert_eq!((rig.machine.open_tasks(), rig.store.len()), (0, 1));
+}
