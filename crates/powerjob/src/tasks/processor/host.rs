@@ -288,6 +288,7 @@ impl Driver {
             self.store(output.writes).await;
         }
         for action in output.actions {
+            testrig_store::kill_point();
             self.act(action);
         }
     }
