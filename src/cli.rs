@@ -28,6 +28,10 @@ pub(crate) enum Command {
     Logs(LogsArgs),
     /// Show what a running agent is doing, and whether its servers list it.
     Status(StatusArgs),
+    /// Take no new instances until `resume`; what is open goes on to its end.
+    Drain(DrainArgs),
+    /// Take new instances again.
+    Resume(ResumeArgs),
     /// Send load to an OpenAI-compatible service and measure it.
     Load(Box<testrig_loadgen::cli::LoadArgs>),
     /// A stand-in OpenAI-compatible service with set latencies and injected faults.
@@ -190,6 +194,27 @@ pub(crate) struct StatusArgs {
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) admin: AdminArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DrainArgs {
+    /// Only this lane (may be repeated) [default: all]
+    #[arg(long = "lane", value_name = "NAME")]
+    pub(crate) lanes: Vec<String>,
+    /// Return only when nothing is open any more
+    #[arg(long)]
+    pub(crate) wait: bool,
+    #[command(flatten)]
+    pub(crate) admin: AdminArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ResumeArgs {
+    /// Only this lane (may be repeated) [default: all]
+    #[arg(long = "lane", value_name = "NAME")]
+    pub(crate) lanes: Vec<String>,
     #[command(flatten)]
     pub(crate) admin: AdminArgs,
 }

@@ -1,4 +1,6 @@
-//! `testrig logs` and `testrig status`: a running agent, asked over its admin port.
+//! `testrig logs`, `status`, `drain` and `resume`: a running agent, asked over its admin port.
+
+pub(crate) mod drain;
 
 use std::{
     io::{IsTerminal, Write},
@@ -157,9 +159,14 @@ pub(crate) async fn status(args: &StatusArgs) -> ExitCode {
 }
 
 async fn fetch_status(target: &Target) -> Result<Value, String> {
+    ask(target, reqwest::Method::GET, "/api/status?ask=server").await
+}
+
+/// Asks the agent for something; an error is a text for people.
+async fn ask(target: &Target, method: reqwest::Method, path: &str) -> Result<Value, String> {
     let client =
         reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(15)).build().map_err(|e| e.to_string())?;
-    let mut request = client.get(format!("http://{}/api/status?ask=server", target.address));
+    let mut request = client.request(method, format!("http://{}{path}", target.address));
     if let Some(token) = &target.token {
         request = request.bearer_auth(token);
     }
@@ -212,6 +219,9 @@ fn print_status(value: &Value) {
             lane["slots"],
             if lane["overload"] == true { ", overload told to the server" } else { "" }
         );
+        if lane["draining"] == true {
+            println!("  draining: takes no new instances until `testrig resume`");
+        }
         if let Some(error) = lane["store_error"].as_str() {
             println!("  the state store cannot be written: {error}");
         }

@@ -29,7 +29,7 @@ fn main() -> ExitCode {
     }
     let cli = Cli::parse();
     init_tracing(&cli.command);
-    if matches!(cli.command, Command::Config(_) | Command::Status(_)) {
+    if matches!(cli.command, Command::Config(_) | Command::Status(_) | Command::Drain(_) | Command::Resume(_)) {
         end_quietly_when_nobody_reads();
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(workers()).enable_all().build() {
@@ -62,6 +62,8 @@ async fn dispatch(command: Command) -> ExitCode {
         Command::Config(command) => config::commands::command(&command),
         Command::Logs(args) => client::logs(&args).await,
         Command::Status(args) => client::status(&args).await,
+        Command::Drain(args) => client::drain::drain(&args).await,
+        Command::Resume(args) => client::drain::resume(&args).await,
         Command::Load(args) => testrig_loadgen::cli::run_load(*args).await,
         Command::LlmStub(args) => testrig_loadgen::cli::run_stub(args).await,
         Command::DevServer(args) => dev_server::command(args).await,

@@ -33,6 +33,7 @@ fn with(left: Option<&str>, id: i64) -> String {
 pub(crate) fn ended(reason: StopReason, doing: &str) -> ProcessResult {
     match reason {
         StopReason::Stopped => ProcessResult::rejected(format!("stopped by the server while {doing}")),
+        StopReason::Cancelled => ProcessResult::rejected(format!("ended by the agent's operator while {doing}")),
         StopReason::TimedOut => ProcessResult::failed(format!(
             "the time limit of the instance (instanceTimeoutMS) was reached while {doing}"
         )),

@@ -55,6 +55,9 @@ fn render(lanes: &[WorkerStatus]) -> String {
     gauge("testrig_listed", "1 while the server takes this lane's heartbeats.", &|l| {
         Some(f64::from(u8::from(l.listed)))
     });
+    gauge("testrig_draining", "1 while this lane takes no new instances on request.", &|l| {
+        Some(f64::from(u8::from(l.draining)))
+    });
     gauge("testrig_overload", "1 while the last heartbeat carried the overload flag.", &|l| {
         Some(f64::from(u8::from(l.overload)))
     });

@@ -1,6 +1,7 @@
 //! The admin port: health, metrics, status and the log WebSocket. Everything for people and their programs; the job
 //! protocol has its own port.
 
+mod control;
 mod metrics;
 mod ws_log;
 
@@ -19,7 +20,7 @@ use axum::{
     http::{StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{get, post},
 };
 use powerjob_worker::WorkerHandle;
 use serde_json::json;
@@ -128,6 +129,8 @@ fn router(state: Arc<AdminState>) -> Router {
         .route("/ws/log", get(ws_log::handler))
         .route("/metrics", get(metrics::handler))
         .route("/api/status", get(status))
+        .route("/api/drain", post(control::drain))
+        .route("/api/resume", post(control::resume))
         .layer(middleware::from_fn_with_state(Arc::clone(&state), check_token));
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
@@ -136,7 +139,7 @@ fn router(state: Arc<AdminState>) -> Router {
         .fallback(|| async {
             problem(
                 StatusCode::NOT_FOUND,
-                "no such page; there are /healthz, /readyz, /metrics, /api/status and /ws/log",
+                "no such page; there are /healthz, /readyz, /metrics, /api/status, /api/drain, /api/resume (POST) and /ws/log",
             )
         })
         .with_state(state)

@@ -59,17 +59,31 @@ pub(crate) async fn command(args: &AgentArgs) -> ExitCode {
             ));
         }
     }
-    if drain {
-        tracing::info!("draining: no new instances are taken, running ones are waited for; a second signal detaches");
-        tokio::select! {
-            () = agent.shutdown(Shutdown::Drain) => {}
-            () = stops.next() => agent.shutdown(Shutdown::Detach).await,
-        }
-    } else {
-        agent.shutdown(Shutdown::Detach).await;
-    }
+    end(&agent, drain, &mut stops).await;
     tracing::info!("stopped");
     ExitCode::SUCCESS
+}
+
+/// Ends as configured. While a drain waits, a second signal cancels what runs and a third one leaves it to the next agent.
+async fn end(agent: &Agent, drain: bool, stops: &mut Stops) {
+    let steps = [
+        (
+            Shutdown::Drain,
+            "draining: no new instances are taken, open ones are waited for; a second signal cancels them",
+        ),
+        (
+            Shutdown::Cancel,
+            "cancelling: open instances are ended and reported FAILED; a third signal leaves them as they are",
+        ),
+    ];
+    for (how, text) in steps.into_iter().filter(|_| drain) {
+        tracing::info!("{text}");
+        tokio::select! {
+            () = agent.shutdown(how) => return,
+            () = stops.next() => {}
+        }
+    }
+    agent.shutdown(Shutdown::Detach).await;
 }
 
 /// All tables of the agent's store.

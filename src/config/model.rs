@@ -280,7 +280,8 @@ impl Default for Journal {
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub(crate) struct Shutdown {
-    /// `detach`: leave services running, a restarted agent takes them up. `drain`: wait until running instances have ended.
+    /// `detach`: leave services running, a restarted agent takes them up. `drain`: take no new instances and wait until the open
+    /// ones have ended; a second signal cancels them (they end FAILED), a third one detaches.
     pub(crate) on_sigterm: OnSigterm,
 }
 

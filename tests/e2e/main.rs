@@ -11,6 +11,7 @@ mod crash;
 mod demo;
 mod endings;
 mod failover;
+mod lanes;
 mod logs;
 mod outage;
 mod worker;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         outage::tests(),
         archive::tests(),
         logs::tests(),
+        lanes::tests(),
     ]
     .into_iter()
     .flatten()

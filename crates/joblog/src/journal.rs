@@ -16,7 +16,7 @@ use crate::{
     format::{Mark, flat},
     index::SparseIndex,
     journals::{AGENT, Clock, Limits},
-    line::{Entry, Level, Line, Position},
+    line::{Entry, Keep, Level, Line, Position},
     loss::Loss,
     medium::{Handles, Medium},
     read::{self, Range},
@@ -53,6 +53,7 @@ struct State {
     log_time_ms: i64,
     positions: HashMap<String, Position>,
     closed: Option<String>,
+    keep: Keep,
     /// The file does not say yet that it is closed.
     end_unwritten: bool,
     /// A line was dropped at the limit: later ones are too, even shorter ones that would fit.
@@ -100,6 +101,7 @@ impl Journal {
             log_time_ms: scan.log_time_ms,
             positions: scan.positions,
             closed: scan.closed,
+            keep: Keep::default(),
             end_unwritten: false,
             full: false,
             loss: Loss::found(scan.dropped),
@@ -144,6 +146,11 @@ impl Journal {
     /// Whether it was closed and not opened again for a further attempt.
     pub fn is_closed(&self) -> bool {
         self.state.lock().closed.is_some()
+    }
+
+    /// Takes only such lines from now on. Not stored: whoever opens the journal says so again.
+    pub fn keep(&self, keep: Keep) {
+        self.state.lock().keep = keep;
     }
 
     /// Lines that could not be kept because of the limit on disk.
@@ -280,8 +287,12 @@ impl Journal {
     /// Drafts and writes the texts; on an error the draft still knows how many lines the producer wanted.
     fn add(&self, state: &mut State, entries: &[Entry<'_>]) -> io::Result<()> {
         state.draft.clear();
+        let kept = |entry: &&Entry<'_>| state.keep.takes(entry.level);
+        if !entries.iter().any(|entry| kept(&entry)) {
+            return Ok(());
+        }
         if state.closed.is_some() {
-            let lines = entries.iter().map(|e| Draft::count(e.text, self.limits.line())).sum();
+            let lines = entries.iter().filter(kept).map(|e| Draft::count(e.text, self.limits.line())).sum();
             if state.loss.after_close(lines) {
                 tracing::warn!(instance = self.instance_id, "lines came after the end of a job's log and are dropped");
             }
@@ -293,7 +304,8 @@ impl Journal {
             self.note(state, Level::Warn, text);
         }
         let mut dropped = 0;
-        for entry in entries {
+        let keep = state.keep;
+        for entry in entries.iter().filter(|entry| keep.takes(entry.level)) {
             let before = state.draft.save();
             let last = state.last_log_time();
             let lines = state.draft.entry(entry, now, last, self.limits.line());

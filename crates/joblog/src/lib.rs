@@ -17,7 +17,10 @@
 //! What survives: everything that was appended before a `kill -9`. A write that the kill cut is taken back at the next
 //! opening, as a whole text if it has a position. Power loss is not promised.
 //!
-//! Absent on purpose: level filters (a sink's or a reader's matter), compression, several files a journal.
+//! What a journal takes can be narrowed ([`Keep`]): lines of a lower level are not kept at all, so that index and line
+//! mean the same to every reader. What it says of lines that it lost is always kept.
+//!
+//! Absent on purpose: level filters of single sinks, compression, several files a journal.
 
 mod cursors;
 mod draft;
@@ -41,7 +44,7 @@ pub use cursors::{Cursors, MIGRATIONS};
 pub use follow::{Followed, follow};
 pub use journal::{Journal, JournalState};
 pub use journals::{Journals, Limits};
-pub use line::{Entry, Level, Line, Position, UnknownLevel, decode_line};
+pub use line::{Entry, Keep, Level, Line, Position, UnknownLevel, decode_line};
 pub use pump::{OnRefused, Pump, PumpOptions, PumpState};
 pub use sink::{Sink, SinkError};
 pub use split::{LineSplitter, Piece, split_lines};

@@ -85,6 +85,28 @@ pub struct Line {
     pub position: Option<Position>,
 }
 
+/// Which lines a journal takes; the others are not kept and not counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// Those of this level and graver ones.
+    From(Level),
+    /// None.
+    Nothing,
+}
+
+impl Keep {
+    /// Whether a line of this level is kept.
+    pub fn takes(self, level: Level) -> bool {
+        matches!(self, Self::From(least) if level >= least)
+    }
+}
+
+impl Default for Keep {
+    fn default() -> Self {
+        Self::From(Level::Debug)
+    }
+}
+
 /// A text to append.
 #[derive(Debug, Clone, Copy)]
 pub struct Entry<'a> {

@@ -5,7 +5,7 @@
 //!
 //! - `empty` succeeds with `ok`.
 //! - `echo`: `lines` N writes `line I of N: ...`, `file` writes the lines of a text file as they are, `key` (with `value`) is
-//!   appended to the workflow context.
+//!   appended to the workflow context, `panic` (a text) panics.
 //! - `broadcast` (BROADCAST) has a pre- and a post-processing and ends with `post N`, N = results that the last step is given.
 //! - `map_reduce` (MAP, MAP_REDUCE): `tasks` (20) sub-tasks with the texts `item-0`, `item-1`.. end with `reduced N`, counted
 //!   the same way; each makes `deeper` (0) sub-tasks of its own.
@@ -61,6 +61,9 @@ impl Processor for Echo {
         }
         if let Err(told) = sleep(&ctx, &params).await {
             return told;
+        }
+        if let Some(why) = text(&params, "panic") {
+            panic!("{why}");
         }
         if let Some(key) = text(&params, "key") {
             let value = text(&params, "value").unwrap_or_else(|| ctx.instance_id.to_string());

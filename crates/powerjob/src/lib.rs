@@ -13,6 +13,7 @@ pub mod wire;
 mod worker;
 
 pub use client::{ServerAddress, install_tls};
+pub use core::ContextTooLong;
 pub use logger::JobLogger;
 pub use processor::{
     NO_PREPOST_TASK, ProcessResult, Processor, RestartPolicy, StopReason, StopSignal, TaskContext, WorkflowContext,

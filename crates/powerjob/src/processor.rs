@@ -11,7 +11,12 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use crate::{logger::JobLogger, results::TaskResults, task::Task};
+use crate::{
+    core::{ContextTooLong, check_context},
+    logger::JobLogger,
+    results::TaskResults,
+    task::Task,
+};
 
 /// What the root of a BROADCAST instance ends with where the processor has no [`Processor::pre_process`]; the text is
 /// that of the Java worker.
@@ -126,6 +131,9 @@ pub enum StopReason {
     Stopped,
     /// The instance's time limit (`instanceTimeoutMS`) has passed; it will be reported FAILED.
     TimedOut,
+    /// The worker's operator ends the worker without waiting ([`Shutdown::Cancel`](crate::Shutdown::Cancel)); the instance
+    /// will be reported FAILED, unless the processor succeeds all the same.
+    Cancelled,
 }
 
 /// Tells a processor that it must end, and why. Cheap to clone.
@@ -164,19 +172,38 @@ impl StopSignal {
     }
 }
 
+/// Longest appended context as JSON in UTF-16 units, unless the worker's configuration says otherwise.
+pub(crate) const CONTEXT_LIMIT: usize = 8192;
+
 /// The context of the workflow that a task belongs to: what is there, and what this task appends.
 ///
-/// Outside of a workflow it is empty and appended entries are dropped, as in the Java worker.
-#[derive(Clone, Debug, Default)]
+/// Outside of a workflow it is empty and appended entries are dropped, as in the Java worker. All that a run appends may have
+/// [`WorkerConfig::context_limit`](crate::WorkerConfig::context_limit) characters as JSON; a run that appends more ends FAILED
+/// with a text that names key and size, and nothing of it is passed on.
+#[derive(Clone, Debug)]
 pub struct WorkflowContext {
     values: Arc<HashMap<String, String>>,
     appended: Arc<Mutex<BTreeMap<String, String>>>,
+    limit: usize,
+}
+
+impl Default for WorkflowContext {
+    fn default() -> Self {
+        Self::new(HashMap::new())
+    }
 }
 
 impl WorkflowContext {
     /// A context with these values.
     pub fn new(values: HashMap<String, String>) -> Self {
-        Self { values: Arc::new(values), appended: Arc::default() }
+        Self { values: Arc::new(values), appended: Arc::default(), limit: CONTEXT_LIMIT }
+    }
+
+    /// The same with another limit of what may be appended.
+    #[must_use]
+    pub fn with_limit(mut self, limit: usize) -> Self {
+        self.limit = limit;
+        self
     }
 
     /// The values that upstream nodes (or the start parameter) left.
@@ -184,9 +211,27 @@ impl WorkflowContext {
         &self.values
     }
 
+    /// The workflow's start parameter, where it was a text and no JSON object: an object becomes the context itself.
+    pub fn init_params(&self) -> Option<&str> {
+        self.values.get("initParams").map(String::as_str)
+    }
+
     /// Appends an entry; the same key again replaces it.
     pub fn append(&self, key: impl Into<String>, value: impl Into<String>) {
         self.appended.lock().insert(key.into(), value.into());
+    }
+
+    /// Appends an entry unless that makes the whole too long; then everything stays as it was.
+    ///
+    /// # Errors
+    /// How long it would be, what is allowed, and which key takes most of it.
+    pub fn try_append(&self, key: impl Into<String>, value: impl Into<String>) -> Result<(), ContextTooLong> {
+        let mut appended = self.appended.lock();
+        let mut with = appended.clone();
+        with.insert(key.into(), value.into());
+        check_context(&with, self.limit)?;
+        *appended = with;
+        Ok(())
     }
 
     /// Everything appended so far.
@@ -255,5 +300,28 @@ impl ProcessResult {
     /// The task failed and would fail again the same way.
     pub fn rejected(message: impl Into<String>) -> Self {
         Self { success: false, message: message.into(), retryable: false }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_that_is_too_long_is_refused_with_its_key_and_size_and_changes_nothing() {
+        let context = WorkflowContext::new(HashMap::new()).with_limit(40);
+        context.try_append("rows", "42").expect("short");
+        let refused = context.try_append("report", "x".repeat(40)).expect_err("too long");
+        assert_eq!((refused.length, refused.limit, refused.largest.as_str()), (65, 40, "report"));
+        assert!(refused.to_string().contains("key `report` alone takes 51"), "{refused}");
+        assert_eq!(context.appended(), BTreeMap::from([("rows".to_owned(), "42".to_owned())]));
+        context.try_append("rows", "4").expect("it replaces the longer one");
+    }
+
+    #[test]
+    fn a_start_parameter_that_is_no_object_is_told_apart_from_the_values() {
+        let context = WorkflowContext::new(HashMap::from([("initParams".to_owned(), "run 7".to_owned())]));
+        assert_eq!(context.init_params(), Some("run 7"));
+        assert_eq!(WorkflowContext::default().init_params(), None);
     }
 }

@@ -17,6 +17,8 @@ pub(super) enum Cut {
     Limit(Duration),
     /// The server stopped the instance.
     Stopped,
+    /// The agent's operator ended the agent and its runs.
+    Cancelled,
     /// A time limit of the whole run, in words.
     TimedOut(String),
     /// The service's main process ended.
@@ -54,6 +56,7 @@ impl Interrupts {
             biased;
             reason = self.stop.raised() => match reason {
                 StopReason::Stopped => Cut::Stopped,
+                StopReason::Cancelled => Cut::Cancelled,
                 StopReason::TimedOut => Cut::TimedOut("the time limit of the instance (instanceTimeoutMS) was reached".into()),
             },
             () = deadline => Cut::TimedOut(format!(

@@ -128,9 +128,19 @@ impl Agent {
 
     /// SIGTERM, and waits until the process has ended; its exit code.
     pub(crate) async fn terminate(&mut self) -> Result<Option<i32>, Failed> {
+        self.signal(nix::sys::signal::Signal::SIGTERM)?;
+        self.exited().await
+    }
+
+    /// Sends a signal to the process, if it runs.
+    pub(crate) fn signal(&self, signal: nix::sys::signal::Signal) -> Result<(), Failed> {
+        let Some(child) = &self.child else { return Ok(()) };
+        Ok(nix::sys::signal::kill(nix::unistd::Pid::from_raw(i32::try_from(child.id())?), signal)?)
+    }
+
+    /// Waits until the process has ended; its exit code.
+    pub(crate) async fn exited(&mut self) -> Result<Option<i32>, Failed> {
         let Some(mut child) = self.child.take() else { return Ok(None) };
-        let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id())?);
-        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM)?;
         eventually_within(Duration::from_secs(60), "the agent ends", || {
             let state = child.try_wait();
             async move {

@@ -19,18 +19,30 @@ pub(crate) struct ExampleWorker {
     pub(crate) port: u16,
     app: App,
     servers: String,
+    /// Further arguments.
+    flags: Vec<String>,
 }
 
 impl ExampleWorker {
     /// Starts it for this app and waits until the server lists it.
     pub(crate) async fn start(app: &App) -> Result<Self, Failed> {
-        Self::on(app, Parts::get().server()).await
+        Self::made(app, Parts::get().server(), &[]).await
     }
 
     /// The same with other servers than the tests' own, `host:port,..`.
     pub(crate) async fn on(app: &App, servers: &str) -> Result<Self, Failed> {
-        let dir = Parts::get().dir("worker");
-        let mut worker = Self { child: None, dir, port: free_port(), app: app.clone(), servers: servers.to_owned() };
+        Self::made(app, servers, &[]).await
+    }
+
+    /// The same with further arguments.
+    pub(crate) async fn start_with(app: &App, flags: &[&str]) -> Result<Self, Failed> {
+        Self::made(app, Parts::get().server(), flags).await
+    }
+
+    async fn made(app: &App, servers: &str, flags: &[&str]) -> Result<Self, Failed> {
+        let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        let (dir, port) = (Parts::get().dir("worker"), free_port());
+        let mut worker = Self { child: None, dir, port, app: app.clone(), servers: servers.to_owned(), flags };
         worker.spawn()?;
         worker.wait_listed().await?;
         Ok(worker)
@@ -42,7 +54,7 @@ impl ExampleWorker {
         let program = Parts::get().testrig.with_file_name("examples").join("worker");
         let mut command = Command::new(&program);
         command.args(["-a", &self.app.name, "-s", &self.servers, "-p", &self.port.to_string(), "--state-dir"]);
-        command.arg(self.dir.join("state")).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        command.arg(self.dir.join("state")).args(&self.flags).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let child = command
             .spawn()
             .map_err(|e| format!("{} (cargo build -p powerjob-worker --example worker): {e}", program.display()))?;
@@ -71,20 +83,26 @@ impl ExampleWorker {
 
     /// The texts of an instance's journal.
     pub(crate) fn journal(&self, instance: i64) -> Result<Vec<String>, Failed> {
+        let lines = self.lines(instance)?.ok_or("the worker has a journal of the instance")?;
+        Ok(lines.into_iter().map(|line| line.text).collect())
+    }
+
+    /// The lines of an instance's journal, if it has one.
+    pub(crate) fn lines(&self, instance: i64) -> Result<Option<Vec<testrig_joblog::Line>>, Failed> {
         let scratch = testrig_store::Store::open_in_memory(testrig_joblog::MIGRATIONS)?;
         let journals = testrig_joblog::Journals::open(
             &self.dir.join("state/journals"),
             testrig_joblog::Limits::default(),
             scratch,
         )?;
-        let journal = journals.existing(instance)?.ok_or("the worker has a journal of the instance")?;
-        let mut texts = Vec::new();
+        let Some(journal) = journals.existing(instance)? else { return Ok(None) };
+        let mut all = Vec::new();
         loop {
-            let lines = journal.read(texts.len() as u64, 1000, 8 << 20)?;
+            let lines = journal.read(all.len() as u64, 1000, 8 << 20)?;
             if lines.is_empty() {
-                return Ok(texts);
+                return Ok(Some(all));
             }
-            texts.extend(lines.into_iter().map(|l| l.text));
+            all.extend(lines);
         }
     }
 

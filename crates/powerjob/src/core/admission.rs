@@ -5,11 +5,28 @@ use std::sync::Arc;
 use super::{
     api::{Action, Dispatch, InstanceRecord, Now, Stage},
     ask::Ask,
-    instance::{Instance, mono},
+    instance::{Instance, Mono, mono},
     machine::Core,
     stop::StopState,
     unserved,
 };
+
+/// A burst is over when no dispatch came for this long.
+const BURST_GAP: Mono = 500;
+/// A lane that stays full is told of after this time, however fast the dispatches come.
+const BURST_LASTS: Mono = 10_000;
+
+/// Whether all slots are taken, and whether the server is to know it.
+///
+/// What the server keeps back because of the flag it sends only 30 to 40 s later, although a slot may be free at once. So a
+/// burst goes into the backlog as a whole, and the flag rises when it is over: no dispatch for half a second, or the backlog
+/// is full, or ten seconds have passed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Fullness {
+    since: Option<Mono>,
+    last_dispatch: Option<Mono>,
+    told: bool,
+}
 
 /// What a new record of an id takes over from an earlier one.
 #[derive(Clone, Copy, Debug, Default)]
@@ -34,6 +51,7 @@ impl Before {
 impl Core {
     pub(super) fn run_job(&mut self, now: Now, dispatch: Dispatch) {
         let id = dispatch.instance_id;
+        self.fullness.last_dispatch = Some(mono(now));
         let before = match self.instances.get_mut(&id) {
             None if self.early_stops.contains(id, mono(now)) => return,
             None => self.closed.get(id).map_or_else(Before::default, |closed| Before {
@@ -161,10 +179,31 @@ impl Core {
         self.instances.queued()
     }
 
-    /// The heartbeat's flag: no slot is free, no further instance with tasks has room, or nothing new is taken.
+    /// The heartbeat's flag: no slot is free and the burst that filled the last one is over, no further instance with tasks
+    /// has room, or nothing new is taken.
     pub(super) fn overload(&self) -> bool {
         let heavy_full = self.config.heavy > 0 && self.instances.heavy() >= self.config.heavy;
-        self.draining || self.slots_used() >= self.config.slots || heavy_full
+        self.draining || self.fullness.told || heavy_full
+    }
+
+    /// Sees whether all slots are taken, after everything else that is due.
+    pub(super) fn note_fullness(&mut self, now: Now) {
+        if self.slots_used() < self.config.slots {
+            self.fullness = Fullness { last_dispatch: self.fullness.last_dispatch, ..Fullness::default() };
+            return;
+        }
+        self.fullness.since.get_or_insert(mono(now));
+        self.fullness.told |= self.fullness_due().is_some_and(|at| at <= mono(now));
+    }
+
+    /// When the server is to know that all slots are taken, unless it is already.
+    pub(super) fn fullness_due(&self) -> Option<Mono> {
+        let Fullness { since, last_dispatch, told } = self.fullness;
+        let since = since.filter(|_| !told)?;
+        if self.queued() >= self.config.backlog {
+            return Some(since);
+        }
+        Some(last_dispatch.map_or(since, |last| (last + BURST_GAP).min(since + BURST_LASTS)))
     }
 }
 

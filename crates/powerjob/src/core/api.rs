@@ -265,6 +265,8 @@ pub enum Event {
     },
     /// Refuse new instances (`true`) or take them again.
     Drain(bool),
+    /// End everything that waits or runs; it is reported FAILED.
+    Cancel,
 }
 
 /// What must become durable before the actions of the same output.

@@ -33,6 +33,8 @@ pub(super) struct Instance {
     pub(super) started: Option<Mono>,
     /// The processor was told that its time is over.
     pub(super) timed_out: bool,
+    /// The processor was told that the worker ends.
+    pub(super) cancelled: bool,
     /// The server has the first log line.
     pub(super) first_line: bool,
     /// The log's server sink is held.
@@ -60,6 +62,7 @@ impl Instance {
             dispatched: now,
             started: None,
             timed_out: false,
+            cancelled: false,
             first_line: false,
             held: false,
             tasks: None,

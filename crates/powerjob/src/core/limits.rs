@@ -20,15 +20,21 @@ pub(crate) fn truncate(text: &str, limit: usize) -> String {
     text.to_owned()
 }
 
-/// An appended context that is too long: it is dropped whole, as the Java worker does.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct ContextTooLong {
-    /// Length of its JSON.
-    pub(crate) length: usize,
+/// An appended workflow context that is longer than the server's Java would take. It is refused, never cut.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the appended workflow context is too long: its JSON has {length} characters, {limit} are allowed, and key `{largest}` \
+     alone takes {largest_length}; nothing of it was passed on. Append less, e.g. the path of a file in place of its content"
+)]
+pub struct ContextTooLong {
+    /// Length of its JSON, UTF-16 units.
+    pub length: usize,
+    /// The longest that is allowed.
+    pub limit: usize,
     /// The key that takes most of it.
-    pub(crate) largest: String,
+    pub largest: String,
     /// What that key takes, with its value.
-    pub(crate) largest_length: usize,
+    pub largest_length: usize,
 }
 
 /// Checks the JSON of the context against the limit.
@@ -42,7 +48,7 @@ pub(crate) fn check_context(context: &BTreeMap<String, String>, limit: usize) ->
     }
     let (largest, largest_length) =
         entries.max_by_key(|(_, length)| *length).map_or((String::new(), 0), |(k, l)| (k.clone(), l));
-    Err(ContextTooLong { length, largest, largest_length })
+    Err(ContextTooLong { length, limit, largest, largest_length })
 }
 
 #[cfg(test)]

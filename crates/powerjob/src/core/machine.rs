@@ -3,6 +3,7 @@
 use std::mem;
 
 use super::{
+    admission::Fullness,
     api::{Action, ClosedInstance, CoreConfig, Event, Now, Output, Recovered, Stage, Write},
     instance::{Instance, Mono, mono},
     memory::{Closed, EarlyStops},
@@ -19,6 +20,7 @@ pub struct Core {
     pub(super) early_stops: EarlyStops,
     pub(super) server: Server,
     pub(super) draining: bool,
+    pub(super) fullness: Fullness,
     pub(super) next_seq: u64,
     pub(super) out: Output,
     /// What the timers of all instances were indexed for: whether there is an owner, and whether heartbeats fail.
@@ -46,6 +48,7 @@ impl Core {
             early_stops: EarlyStops::default(),
             server: Server::new(recovered.owner, mono(now)),
             draining: false,
+            fullness: Fullness::default(),
             next_seq: 0,
             out: Output::default(),
             indexed_for: (false, false),
@@ -83,6 +86,7 @@ impl Core {
                 self.draining = draining;
                 self.server.heartbeat_now(mono(now));
             }
+            Event::Cancel => self.cancel(now),
         }
         self.do_what_is_due(now);
         self.write_what_changed(now);
@@ -167,6 +171,7 @@ impl Core {
             }
         }
         self.fill_slots(now);
+        self.note_fullness(now);
         self.heartbeat_if_due(now);
     }
 

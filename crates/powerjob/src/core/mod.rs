@@ -63,6 +63,7 @@ mod unserved;
 mod view;
 
 pub use api::*;
+pub use limits::ContextTooLong;
 pub(crate) use limits::check_context;
 pub use machine::Core;
 pub use view::{InstanceView, WorkerView};

@@ -77,6 +77,15 @@ impl Core {
             self.finish(now, id, false, &format!("{TIMED_OUT}{said}"), context);
             return;
         }
+        if instance.cancelled && !result.success {
+            let said = if result.message.is_empty() {
+                String::new()
+            } else {
+                format!(". The processor said: {}", result.message)
+            };
+            self.finish(now, id, false, &format!("{}{said}", self.cancelled_text("was running")), context);
+            return;
+        }
         let in_time = instance.deadline().is_none_or(|deadline| mono(now) < deadline);
         let record = &mut instance.record;
         // A task tracker has retried its tasks itself.
@@ -102,7 +111,7 @@ impl Core {
         &mut self,
         now: Now,
         id: i64,
-        success: bool,
+        mut success: bool,
         message: &str,
         mut context: BTreeMap<String, String>,
     ) {
@@ -113,11 +122,10 @@ impl Core {
             context.clear();
         } else if let Err(too_long) = limits::check_context(&context, self.config.context_limit) {
             context.clear();
-            let text = format!(
-                "the appended workflow context was dropped: its JSON has {} characters, {} are allowed, and key `{}` alone takes {}",
-                too_long.length, self.config.context_limit, too_long.largest, too_long.largest_length
-            );
-            message = format!("[{text}] {message}");
+            let text = too_long.to_string();
+            message = format!("{text}. The run itself {}: {message}", if success { "succeeded" } else { "failed" });
+            // The nodes behind this one would go on without what it was to tell them.
+            success = false;
             complaint = Some(text);
         }
         let result = limits::truncate(&message, self.config.result_limit);
@@ -133,7 +141,7 @@ impl Core {
             .started
             .map_or_else(|| "without a start".to_owned(), |start| format!("after {}", duration(mono(now) - start)));
         if let Some(text) = complaint {
-            self.log(id, 3, text);
+            self.log(id, 4, text);
         }
         let (level, status) = if success { (2, "SUCCEED") } else { (4, "FAILED") };
         self.log(id, level, format!("{status} {took}{reason}"));

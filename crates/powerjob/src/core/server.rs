@@ -76,7 +76,7 @@ impl Server {
 }
 
 impl Core {
-    pub(super) fn server_timers(&self) -> [Option<Mono>; 3] {
+    pub(super) fn server_timers(&self) -> [Option<Mono>; 4] {
         let server = &self.server;
         let heartbeat = server.heartbeat_in_flight.map_or(server.heartbeat_next, |since| since + ANSWER_LIMIT);
         let outage = server.last_contact + OUTAGE;
@@ -84,6 +84,7 @@ impl Core {
             Some(server.discovery_due()),
             server.owner.as_ref().map(|_| heartbeat),
             (!self.instances.is_empty()).then_some(outage),
+            self.fullness_due(),
         ]
     }
 

@@ -70,6 +70,38 @@ impl Core {
         self.stop(now, id, since, &text);
     }
 
+    /// The worker's operator ends it now: what waits or runs ends FAILED, which the server hears, and may retry elsewhere.
+    pub(super) fn cancel(&mut self, now: Now) {
+        for id in self.instances.values().map(|instance| instance.id()).collect::<Vec<_>>() {
+            let Some(instance) = self.instances.get_mut(&id) else { continue };
+            match instance.record.stage {
+                Stage::Queued => {
+                    let text = self.cancelled_text("was waiting for a slot");
+                    self.finish(now, id, false, &text, Default::default());
+                }
+                Stage::Running if !instance.cancelled => {
+                    instance.cancelled = true;
+                    self.log(
+                        id,
+                        4,
+                        "the worker's operator ends the worker and its runs: the processor is told to end".to_owned(),
+                    );
+                    self.out.actions.push(Action::StopProcessor { instance_id: id, reason: StopReason::Cancelled });
+                }
+                Stage::Running | Stage::Draining(_) | Stage::Reporting(_) | Stage::Stopping => {}
+            }
+        }
+    }
+
+    /// Result text of a cancelled instance.
+    pub(super) fn cancelled_text(&self, what: &str) -> String {
+        format!(
+            "cancelled by the agent's shutdown: the operator of {} ended it without waiting for its instances, and this one {what}; \
+             run it again when a worker is there (with instance retries the server does so by itself)",
+            self.config.address
+        )
+    }
+
     fn stop(&mut self, now: Now, id: i64, since: Option<Mono>, text: &str) {
         let Some(instance) = self.instances.get_mut(&id) else { return };
         match instance.record.stage {

@@ -14,6 +14,7 @@ pub(crate) struct Start {
     pub(crate) worker_address: String,
     pub(crate) log: JobLogger,
     pub(crate) stop: StopSignal,
+    pub(crate) context_limit: usize,
 }
 
 pub(crate) fn task_context(record: &InstanceRecord, start: Start) -> TaskContext {
@@ -33,7 +34,8 @@ pub(crate) fn task_context(record: &InstanceRecord, start: Start) -> TaskContext
         worker_address: start.worker_address,
         log: start.log,
         stop: start.stop,
-        workflow: WorkflowContext::new(workflow_values(dispatch.wf_instance_id, dispatch.instance_params.as_deref())),
+        workflow: WorkflowContext::new(workflow_values(dispatch.wf_instance_id, dispatch.instance_params.as_deref()))
+            .with_limit(start.context_limit),
     }
 }
 

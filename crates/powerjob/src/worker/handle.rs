@@ -17,6 +17,9 @@ use crate::{client::Web, core::Event};
 pub enum Shutdown {
     /// Takes nothing new, lets everything open end and be reported, then ends.
     Drain,
+    /// Takes nothing new, asks every processor to end, and reports what waited or ran as FAILED; then ends. Reports that no
+    /// server takes within ten seconds are sent by the next start.
+    Cancel,
     /// Takes nothing new and ends within two seconds. Runs are cut without a stop, their records stay: the next start with
     /// the same store takes them up as their processors' restart policy says.
     Detach,
@@ -63,8 +66,8 @@ impl WorkerHandle {
     }
 
     /// Ends the worker and waits for it: the first heartbeat says `overload`, so that the server sends nothing more here. A
-    /// worker without open instances is gone within two seconds. May be called again with [`Shutdown::Detach`] while a
-    /// drain is under way.
+    /// worker without open instances is gone within two seconds. May be called again with [`Shutdown::Cancel`] or
+    /// [`Shutdown::Detach`] while a drain is under way.
     ///
     /// # Panics
     /// Passes on a panic of the worker's own task.

@@ -112,7 +112,8 @@ impl Runs {
         let processor = self.registry.find(&record.dispatch).map_err(ProcessResult::rejected)?;
         let resumed = restart(resumed, processor.restart_policy(), stop_first.is_some())?;
         let worker_address = self.shared.address.clone();
-        let start = Start { attempt, resumed, time_left_ms, worker_address, log, stop: stop.clone() };
+        let context_limit = self.shared.config.context_limit;
+        let start = Start { attempt, resumed, time_left_ms, worker_address, log, stop: stop.clone(), context_limit };
         Ok(Work::Processor(processor, Box::new(task_context(&record, start))))
     }
 

@@ -97,7 +97,7 @@ impl Run {
     /// What cut a stage, as it is told and stored.
     pub(super) async fn failure(&mut self, stage: Stage, cut: Cut) -> FailureRecord {
         let (kind, outcome) = match &cut {
-            Cut::Stopped => (EndKind::Stopped, "stopped"),
+            Cut::Stopped | Cut::Cancelled => (EndKind::Stopped, "stopped"),
             Cut::TimedOut(_) => (EndKind::TimedOut, "timed out"),
             _ => (EndKind::Failed, "failed"),
         };
@@ -109,6 +109,7 @@ impl Run {
             Cut::Fault(fault) => fault.text,
             Cut::Limit(limit) => format!("not done within the {} s that this stage may take", limit.as_secs()),
             Cut::Stopped => "the instance was stopped".to_owned(),
+            Cut::Cancelled => "the operator ended the agent and its runs".to_owned(),
             Cut::TimedOut(why) => why,
             Cut::Exited(exit) => {
                 self.record.service.exit = Some(exit.clone());

@@ -62,8 +62,8 @@ fn a_queued_instance_is_running_for_the_server_and_logs_its_position_when_it_cha
 fn what_exceeds_the_backlog_is_ignored_without_a_write_and_a_heartbeat_says_overload() {
     let mut rig = Rig::online(1, 1);
     rig.run(dispatch(1));
-    rig.send(Event::HeartbeatDone { ok: true });
     rig.run(dispatch(2));
+    rig.send(Event::HeartbeatDone { ok: true });
     rig.take();
     let output = rig.core.handle(rig.now(), Event::RunJob(dispatch(3)));
     assert!(output.writes.is_empty());
@@ -82,6 +82,54 @@ fn the_overload_flag_rises_with_the_last_slot_and_falls_with_the_first_free_one_
     assert!(!words(&rig.take()).iter().any(|w| w.starts_with("heartbeat")), "one is under way");
     rig.send(Event::HeartbeatDone { ok: true });
     assert_eq!(words(&rig.take()), ["heartbeat false"]);
+}
+
+#[test]
+fn a_burst_goes_into_the_backlog_as_a_whole_and_the_flag_rises_half_a_second_after_it() {
+    let mut rig = Rig::online(2, 1024);
+    for id in 1..=200 {
+        rig.run(dispatch(id));
+        rig.pass(20);
+    }
+    assert_eq!(rig.core.worker().queued, 198, "all of it was taken");
+    rig.pass(479);
+    assert!(!words(&rig.take()).contains(&"heartbeat true".to_owned()));
+    rig.pass(1);
+    assert!(words(&rig.take()).contains(&"heartbeat true".to_owned()));
+    rig.run(dispatch(201));
+    assert!(rig.core.worker().overload, "a late dispatch does not take the flag back");
+}
+
+#[test]
+fn a_lane_that_stays_full_says_so_after_ten_seconds_however_fast_the_dispatches_come() {
+    let mut rig = Rig::online(1, 1024);
+    for id in 1..=40 {
+        rig.run(dispatch(id));
+        assert!(!rig.core.worker().overload);
+        rig.pass(250);
+    }
+    assert!(rig.core.worker().overload);
+}
+
+#[test]
+fn a_full_backlog_is_told_at_once() {
+    let mut rig = Rig::online(1, 2);
+    rig.run(dispatch(1));
+    rig.run(dispatch(2));
+    assert!(!rig.core.worker().overload);
+    rig.take();
+    rig.run(dispatch(3));
+    assert!(words(&rig.take()).contains(&"heartbeat true".to_owned()));
+}
+
+#[test]
+fn a_restarted_worker_whose_slots_are_taken_says_so_with_its_first_heartbeat() {
+    let mut rig = Rig::online(1, 5);
+    rig.run(dispatch(1));
+    rig.restart(1_000);
+    rig.take();
+    rig.send(Event::Discovered(Ok(owner("10.0.0.1:10010", 1))));
+    assert!(words(&rig.take()).contains(&"heartbeat true".to_owned()));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Examples, one sentence a test, and a simulation against a model of the server.
 
 mod admission;
+mod cancel;
 mod finals;
 mod heavy;
 mod restarts;

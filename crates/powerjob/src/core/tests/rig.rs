@@ -258,6 +258,7 @@ fn word(action: &Action) -> Option<String> {
         }
         Action::StopProcessor { instance_id, reason: StopReason::Stopped } => format!("stop {instance_id}"),
         Action::StopProcessor { instance_id, reason: StopReason::TimedOut } => format!("time out {instance_id}"),
+        Action::StopProcessor { instance_id, reason: StopReason::Cancelled } => format!("cancel {instance_id}"),
         Action::DrainLog { instance_id, limit_ms: None, .. } => format!("drain {instance_id}"),
         Action::DrainLog { instance_id, limit_ms: Some(limit), .. } => format!("drain {instance_id} for {limit}"),
         Action::RewindLog(id) => format!("rewind {id}"),

@@ -174,7 +174,7 @@ fn a_context_within_the_limit_goes_with_the_final_report_of_a_workflow_node() {
 }
 
 #[test]
-fn a_context_that_is_too_long_is_dropped_whole_and_log_and_result_say_so() {
+fn a_context_that_is_too_long_is_passed_on_not_at_all_and_fails_the_run_with_the_key_and_its_size() {
     let mut rig = Rig::online(1, 0);
     rig.run(Dispatch { wf_instance_id: Some(3), ..dispatch(1) });
     rig.take();
@@ -182,13 +182,18 @@ fn a_context_that_is_too_long_is_dropped_whole_and_log_and_result_say_so() {
     rig.end_with(1, ProcessResult::success("done"), &[("rows", "42"), ("report", &big)]);
     let log = lines(&rig.take());
     assert!(
-        log.iter().any(|(level, t)| *level == 3 && t.contains("key `report`") && t.contains("8192 are allowed")),
+        log.iter().any(|(level, t)| *level == 4
+            && t.contains("key `report` alone takes 9011")
+            && t.contains("8192 are allowed")),
         "{log:?}"
     );
     rig.drained(1);
     let outcome = rig.pending(1).outcome;
-    assert!(outcome.success && outcome.appended_context.is_empty());
-    assert!(outcome.result.contains("key `report`") && outcome.result.ends_with("done"), "{}", outcome.result);
+    assert!(!outcome.success && outcome.appended_context.is_empty());
+    let wanted = ["key `report` alone takes 9011", "8192 are allowed", "Append less", "The run itself succeeded: done"];
+    for text in wanted {
+        assert!(outcome.result.contains(text), "{text} in {}", outcome.result);
+    }
 }
 
 #[test]

@@ -242,6 +242,10 @@ impl Tracker {
                 self.finish(table, false, "stopped".to_owned(), true, out)?;
                 table.forget()
             }
+            StopReason::Cancelled => {
+                out.warn("the worker's operator ends the worker and its instances".to_owned());
+                self.finish(table, false, "its tasks were told to end".to_owned(), false, out)
+            }
             StopReason::TimedOut => {
                 let ran = now.wall_ms - self.state.started_at;
                 out.warn(format!("the time limit of the instance has passed after {} s", ran / 1000));

@@ -80,7 +80,7 @@ impl Driver {
                 Input::Event(Event::Tick) => {}
                 Input::Shutdown(how) => {
                     // Cannot wait for a store that may stay full for ever.
-                    self.leaving = Some(Leaving { how, said_goodbye: true, since: Instant::now() });
+                    self.leaving = Some(Leaving { how, said_goodbye: true, since: Instant::now(), cancelled: None });
                 }
                 other => self.waiting.push_back(other),
             }

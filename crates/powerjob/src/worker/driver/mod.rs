@@ -39,6 +39,8 @@ const STORE_RETRY: Duration = Duration::from_millis(500);
 const STUCK_HEARTBEAT: Duration = Duration::from_secs(10);
 /// Longest wait for the heartbeat that says goodbye.
 const GOODBYE: Duration = Duration::from_millis(1200);
+/// How long reports of cancelled instances may take.
+const LAST_REPORTS: Duration = Duration::from_secs(10);
 /// A clock this far off is worth a warning.
 const SKEW_WORTH_A_WARNING_MS: i64 = 10_000;
 const SKEW_WARNING_EVERY: Duration = Duration::from_secs(600);
@@ -138,6 +140,8 @@ struct Leaving {
     how: Shutdown,
     said_goodbye: bool,
     since: Instant,
+    /// When everything was cancelled.
+    cancelled: Option<Instant>,
 }
 
 pub(crate) struct Driver {
@@ -210,8 +214,10 @@ impl Driver {
             Some(held) => Some(held.retry_at),
             None => self.p.core.wake_at().map(|ms| self.p.clock.at(ms)),
         };
-        let leaving = self.leaving.as_ref().filter(|l| !l.said_goodbye).map(|l| l.since + GOODBYE);
-        due.into_iter().chain(leaving).min()
+        let leaving = self.leaving.as_ref();
+        let goodbye = leaving.filter(|l| !l.said_goodbye).map(|l| l.since + GOODBYE);
+        let reported = leaving.and_then(|l| l.cancelled).map(|at| at + LAST_REPORTS).filter(|at| *at > Instant::now());
+        due.into_iter().chain(goodbye).chain(reported).min()
     }
 
     /// Handles some of the waiting inputs: either dispatches or others, because only dispatches can be undone.
@@ -262,6 +268,8 @@ impl Driver {
     fn handle(&mut self, input: Input, batch: &mut Batch) {
         let now = self.p.clock.now();
         let event = match input {
+            // A worker that ends takes nothing any more.
+            Input::Event(Event::Drain(_)) if self.leaving.is_some() => Event::Drain(true),
             Input::Event(event) => event,
             Input::Dispatch { dispatch, request, answer } => {
                 let id = dispatch.instance_id;
@@ -299,11 +307,12 @@ impl Driver {
             }
             Input::Shutdown(how) => {
                 tracing::info!(?how, open = self.p.core.worker().open, "worker ends");
-                match &mut self.leaving {
-                    Some(leaving) => leaving.how = how,
-                    None => {
-                        self.leaving = Some(Leaving { how, said_goodbye: false, since: Instant::now() });
-                    }
+                let fresh = || Leaving { how, said_goodbye: false, since: Instant::now(), cancelled: None };
+                let leaving = self.leaving.get_or_insert_with(fresh);
+                leaving.how = how;
+                if how == Shutdown::Cancel {
+                    leaving.cancelled.get_or_insert_with(Instant::now);
+                    batch.outputs.push(self.p.core.handle(now, Event::Cancel));
                 }
                 Event::Drain(true)
             }
@@ -326,8 +335,14 @@ impl Driver {
             return false;
         };
         let said = leaving.said_goodbye || self.p.core.owner().is_none();
-        let empty = self.p.shared.records.read().is_empty() && self.p.runs.len() == 0;
-        said && (leaving.how == Shutdown::Detach || empty)
+        let runs = self.p.runs.len();
+        let reported = self.p.shared.records.read().is_empty();
+        let waited = || leaving.cancelled.is_some_and(|at| at.elapsed() >= LAST_REPORTS);
+        said && match leaving.how {
+            Shutdown::Drain => runs == 0 && reported,
+            Shutdown::Cancel => runs == 0 && (reported || self.p.core.owner().is_none() || waited()),
+            Shutdown::Detach => true,
+        }
     }
 
     fn publish(&self) {

@@ -6,6 +6,7 @@ mod fake;
 mod heavy;
 mod life;
 mod listing;
+mod log_config;
 mod outage;
 mod peers;
 mod points;

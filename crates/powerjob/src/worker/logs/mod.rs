@@ -1,7 +1,11 @@
-//! The logs of open instances on their way to the server.
+//! The logs of open instances on their way to the server, or wherever the job wants them (`logConfig`).
 //!
-//! Each has a [`Pump`] from its journal to a [`ReportLogSink`] with a gate: held while it is not known whether the server
-//! still wants the instance (late lines hide its archived log), ended when nothing more may go there.
+//! One for the server has a [`Pump`] from its journal to a [`ReportLogSink`] with a gate: held while it is not known whether
+//! the server still wants the instance (late lines hide its archived log), ended when nothing more may go there. One that
+//! sends nothing to the server never keeps anybody waiting: it has its first line acknowledged, and is drained, at once.
+
+mod server;
+mod stdout;
 
 use std::{
     collections::HashMap,
@@ -10,37 +14,71 @@ use std::{
     time::{Duration, Instant},
 };
 
-use async_trait::async_trait;
-use testrig_joblog::{Journal, Journals, Level, Line, Pump, PumpOptions, Sink, SinkError};
+use server::{Gate, ReportLogSink, SINK};
+use stdout::StdoutSink;
+use testrig_joblog::{Journal, Journals, Level, Pump, PumpOptions};
 use tokio::sync::{mpsc, watch};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use super::{driver::Input, shared::Shared};
-use crate::{
-    JobLogger,
-    core::Event,
-    wire::{InstanceLogContent, WorkerLogReportReq},
-};
+use crate::{JobLogger, core::Event, wire::LogSettings};
 
-/// Name of the server's cursor.
-const SINK: &str = "powerjob-server";
 /// Source of the worker's own lines.
 const SOURCE: &str = "agent";
 /// How long batches under way may take when the worker ends.
 const LAST_BATCHES: Duration = Duration::from_millis(400);
+/// How long the last lines of a closed log may take to be printed.
+const LAST_PRINTED: Duration = Duration::from_secs(5);
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Gate {
-    Open,
-    Held,
-    Ended,
+/// Where lines go behind the journal.
+enum Way {
+    Server { gate: watch::Sender<Gate>, pump: Arc<Pump> },
+    Stdout(Arc<Pump>),
+    Nowhere,
+}
+
+impl Way {
+    /// Opens or shuts the gate to the server, where there is one.
+    fn set(&self, to: Gate) {
+        if let Self::Server { gate, .. } = self {
+            gate.send_replace(to);
+        }
+    }
+
+    fn is_held(&self) -> bool {
+        matches!(self, Self::Server { gate, .. } if *gate.borrow() == Gate::Held)
+    }
+
+    /// The pump to the server, where there is one.
+    fn to_server(&self) -> Option<&Arc<Pump>> {
+        match self {
+            Self::Server { pump, .. } => Some(pump),
+            Self::Stdout(_) | Self::Nowhere => None,
+        }
+    }
+
+    /// Sends nothing more; the rest may still be printed within the given time.
+    async fn stop(self, print_for: Duration) {
+        match self {
+            Self::Server { gate, pump } => {
+                gate.send_replace(Gate::Ended);
+                pump.stop().await;
+            }
+            Self::Stdout(pump) => {
+                // What nobody reads cannot be waited for.
+                let _ = pump.drained(Some(print_for)).await;
+                pump.stop().await;
+            }
+            Self::Nowhere => {}
+        }
+    }
 }
 
 /// The log of one open instance.
 struct Log {
     journal: Arc<Journal>,
-    gate: watch::Sender<Gate>,
-    pump: Arc<Pump>,
+    settings: LogSettings,
+    way: Way,
     /// The tasks that wait for something to tell the driver; dropped, they end.
     first_line: Option<AbortOnDropHandle<()>>,
     drain: Option<Drain>,
@@ -109,6 +147,7 @@ impl Logs {
 
     /// Opens the log; `send` lets its lines go to the server, and [`Event::FirstLineSent`] follow.
     pub(crate) fn open(&mut self, instance_id: i64, send: bool) {
+        let settings = self.settings(instance_id);
         let log = match self.log(instance_id) {
             Ok(log) => log,
             Err(why) => {
@@ -116,22 +155,31 @@ impl Logs {
             }
         };
         log.journal.reopen();
-        if !send {
-            log.gate.send_replace(Gate::Held);
-            log.first_line = None;
-            return;
-        }
-        if log.pump.state().borrow().stopped {
+        let changed = log.settings != settings;
+        log.settings = settings;
+        if changed || (send && log.way.to_server().is_some_and(|pump| pump.state().borrow().stopped)) {
             self.send_anew(instance_id);
         }
-        let Some(log) = self.open.get(&instance_id) else {
+        let Some(log) = self.open.get_mut(&instance_id) else {
             return;
         };
-        log.gate.send_replace(Gate::Open);
-        log.pump.kick();
-        let pump = log.pump.clone();
-        let first = self
-            .tell(async move { pump.first_sent().await.then_some(Input::Event(Event::FirstLineSent(instance_id))) });
+        log.first_line = None;
+        if !send {
+            return log.way.set(Gate::Held);
+        }
+        log.way.set(Gate::Open);
+        let pump = log.way.to_server().filter(|_| settings.sends_first_line()).cloned();
+        if let Some(pump) = log.way.to_server() {
+            pump.kick();
+        }
+        let first = self.tell(async move {
+            let sent = match pump {
+                Some(pump) => pump.first_sent().await,
+                // The first line stays here: nobody need wait for it.
+                None => true,
+            };
+            sent.then_some(Input::Event(Event::FirstLineSent(instance_id)))
+        });
         if let Some(log) = self.open.get_mut(&instance_id) {
             log.first_line = Some(first);
         }
@@ -163,8 +211,8 @@ impl Logs {
         self.rounds += 1;
         let round = self.rounds;
         let drained = Input::Drained { instance_id, attempt, round };
-        let sending = match self.log(instance_id) {
-            Ok(log) => (log.pump.clone(), log.gate.clone()),
+        let pump = match self.log(instance_id) {
+            Ok(log) => log.way.to_server().cloned(),
             Err(_) => {
                 // Without a journal there is nothing to send. Not awaited: the one who takes it is the caller.
                 let inbox = self.inbox.clone();
@@ -172,8 +220,12 @@ impl Logs {
                 return;
             }
         };
-        let (pump, gate) = sending;
+        let gate = self.open.get(&instance_id).and_then(|log| match &log.way {
+            Way::Server { gate, .. } => Some(gate.clone()),
+            Way::Stdout(_) | Way::Nowhere => None,
+        });
         let task = self.tell(async move {
+            let Some((pump, gate)) = pump.zip(gate) else { return Some(drained) };
             let began = Instant::now();
             let all = pump.drained(limit_ms.map(Duration::from_millis)).await;
             gate.send_replace(Gate::Ended);
@@ -208,7 +260,8 @@ impl Logs {
     pub(crate) async fn rewind(&mut self, instance_id: i64) {
         let mut again = None;
         if let Some(log) = self.open.get_mut(&instance_id) {
-            log.pump.rewind();
+            let Some(pump) = log.way.to_server() else { return };
+            pump.rewind();
             // A drain whose end nobody has heard of yet begins anew, also if it has sent its last line.
             again = log.drain.take().map(|drain| (drain.attempt, drain.limit_ms));
         }
@@ -216,10 +269,10 @@ impl Logs {
             tracing::error!(instance_id, %error, "failed to store that a log must be sent again; after a crash it may not be");
         }
         if let Some((attempt, limit_ms)) = again {
-            let held = self.open.get(&instance_id).is_some_and(|log| *log.gate.borrow() == Gate::Held);
+            let held = self.open.get(&instance_id).is_some_and(|log| log.way.is_held());
             self.send_anew(instance_id);
             if let Some(log) = self.open.get(&instance_id).filter(|_| !held) {
-                log.gate.send_replace(Gate::Open);
+                log.way.set(Gate::Open);
             }
             self.drain(instance_id, attempt, limit_ms);
         }
@@ -235,25 +288,21 @@ impl Logs {
             }
         };
         if let Some(log) = self.open.remove(&instance_id) {
-            log.gate.send_replace(Gate::Ended);
-            self.tasks.spawn(async move { log.pump.stop().await });
+            self.tasks.spawn(log.way.stop(LAST_PRINTED));
         }
         closed
     }
 
     /// The server is there (again): what waits for its back-off to pass goes out now.
     pub(crate) fn kick(&self) {
-        for log in self.open.values() {
-            log.pump.kick();
+        for pump in self.open.values().filter_map(|log| log.way.to_server()) {
+            pump.kick();
         }
     }
 
     /// Ends the sending of every log; batches under way may end.
     pub(crate) async fn stop(&mut self) {
-        let stopping = self.open.drain().map(|(_, log)| async move {
-            log.gate.send_replace(Gate::Ended);
-            log.pump.stop().await;
-        });
+        let stopping = self.open.drain().map(|(_, log)| log.way.stop(LAST_BATCHES));
         // A batch that is not answered by then is sent again by the next start.
         let _ = tokio::time::timeout(LAST_BATCHES, futures_util::future::join_all(stopping)).await;
     }
@@ -265,30 +314,46 @@ impl Logs {
                 Some(journal) => journal,
                 None => self.journals.journal(instance_id).map_err(|error| error.to_string())?,
             };
-            let (gate, pump) = self.pump(&journal);
-            self.open.insert(instance_id, Log { journal, gate, pump, first_line: None, drain: None });
+            let settings = self.settings(instance_id);
+            let way = self.way(&journal, settings);
+            self.open.insert(instance_id, Log { journal, settings, way, first_line: None, drain: None });
         }
         self.open.get_mut(&instance_id).ok_or_else(|| "the log was closed".to_owned())
     }
 
-    /// A pump in place of one that has ended.
+    /// What the job says of its log. An instance that was just closed has nothing more to say.
+    fn settings(&self, instance_id: i64) -> LogSettings {
+        let record = self.shared.record(instance_id);
+        LogSettings::read(record.as_ref().and_then(|record| record.dispatch.log_config.as_deref()))
+    }
+
+    /// A way in place of one that has ended, or is no longer the one that the job wants.
     fn send_anew(&mut self, instance_id: i64) {
-        let Some(journal) = self.open.get(&instance_id).map(|log| log.journal.clone()) else {
+        let Some((journal, settings)) = self.open.get(&instance_id).map(|log| (log.journal.clone(), log.settings))
+        else {
             return;
         };
-        let (gate, pump) = self.pump(&journal);
+        let way = self.way(&journal, settings);
         if let Some(log) = self.open.get_mut(&instance_id) {
-            log.gate = gate;
-            let old = std::mem::replace(&mut log.pump, pump);
-            self.tasks.spawn(async move { old.stop().await });
+            let old = std::mem::replace(&mut log.way, way);
+            self.tasks.spawn(old.stop(Duration::ZERO));
         }
     }
 
-    fn pump(&self, journal: &Arc<Journal>) -> (watch::Sender<Gate>, Arc<Pump>) {
-        let (gate, gated) = watch::channel(Gate::Held);
-        let sink = ReportLogSink { shared: self.shared.clone(), gate: gated };
+    /// Where the lines go; to the server not before somebody opens the gate.
+    fn way(&self, journal: &Arc<Journal>, settings: LogSettings) -> Way {
+        journal.keep(settings.keep());
         let cursors = self.journals.cursors().clone();
-        (gate, Arc::new(Pump::spawn(journal.clone(), Arc::new(sink), cursors, PumpOptions::default())))
+        if settings.is_sent() {
+            let (gate, gated) = watch::channel(Gate::Held);
+            let sink = ReportLogSink { shared: self.shared.clone(), gate: gated };
+            let pump = Pump::spawn(journal.clone(), Arc::new(sink), cursors, PumpOptions::default());
+            Way::Server { gate, pump: Arc::new(pump) }
+        } else if settings.is_printed() {
+            Way::Stdout(Arc::new(Pump::spawn(journal.clone(), Arc::new(StdoutSink), cursors, PumpOptions::default())))
+        } else {
+            Way::Nowhere
+        }
     }
 
     /// Sends what the future gives to the driver.
@@ -300,54 +365,5 @@ impl Logs {
                 let _ = inbox.send(input).await;
             }
         }))
-    }
-}
-
-/// `POST /server/reportLog`: an answer 200 is the acknowledgement.
-struct ReportLogSink {
-    shared: Arc<Shared>,
-    gate: watch::Receiver<Gate>,
-}
-
-#[async_trait]
-impl Sink for ReportLogSink {
-    fn name(&self) -> &str {
-        SINK
-    }
-
-    async fn send(&self, instance_id: i64, lines: &[Line]) -> Result<(), SinkError> {
-        let mut gate = self.gate.clone();
-        if *gate.borrow_and_update() != Gate::Open {
-            // While it waits the lines may be taken back (a rewind), so they are asked for again afterwards.
-            let _ = gate.wait_for(|gate| *gate != Gate::Held).await;
-            return Err(SinkError::Retry("held until the server is known to want the instance".to_owned()));
-        }
-        tokio::select! {
-            sent = self.post(instance_id, lines) => sent,
-            _ = gate.wait_for(|gate| *gate == Gate::Held) => Err(SinkError::Retry("held".to_owned())),
-        }
-    }
-}
-
-impl ReportLogSink {
-    async fn post(&self, instance_id: i64, lines: &[Line]) -> Result<(), SinkError> {
-        let owner = self.shared.log_owner.borrow().clone();
-        let Some(owner) = owner else {
-            return Err(SinkError::Retry("no server is known now".to_owned()));
-        };
-        let contents = lines.iter().map(|line| InstanceLogContent {
-            instance_id,
-            log_time: line.log_time_ms,
-            log_level: line.level as i32,
-            log_content: line.text.clone(),
-        });
-        let report = WorkerLogReportReq {
-            worker_address: self.shared.address.clone(),
-            instance_log_contents: contents.collect(),
-        };
-        let sent = self.shared.transport.tell(&owner.transport, "/server/reportLog", &report).await;
-        sent.map_err(|why| SinkError::Retry(why.to_string()))?;
-        self.shared.counters.log_lines_sent.add(lines.len() as u64);
-        Ok(())
     }
 }
