@@ -14,6 +14,7 @@ mod failover;
 mod lanes;
 mod logs;
 mod outage;
+mod service;
 mod worker;
 mod workflow;
 
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         archive::tests(),
         logs::tests(),
         lanes::tests(),
+        service::tests(),
     ]
     .into_iter()
     .flatten()
