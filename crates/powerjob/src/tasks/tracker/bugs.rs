@@ -26,7 +26,7 @@ pub(crate) enum Bug {
 impl Tracker {
     #[cfg(test)]
     pub(super) fn has_bug(&self, bug: Bug) -> bool {
-        self.bug == Some(bug)
+        self.spec.options.bug == Some(bug)
     }
 
     #[cfg(not(test))]

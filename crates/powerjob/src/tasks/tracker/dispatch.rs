@@ -154,11 +154,16 @@ impl Tracker {
             worker.failed(now.mono_ms);
         }
         let flight = self.runs.get(&ticket.sub).and_then(|run| run.flights.get(&ticket.task_id));
-        if flight.is_none_or(|flight| flight.sending != ticket.sending || flight.received) {
+        let own = ticket.address == self.spec.own;
+        // What this process itself did not take is not at work, even where a table that was read again says so.
+        let meant = |flight: &Flight| {
+            if own { flight.address == self.spec.own } else { flight.sending == ticket.sending && !flight.received }
+        };
+        if !flight.is_some_and(meant) {
             return Ok(());
         }
         // The own worker is never lost, so that a task that it never takes must end in another way.
-        let unanswered = u32::from(ticket.address == self.spec.own);
+        let unanswered = u32::from(own);
         self.unanswered(table, ticket.sub, &ticket.task_id, unanswered, now, out)
     }
 

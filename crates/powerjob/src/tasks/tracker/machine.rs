@@ -41,8 +41,6 @@ pub(crate) struct Tracker {
     pub(super) told: (i64, i64, i64),
     pub(super) paused: bool,
     pub(super) stranded: bool,
-    #[cfg(test)]
-    pub(crate) bug: Option<super::bugs::Bug>,
 }
 
 impl Tracker {
@@ -78,7 +76,8 @@ impl Tracker {
             workers: state.workers.iter().map(|address| (address.clone(), Worker::default())).collect(),
             changed: false,
             runs: BTreeMap::new(),
-            sendings: 0,
+            // Above those of a tracker of this process that was thrown away.
+            sendings: now.mono_ms << 20,
             turn: 0,
             next_repair: now.mono_ms + REPAIR_MS,
             next_detect: now.mono_ms + spec.options.detect_ms,
@@ -87,8 +86,6 @@ impl Tracker {
             told: (0, 0, 0),
             paused: false,
             stranded: false,
-            #[cfg(test)]
-            bug: None,
             spec,
             state,
         }

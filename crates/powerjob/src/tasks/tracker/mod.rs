@@ -32,7 +32,8 @@ mod reports;
 mod run;
 mod spec;
 mod state;
-
+#[cfg(test)]
+mod tests;
 mod workers;
 
 pub(crate) use api::{Action, Answer, Event, Output, StartTicket};

@@ -33,6 +33,9 @@ pub(crate) struct TrackerOptions {
     pub(crate) progress_ms: u64,
     /// A frequent job stops firing when no server was reachable for as long, ms: soon afterwards the server starts it elsewhere.
     pub(crate) server_silent_ms: u64,
+    /// A mistake that the simulation must find.
+    #[cfg(test)]
+    pub(crate) bug: Option<super::bugs::Bug>,
 }
 
 impl Default for TrackerOptions {
@@ -45,6 +48,8 @@ impl Default for TrackerOptions {
             detect_ms: 60_000,
             progress_ms: 10_000,
             server_silent_ms: 50_000,
+            #[cfg(test)]
+            bug: None,
         }
     }
 }

@@ -182,7 +182,12 @@ impl Rig {
             }),
             server_silent_ms: Arc::new(move || of_server.load(Ordering::Relaxed).unsigned_abs()),
             restart_policy: Arc::new(move |_| policy),
-            options: TrackerOptions { unanswered_ms: 1_500, unreachable_ms: 2_500, ..TrackerOptions::default() },
+            options: TrackerOptions {
+                unanswered_ms: 1_500,
+                lost_ms: 8_000,
+                unreachable_ms: 2_500,
+                ..TrackerOptions::default()
+            },
         };
         let host = TrackerHost::new(deps);
         assert!(acted.host.set(host.clone()).is_ok());
