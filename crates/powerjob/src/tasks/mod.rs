@@ -19,6 +19,8 @@ mod http;
 pub mod kryo;
 #[allow(dead_code, unused_imports, reason = "goes with the wiring into the worker")]
 pub(crate) mod processor;
+#[cfg(test)]
+mod simulation;
 #[allow(dead_code, reason = "goes with the wiring into the worker")]
 mod table;
 #[allow(dead_code, reason = "goes with the wiring into the worker")]

@@ -127,7 +127,7 @@ impl Machine {
         }
         part.load(now, &options, out);
         let id = task.task_id.clone();
-        let (mut last_time, mut in_flight) = (0, false);
+        let (mut last_time, mut in_flight) = (part.last_time(&id), false);
         if let Some(job) = part.tasks.get_mut(&id) {
             let again = matches!(&job.stage, JobStage::Ended(end) if !end.success)
                 && task.task_current_retry_nums > job.start.task_current_retry_nums;

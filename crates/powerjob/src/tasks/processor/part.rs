@@ -52,8 +52,10 @@ pub(super) struct Part {
     load_time: i64,
     told_full: bool,
     pub(super) idle_since: u64,
-    /// Highest wall time seen: what is stamped never goes back.
-    wall: i64,
+    /// Highest time seen, by the server's clock, which all workers have in common: what is stamped never goes back.
+    clock: i64,
+    /// Report times of accepted failures that are not past yet: the next try, which may come in the same moment, follows them.
+    failed: HashMap<String, i64>,
 }
 
 /// One task of a part.
@@ -126,16 +128,22 @@ impl Part {
             load_time: 0,
             told_full: false,
             idle_since: now.mono_ms,
-            wall: now.wall_ms,
+            clock: now.server_ms,
+            failed: HashMap::new(),
         }
+    }
+
+    /// The report time that the first one of a task must exceed.
+    pub(super) fn last_time(&self, task_id: &str) -> i64 {
+        self.failed.get(task_id).copied().unwrap_or(0)
     }
 
     /// The next report time of a task.
     pub(super) fn stamp(&mut self, task_id: &str, now: Now) {
-        self.wall = self.wall.max(now.wall_ms);
-        let wall = self.wall;
+        self.clock = self.clock.max(now.server_ms);
+        let clock = self.clock;
         if let Some(job) = self.tasks.get_mut(task_id) {
-            job.time = wall.max(job.last_time.saturating_add(1));
+            job.time = clock.max(job.last_time.saturating_add(1));
             job.last_time = job.time;
         }
     }
@@ -255,8 +263,8 @@ impl Part {
     }
 
     fn tell(&mut self, kind: i32, now: Now, out: &mut Output) {
-        self.wall = self.wall.max(now.wall_ms);
-        self.load_time = self.wall.max(self.load_time + 1);
+        self.clock = self.clock.max(now.server_ms);
+        self.load_time = self.clock.max(self.load_time + 1);
         let waiting = self.queue.len();
         let remain = if self.closed_to_more && kind == LOAD { waiting.max(NO_ROOM) } else { waiting };
         let report = ReportWorker {
@@ -285,8 +293,14 @@ impl Part {
         out.writes.push(Write::Put(Box::new(receipt)));
     }
 
+    /// The outcome of a task was accepted, or is wanted no more.
     pub(super) fn forget(&mut self, task_id: &str, out: &mut Output) {
-        self.tasks.remove(task_id);
+        let gone = self.tasks.remove(task_id);
+        let clock = self.clock;
+        if let Some(job) = gone.filter(|job| job.last_time >= clock && job.status() == TaskStatus::Failed) {
+            self.failed.retain(|_, time| *time >= clock);
+            self.failed.insert(task_id.to_owned(), job.last_time);
+        }
         if !self.own {
             out.writes.push(Write::Remove {
                 tracker: self.tracker.clone(),

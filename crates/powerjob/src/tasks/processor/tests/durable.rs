@@ -17,7 +17,7 @@ fn under_way() -> Rig {
 fn after_a_kill_outcomes_are_sent_again_and_what_was_at_work_has_failed() {
     let mut rig = under_way();
     let before = rig.reports.iter().map(|sent| sent.report.report_time).max().expect("reports");
-    rig.now.wall_ms -= 60_000;
+    rig.clock_back(60_000);
     rig.restart(RestartPolicy::Fail);
     assert_eq!(rig.runs(), ["0.3"], "what only waited begins");
     let said = rig.answer_all();

@@ -91,7 +91,7 @@ proptest! {
                     prop_assert!(wake.is_none() && rig.store.is_empty());
                     continue;
                 }
-                Step::ClockBack(ms) => rig.now.wall_ms -= i64::from(ms),
+                Step::ClockBack(ms) => rig.clock_back(i64::from(ms)),
                 Step::Restart(rerun) => {
                     rig.restart(if rerun { RestartPolicy::Rerun } else { RestartPolicy::Fail });
                     seen = Seen::default();
@@ -141,7 +141,7 @@ proptest! {
                     }
                 }
                 Step::Pass(ms) => rig.pass(u64::from(ms)),
-                Step::ClockBack(ms) => rig.now.wall_ms -= i64::from(ms),
+                Step::ClockBack(ms) => rig.clock_back(i64::from(ms)),
                 Step::Restart(rerun) => rig.restart(if rerun { RestartPolicy::Rerun } else { RestartPolicy::Fail }),
                 _ => {}
             }

@@ -139,12 +139,20 @@ impl Rig {
     }
 
     fn forward(&mut self, mono_ms: u64) {
-        self.now.wall_ms += i64::try_from(mono_ms - self.now.mono_ms).expect("small");
+        let ms = i64::try_from(mono_ms - self.now.mono_ms).expect("small");
+        self.now.wall_ms += ms;
+        self.now.server_ms += ms;
         self.now.mono_ms = mono_ms;
     }
 
     pub(super) fn start(&mut self, task: StartTask) {
         self.handle(Event::Start(task));
+    }
+
+    /// The clocks step.
+    pub(super) fn clock_back(&mut self, ms: i64) {
+        self.now.wall_ms -= ms;
+        self.now.server_ms -= ms;
     }
 
     /// Answers the oldest report under way.
