@@ -227,7 +227,7 @@ impl Round {
             let result = finals[0].result.clone().unwrap_or_default();
             match (processor, finals[0].instance_status) {
                 (_, 5) => {
-                    assert!(touched(id) && (result == "done" || result.starts_with("resumed")), "{}", shown())
+                    assert!(touched(id) && (result == "done" || result.starts_with("resumed")), "{}", shown());
                 }
                 ("fail", 4) => assert!(self.died && result.contains("restarted"), "{}", shown()),
                 _ => panic!("failed: {}", shown()),
