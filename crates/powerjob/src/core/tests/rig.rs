@@ -13,6 +13,8 @@ pub(super) struct Rig {
     pub(super) core: Core,
     pub(super) mono: u64,
     pub(super) wall: i64,
+    /// The server's clock minus the wall clock.
+    pub(super) server_ahead: i64,
     /// What a store would hold.
     pub(super) store: Store,
     /// Actions since the last `take`.
@@ -85,7 +87,7 @@ impl Rig {
     pub(super) fn with(config: CoreConfig, store: Store) -> Self {
         let (mono, wall) = (5_000, EPOCH);
         let core = Core::new(config, store.recovered(), Now { mono_ms: mono, wall_ms: wall, server_ms: wall });
-        let mut rig = Self { core, mono, wall, store, actions: Vec::new() };
+        let mut rig = Self { core, mono, wall, server_ahead: 0, store, actions: Vec::new() };
         rig.send(Event::Tick);
         rig
     }
@@ -114,7 +116,7 @@ impl Rig {
     }
 
     pub(super) fn now(&self) -> Now {
-        Now { mono_ms: self.mono, wall_ms: self.wall, server_ms: self.wall }
+        Now { mono_ms: self.mono, wall_ms: self.wall, server_ms: self.wall + self.server_ahead }
     }
 
     pub(super) fn send(&mut self, event: Event) {

@@ -141,3 +141,19 @@ fn the_next_report_of_an_instance_waits_for_the_answer_to_the_one_before() {
     rig.running_taken(1);
     assert_eq!(reports(&rig.take()), 1);
 }
+
+#[test]
+fn report_times_are_the_servers_so_that_a_worker_whose_clock_is_behind_is_not_taken_for_older_than_the_one_before() {
+    let mut rig = Rig::online(1, 0);
+    rig.server_ahead = 3_600_000;
+    rig.well_under_way(1);
+    let server = rig.wall + rig.server_ahead;
+    rig.pass(20_000);
+    let times = report_times(&rig.take(), 1);
+    assert!(times.iter().all(|time| (server..server + 30_000).contains(time)), "{times:?} at {server}");
+    // Measured anew as no longer ahead: what was sent still comes first.
+    rig.server_ahead = 0;
+    rig.pass(20_000);
+    let later = report_times(&rig.take(), 1);
+    assert!(later[0] > times[times.len() - 1], "{times:?} {later:?}");
+}

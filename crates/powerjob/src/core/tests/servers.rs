@@ -248,6 +248,19 @@ fn a_stop_found_out_within_45_seconds_still_sends_the_log() {
 }
 
 #[test]
+fn how_long_ago_a_stop_was_is_told_by_the_servers_clock() {
+    let mut rig = outage(31_000);
+    // This host is an hour behind: by its own clock the stop lies in the future.
+    rig.server_ahead = 3_600_000;
+    rig.send(Event::Discovered(Ok(owner(ONE, 1))));
+    rig.take();
+    let finished_at = Some(rig.wall + rig.server_ahead - 50_000);
+    let info = InstanceInfo { status: 10, task_tracker_address: Some(ADDRESS.into()), finished_at };
+    rig.send(Event::InstanceInfo { instance_id: 1, info: Ok(Some(info)) });
+    assert_eq!(words(&rig.take()), ["stop 1"], "50 s ago: no line is sent any more");
+}
+
+#[test]
 fn a_server_that_does_not_know_the_instance_or_has_given_it_up_is_told_of_it() {
     for info in [None, Some(InstanceInfo { status: 4, task_tracker_address: Some(String::new()), finished_at: None })] {
         let mut rig = outage(31_000);

@@ -56,6 +56,33 @@ async fn a_server_that_was_born_again_gets_the_log_of_open_instances_from_line_0
     drop(worker);
 }
 
+/// The real server takes the app over when it is asked and the owner does not answer it; so does the second one here.
+#[tokio::test(flavor = "multi_thread")]
+async fn when_the_owner_dies_the_next_one_has_a_heartbeat_and_the_whole_log_in_the_moment_of_its_discovery() {
+    let mut rig = Rig::new().await;
+    let next = Fake::start().await;
+    next.book.lock().transport = rig.fake.transport();
+    next.book.lock().born_time += 7;
+    rig.config.servers.push(next.server());
+    let worker = rig.listed().await;
+    rig.dispatch(&worker, ID, "fail", json!({"lines": 30, "sleep": 60_000})).await;
+    until("the log is there", || rig.fake.lines(ID).len() > 30).await;
+    let lines = rig.fake.lines(ID);
+    rig.fake.kill();
+    // Still the dead one's, as until the lock of a takeover is had.
+    until("it is asked again and again", || next.book.lock().acquires.len() >= 3).await;
+    assert!(next.heartbeats().is_empty());
+    let taken_over = std::time::Instant::now();
+    let own = next.transport();
+    next.book.lock().transport = own;
+    until("a heartbeat", || !next.heartbeats().is_empty()).await;
+    // Heartbeats alone would come within 10 s, discoveries every second.
+    assert!(taken_over.elapsed() < Duration::from_secs(6), "{:?}", taken_over.elapsed());
+    until("RUNNING and the log", || !next.reports(ID).is_empty() && next.lines(ID).len() >= lines.len()).await;
+    assert_eq!(next.lines(ID)[..lines.len()], lines, "from line 0, with the same log times");
+    assert!(worker.status().owner.is_some_and(|owner| owner.transport == next.transport()));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_final_report_that_is_refused_is_repeated_with_the_same_report_time() {
     let rig = Rig::new().await;
