@@ -6,11 +6,14 @@ use std::{
     time::Duration,
 };
 
-use futures_util::stream::{FuturesUnordered, StreamExt};
+use futures_util::{
+    future::{BoxFuture, FutureExt},
+    stream::{FuturesUnordered, StreamExt},
+};
 
 use super::{
     Reading, ServerAddress,
-    web::{Web, WebError},
+    web::{Hello, Web, WebError},
 };
 use crate::core::Owner;
 
@@ -23,6 +26,9 @@ const PAUSE: Duration = Duration::from_millis(100);
 const ROUND: Duration = Duration::from_secs(8);
 /// "No app id yet": ids start at 1.
 const UNKNOWN: i64 = -1;
+
+/// What the servers say of themselves, as it comes in.
+type Greetings<'a> = FuturesUnordered<BoxFuture<'a, (&'a ServerAddress, Option<Hello>)>>;
 
 /// What a round found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,7 +73,22 @@ impl Discovery {
             }
             known => known,
         };
-        let asked = self.first(&order, |server| self.web.acquire(server, app_id, current)).await;
+        // Every server is asked beside it who it is: the one that turns out to be the owner gets its heartbeat at once then.
+        // Taking an app over lasts a second at least.
+        let mut greetings: Greetings<'_> =
+            order.iter().map(|&server| async move { (server, self.web.hello(server).await.ok()) }.boxed()).collect();
+        let mut met = Vec::new();
+        let asked = {
+            let mut acquire = std::pin::pin!(self.first(&order, |server| self.web.acquire(server, app_id, current)));
+            loop {
+                tokio::select! {
+                    // The answer first: nothing waits for a greeting that it does not need.
+                    biased;
+                    asked = &mut acquire => break asked,
+                    Some(greeting) = greetings.next() => met.push(greeting),
+                }
+            }
+        };
         let (server, (transport, clock)) = asked.map_err(|errors| {
             if errors.iter().any(|e| matches!(e, WebError::Refused(text) if text.contains("is not registered"))) {
                 // The server's database may be another one now: ask for the id anew in the next round.
@@ -75,20 +96,26 @@ impl Discovery {
             }
             join(&errors)
         })?;
-        Ok(self.meet(server, transport, clock, app_id).await)
-    }
-
-    /// Asks the owner when it was born and what its clock says. An owner whose web port does not answer is no failure.
-    async fn meet(&self, asked: &ServerAddress, transport: String, clock: Option<Reading>, app_id: i64) -> Found {
         let owner_host = host_of(&transport);
-        let configured = self.servers.iter().find(|server| server.host() == owner_host);
+        let configured = self.servers.iter().find(|configured| configured.host() == owner_host);
+        if let Some(owner) = configured {
+            while met.iter().all(|(server, _)| *server != owner) {
+                let Some(greeting) = greetings.next().await else { break };
+                met.push(greeting);
+            }
+        }
+        drop(greetings);
         // Not configured: most clusters use one web port everywhere.
-        let web = configured.cloned().unwrap_or_else(|| asked.on_host(owner_host));
-        let hello = self.web.hello(&web).await;
-        let web = if hello.is_ok() { web } else { asked.clone() };
+        let web = configured.cloned().unwrap_or_else(|| server.on_host(owner_host));
+        let hello = match met.into_iter().find(|(server, _)| **server == web) {
+            Some((_, hello)) => hello,
+            None => self.web.hello(&web).await.ok(),
+        };
+        // An owner whose web port does not answer is no failure.
+        let web = if hello.is_some() { web } else { server.clone() };
         let hello = hello.unwrap_or_default();
         let owner = Owner { transport, web: web.to_string(), born_time: hello.born_time, app_id };
-        Found { owner, clock: hello.clock.or(clock) }
+        Ok(Found { owner, clock: hello.clock.or(clock) })
     }
 
     /// The configured address on the current owner's host first, then the others as configured.

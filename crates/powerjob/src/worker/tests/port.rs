@@ -78,7 +78,7 @@ async fn only_the_servers_may_call_and_everybody_else_is_refused_and_counted() {
     let (status, text) = rig.post(&worker, "/worker/runJob", &request(&worker, ID, "fail", json!({}))).await;
     assert!(status == 403 && text.contains("only to its PowerJob servers"), "{status} {text}");
     assert_eq!((worker.status().counters.refused_peers, worker.status().counters.dispatches), (1, 0));
-    drop(worker);
+    worker.crash().await;
     rig.config.extra_peers = vec!["127.0.0.0/8".to_owned()];
     let worker = rig.start().await;
     rig.dispatch(&worker, ID, "fail", json!({})).await;
