@@ -199,6 +199,18 @@ fn lanes(config: &Config, say: &mut impl FnMut(&str, String)) {
                 format!("`lane.{i}.advertise` is `{advertise}`; accepted: host:port that the servers can reach"),
             );
         }
+        for (field, names) in
+            [("prefer_interfaces", &lane.prefer_interfaces), ("ignore_interfaces", &lane.ignore_interfaces)]
+        {
+            for name in names.iter().filter(|n| n.trim().is_empty() || n.contains(['/', ' ', ':'])) {
+                say(
+                    &key(field),
+                    format!(
+                        "`lane.{i}.{field}` has `{name}`; accepted: names of interfaces, e.g. eth1, `*` for any text: docker*"
+                    ),
+                );
+            }
+        }
         if lane.slots == 0 {
             say(&key("slots"), format!("`lane.{i}.slots` is 0; accepted: 1 or more"));
         }

@@ -15,6 +15,7 @@ mod lanes;
 mod logs;
 mod outage;
 mod service;
+mod status;
 mod worker;
 mod workflow;
 
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         logs::tests(),
         lanes::tests(),
         service::tests(),
+        status::tests(),
     ]
     .into_iter()
     .flatten()

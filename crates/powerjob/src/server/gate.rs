@@ -12,11 +12,14 @@ use crate::wire::object::Object;
 const BODY_LIMIT: usize = 1 << 20;
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// The request that makes this worker run something.
+pub(super) const START_TASK: &str = "/processorTracker/startTask";
+
 /// Whether workers call this path on each other.
 pub(super) fn is_for_workers(path: &str) -> bool {
     matches!(
         path,
-        "/processorTracker/startTask"
+        START_TASK
             | "/processorTracker/stopInstance"
             | "/taskTracker/reportTaskStatus"
             | "/taskTracker/reportProcessorTrackerStatus"

@@ -120,7 +120,8 @@ impl Served {
         if !gate::is_for_workers(request.uri().path()) {
             return Err("it is not a server of this worker; `extra_peers` lets others in".to_owned());
         }
-        if self.peers.allows_worker(from) {
+        let starts = request.uri().path() == gate::START_TASK;
+        if self.peers.allows_worker(from) || (!starts && self.peers.has_met(from)) {
             return Ok(request);
         }
         gate::admitted(request, from, &self.peers, &self.jobs).await
@@ -182,7 +183,7 @@ impl Listener {
                     continue;
                 }
             };
-            let known = served.peers.allows_worker(from.ip());
+            let known = served.peers.has_met(from.ip());
             let places = if known { &peers } else { &strangers };
             let Ok(place) = places.clone().try_acquire_owned() else {
                 served.refused(from.ip(), "too many connections at once");
@@ -314,6 +315,16 @@ mod tests {
             let why = asks(&served, "10.0.0.5", path, r#"{"instanceId":77}"#).await.expect_err(path);
             assert!(why.contains("not a server"), "{why}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_worker_that_was_named_long_ago_may_end_tasks_and_is_asked_for_before_it_starts_more() {
+        let served = served().await;
+        served.peers.name_workers(&["10.0.0.7:27777".to_owned()]).await;
+        tokio::time::advance(Duration::from_secs(3600)).await;
+        assert!(asks(&served, "10.0.0.7", "/processorTracker/stopInstance", r#"{"instanceId":1}"#).await.is_ok());
+        let why = asks(&served, "10.0.0.7", "/processorTracker/startTask", START).await.expect_err("not named again");
+        assert!(why.contains("names no worker at 10.0.0.7"), "{why}");
     }
 
     #[tokio::test]

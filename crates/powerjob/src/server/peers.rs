@@ -84,9 +84,14 @@ impl Peers {
         v4(ip).is_some_and(|ip| self.is_server(ip))
     }
 
-    /// Whether this peer may send what workers send to each other, as far as is known without asking the server.
+    /// Whether this peer may start tasks here, as far as is known without asking the server.
     pub(crate) fn allows_worker(&self, ip: IpAddr) -> bool {
         v4(ip).is_some_and(|ip| self.is_server(ip) || self.workers.named(ip))
+    }
+
+    /// Whether this peer may send what workers send to each other about tasks that there are.
+    pub(crate) fn has_met(&self, ip: IpAddr) -> bool {
+        v4(ip).is_some_and(|ip| self.is_server(ip) || self.workers.met(ip))
     }
 
     /// Whether this peer may send what workers send to each other about this job. One that is not known yet makes the

@@ -19,8 +19,10 @@ use tokio::time::Instant;
 
 use super::peers::{host_port, resolve_host};
 
-/// How long a named worker may call before the server is asked again.
+/// How long a named worker may start tasks before the server is asked again.
 const NAMED_FOR: Duration = Duration::from_secs(600);
+/// How long it may report, map and stop: that starts nothing, and a task may be long.
+const MET_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How long an address that was not named is refused without asking again. A Java task tracker repeats after 15 s.
 const REFUSED_FOR: Duration = Duration::from_secs(5);
 /// Jobs for which the server is asked at the same time.
@@ -47,7 +49,9 @@ pub(super) struct Workers {
 
 #[derive(Default)]
 struct Known {
+    /// Until when a worker is remembered: [`MET_FOR`] from when it was named last.
     named: HashMap<Ipv4Addr, Instant>,
+    /// Until when an address is refused.
     refused: HashMap<Ipv4Addr, Instant>,
     /// Questions under way. Weak: one that nobody waits for any more is given up with its last caller.
     asked: HashMap<i64, WeakShared<Asked>>,
@@ -65,14 +69,27 @@ impl Workers {
         Self { cluster: Some(cluster), known: Mutex::default() }
     }
 
-    /// Whether the server has named a worker at this address lately. One on loopback may call from any loopback address.
+    /// Whether the server has named a worker at this address so lately that it may start tasks. One on loopback may call
+    /// from any loopback address.
     pub(super) fn named(&self, ip: Ipv4Addr) -> bool {
+        self.left(ip) > MET_FOR - NAMED_FOR
+    }
+
+    /// Whether the server has ever named a worker at this address, within a week.
+    pub(super) fn met(&self, ip: Ipv4Addr) -> bool {
+        self.left(ip) > Duration::ZERO
+    }
+
+    /// For how long the address is remembered still.
+    fn left(&self, ip: Ipv4Addr) -> Duration {
         let now = Instant::now();
         let known = self.known.lock();
-        if ip.is_loopback() {
-            return known.named.iter().any(|(named, until)| named.is_loopback() && *until > now);
-        }
-        known.named.get(&ip).is_some_and(|until| *until > now)
+        let until = if ip.is_loopback() {
+            known.named.iter().filter(|(named, _)| named.is_loopback()).map(|(_, until)| *until).max()
+        } else {
+            known.named.get(&ip).copied()
+        };
+        until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now))
     }
 
     /// Remembers workers that the server named.
@@ -86,7 +103,7 @@ impl Workers {
         let known = &mut *self.known.lock();
         make_room(&mut known.named, now);
         for ip in ips.iter().take(KEPT.saturating_sub(known.named.len())) {
-            known.named.insert(*ip, now + NAMED_FOR);
+            known.named.insert(*ip, now + MET_FOR);
             known.refused.remove(ip);
         }
     }
@@ -201,7 +218,9 @@ mod tests {
         workers.name(&["10.0.0.5:27777".to_owned(), "not an address".to_owned()]).await;
         assert!(workers.named(ip(5)));
         tokio::time::advance(NAMED_FOR).await;
-        assert!(!workers.named(ip(5)));
+        assert!(!workers.named(ip(5)) && workers.met(ip(5)), "it may not start tasks any more, but end those it has");
+        tokio::time::advance(MET_FOR).await;
+        assert!(!workers.met(ip(5)));
     }
 
     #[tokio::test(start_paused = true)]

@@ -143,3 +143,65 @@ async fn trap_24_an_idle_connection_lives_longer_than_the_servers_75_seconds() {
     stop.cancel();
     server.await.expect("ended");
 }
+
+/// Takes nothing: for requests that never get so far.
+struct Nobody;
+
+#[async_trait]
+impl crate::server::Inbound for Nobody {
+    async fn run_job(
+        &self,
+        _request: crate::wire::ServerScheduleJobReq,
+        _raw: bytes::Bytes,
+    ) -> Result<(), crate::server::StoreProblem> {
+        unreachable!("the body never comes")
+    }
+
+    async fn stop_instance(&self, _instance_id: i64) {
+        unreachable!("the body never comes")
+    }
+
+    fn query(&self, _instance_id: i64) -> Option<crate::wire::InstanceDetail> {
+        None
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_does_not_come_is_given_up_with_a_text_and_the_connection_ends() {
+    let bound = crate::server::bind("127.0.0.1:0".parse().expect("an address")).await.expect("bound");
+    let port = bound.port();
+    let stop = tokio_util::sync::CancellationToken::new();
+    let peers = Arc::new(crate::server::Peers::new(vec!["127.0.0.1".parse().expect("valid")]));
+    let counters: Arc<crate::worker::Counters> = Arc::default();
+    let reading = crate::server::Reading { counters: counters.clone() };
+    let routes = crate::server::Routes { inbound: Arc::new(Nobody), reading }.router();
+    let served = crate::server::Served::new(routes, peers, Arc::new(|_| None), counters.clone());
+    let server = tokio::spawn(bound.serve(served, stop.clone()));
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.expect("connected");
+    let head = b"POST /worker/runJob HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{";
+    let began = tokio::time::Instant::now();
+    stream.write_all(head).await.expect("sent");
+    let mut answer = String::new();
+    // To the end: what is left of the body cannot be told from a next request.
+    stream.read_to_string(&mut answer).await.expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 500") && answer.contains("did not arrive within 30 s"), "{answer}");
+    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+    assert_eq!(counters.bad_requests.get(), 1);
+    stop.cancel();
+    server.await.expect("ended");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn strangers_hold_only_so_many_connections() {
+    let mut rig = Rig::new().await;
+    rig.config.servers = vec!["192.0.2.1:7700".to_owned()];
+    let worker = rig.start().await;
+    let mut held = Vec::new();
+    for _ in 0..40 {
+        held.push(TcpStream::connect(worker.address()).await.expect("connected"));
+    }
+    // 32 of them wait for a request, for 5 s at most; the others are closed unread, and counted.
+    until("the rest is refused", || worker.status().counters.refused_peers >= 8).await;
+    until("the first ones are given up", || held.iter().all(|stream| matches!(stream.try_read(&mut [0; 1]), Ok(0))))
+        .await;
+}
