@@ -5,10 +5,17 @@
 
 use rusqlite::{Connection, Result, types::Value};
 
-use crate::{tasks::api::TaskStatus, wire::TaskDetailInfo};
+use crate::{
+    TaskBody,
+    tasks::{api::TaskStatus, kryo},
+    wire::TaskDetailInfo,
+};
 
 /// Rows of an answer (7.2).
 const ROWS: i64 = 10;
+
+/// Characters of a body that are shown.
+const LONGEST_BODY: usize = 1_000;
 
 /// Columns as Java names them, and ours.
 const COLUMNS: &[(&str, &str)] = &[
@@ -95,10 +102,17 @@ fn word(status: i32) -> &'static str {
     }
 }
 
-/// The body of a task as text, where it is text.
+/// The body of a task as JSON text, where it is one that has such a form.
 fn shown(content: &[u8]) -> Option<String> {
-    let text = std::str::from_utf8(content).ok().filter(|text| !text.contains('\0'))?;
-    Some(text.chars().take(1_000).collect())
+    let value = match kryo::read(content).ok()? {
+        TaskBody::Null => serde_json::Value::Null,
+        TaskBody::Bool(flag) => flag.into(),
+        TaskBody::Int(number) => number.into(),
+        TaskBody::Long(number) => number.into(),
+        TaskBody::Double(number) => number.into(),
+        TaskBody::Text(text) => text.chars().take(LONGEST_BODY).collect::<String>().into(),
+    };
+    Some(value.to_string())
 }
 
 /// Words, numbers, texts in quotes, signs.

@@ -4,6 +4,8 @@ use rusqlite::{Connection, OptionalExtension, Params, Result, params};
 
 use crate::tasks::api::{SubTask, TaskResult, TaskStatus};
 
+/// Statements kept prepared: all of them.
+const STATEMENTS: usize = 64;
 /// Runs with no more tasks than this are deleted at once instead of in the background.
 const SMALL: i64 = 100;
 
@@ -69,6 +71,8 @@ fn row(row: &rusqlite::Row<'_>) -> Result<Row> {
 impl<'a> Table<'a> {
     /// The rows of this instance.
     pub(crate) fn new(db: &'a Connection, lane: &'a str, instance: i64) -> Self {
+        // The file is this module's alone, and its statements are more than SQLite's wrapper keeps by itself.
+        db.set_prepared_statement_cache_capacity(STATEMENTS);
         Self { db, lane, instance }
     }
 

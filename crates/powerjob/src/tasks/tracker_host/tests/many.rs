@@ -9,13 +9,14 @@ fn resident() -> u64 {
     line.trim().trim_end_matches(" kB").trim().parse::<u64>().unwrap_or(0) / 1024
 }
 
-/// `TESTRIG_TASKS` says how many; ten thousand by itself.
+/// A MAP_REDUCE over two workers; `TESTRIG_TASKS` says of how many tasks, ten thousand by itself.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_empty_tasks_need_little_time_and_memory() {
     let tasks: usize = std::env::var("TESTRIG_TASKS").ok().and_then(|text| text.parse().ok()).unwrap_or(10_000);
     let dir = tempfile::tempdir().expect("a directory");
     let rig = Rig::open(dir.path(), RestartPolicy::Fail, false, move |task, _| match task.task_name.as_str() {
         ROOT_TASK => Some((tasks, true, String::new())),
+        LAST_TASK => ok("reduced"),
         _ => ok(""),
     });
     let before = resident();
@@ -28,13 +29,14 @@ async fn many_empty_tasks_need_little_time_and_memory() {
         }
     });
     let since = Instant::now();
-    let run = rig.host.run(rig.start(&job("MAP", "API", ""), false));
+    let run = rig.host.run(rig.start(&job("MAP_REDUCE", "API", ""), false));
     let end = tokio::time::timeout(Duration::from_secs(1_200), run).await.expect("it ends");
     let took = since.elapsed();
     stop.raise(crate::StopReason::Stopped);
     sampler.await.expect("no panic");
-    let all = tasks + 1;
-    assert_eq!(end.result.message, format!("total:{all},succeed:{all},failed:0"));
+    let all = i64::try_from(tasks).expect("small") + 2;
+    assert_eq!((end.result.message.as_str(), end.progress.total, end.progress.succeeded), ("reduced", all, all));
+    assert_eq!(rig.acted.results.load(Ordering::Relaxed), tasks + 1, "reduce saw the root and every sub-task");
     let grown = sampled.load(Ordering::Relaxed) - i64::try_from(before).expect("small");
     println!("{tasks} tasks in {took:?}, {:.0} a second; {grown} MiB more", tasks as f64 / took.as_secs_f64());
     assert!(grown < 100, "{grown} MiB more than before");

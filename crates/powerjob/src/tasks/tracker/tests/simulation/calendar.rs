@@ -6,7 +6,7 @@ use rusqlite::Connection;
 
 use super::{
     super::super::{Event, Spec, TrackerOptions, bugs::Bug},
-    Asker, FAULT_TIME, Faults, Happening, INSTANCE, LIMIT, OWN, Rng, Worker, World,
+    Asker, Duty, FAULT_TIME, Faults, Happening, INSTANCE, LIMIT, OWN, Rng, Worker, World,
 };
 use crate::{RestartPolicy, wire::ServerScheduleJobReq};
 
@@ -47,7 +47,7 @@ impl World {
             .iter()
             .map(|address| {
                 let clock = i64::try_from(rng.between(0, 10_000_000)).expect("small");
-                (address.clone(), Worker { alive: true, clock, ..Worker::default() })
+                (address.clone(), Worker { alive: true, ours: rng.percent(50), clock, ..Worker::default() })
             })
             .collect();
         let mut world = Self {
@@ -76,6 +76,9 @@ impl World {
             println!("{text} {policy:?} {faults:?}");
         }
         world.plan(&addresses);
+        for address in &addresses {
+            world.begin_machine(address);
+        }
         world
     }
 
@@ -155,14 +158,11 @@ impl World {
                 }
             }
             Happening::Kill(address) => {
-                if let Some(worker) = self.workers.get_mut(&address) {
-                    let (life, clock) = (worker.life + 1, worker.clock + 1_000_000);
-                    *worker = Worker { life, clock, ..Worker::default() };
-                }
+                self.kill(&address);
             }
             Happening::Revive(address) => {
-                if let Some(worker) = self.workers.get_mut(&address) {
-                    worker.alive = true;
+                if !std::mem::replace(&mut self.workers.get_mut(&address).expect("a worker").alive, true) {
+                    self.begin_machine(&address);
                 }
             }
             Happening::Crash => self.crash(),
@@ -190,6 +190,6 @@ impl World {
     }
 
     pub(super) fn asker(&self, worker: &str, execution: u64) -> Asker {
-        Asker { worker: worker.to_owned(), life: self.workers[worker].life, execution, question: 0 }
+        Asker { worker: worker.to_owned(), life: self.workers[worker].life, execution, duty: Duty::Final }
     }
 }

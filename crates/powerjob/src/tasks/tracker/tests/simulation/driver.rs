@@ -111,10 +111,17 @@ impl World {
         self.tracker = None;
         self.wake = None;
         self.process += 1;
-        let own = self.workers.get_mut(OWN).expect("the own worker");
-        let (life, clock) = (own.life + 1, own.clock + 1_000_000);
-        *own = Worker { life, clock, ..Worker::default() };
+        self.own_has_no_receipts();
+        self.kill(OWN);
         self.after(100, 30_000, Happening::Restart);
+    }
+
+    /// A worker's process dies; what it had stored stays.
+    pub(super) fn kill(&mut self, address: &str) {
+        let worker = self.workers.get_mut(address).expect("a worker");
+        let (life, clock) = (worker.life + 1, worker.clock + 1_000_000);
+        let (ours, receipts) = (worker.ours, std::mem::take(&mut worker.receipts));
+        *worker = Worker { life, clock, ours, receipts, ..Worker::default() };
     }
 
     /// The next process takes the instance up.
@@ -122,7 +129,9 @@ impl World {
         if self.tracker.is_some() || self.done {
             return;
         }
-        self.workers.get_mut(OWN).expect("the own worker").alive = true;
+        if !std::mem::replace(&mut self.workers.get_mut(OWN).expect("the own worker").alive, true) {
+            self.begin_machine(OWN);
+        }
         let recovery = Recovery::Restarted(self.policy);
         self.enter(recovery);
     }

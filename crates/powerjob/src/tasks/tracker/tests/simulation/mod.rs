@@ -6,6 +6,7 @@
 mod calendar;
 mod checks;
 mod driver;
+mod ours;
 mod rng;
 mod worker;
 
@@ -19,6 +20,7 @@ use crate::{
     RestartPolicy,
     tasks::{
         api::{MapTask, ReportTask, ReportWorker, StartTask},
+        processor::{Machine, Receipt},
         table::test_connection,
     },
 };
@@ -71,13 +73,29 @@ struct Asker {
     worker: String,
     life: u32,
     execution: u64,
-    /// Which of its questions; 0 for a report.
-    question: u64,
+    duty: Duty,
 }
 
-/// A worker, as the Java one and ours behave together.
+/// What the answer is for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Duty {
+    /// A report of the Java kind.
+    Final,
+    /// A `map()`, by its number.
+    Map(u64),
+    /// A report of our kind: part, task, time.
+    Report(u64, String, i64),
+}
+
+/// A worker: a model of the Java one, or the machine of ours.
 #[derive(Default)]
 struct Worker {
+    ours: bool,
+    machine: Option<Machine>,
+    /// What our kind has stored, by task; outlives its process.
+    receipts: BTreeMap<String, Receipt>,
+    /// Reports of our kind that wait for their answer.
+    waits: BTreeSet<Duty>,
     alive: bool,
     /// Counts its processes.
     life: u32,

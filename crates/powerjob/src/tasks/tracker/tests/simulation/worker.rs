@@ -1,7 +1,10 @@
 //! Workers: a queue, a few threads, reports that overtake each other, repeats until accepted.
 
-use super::{super::super::Event, Asker, Execution, Happening, INSTANCE, OWN, ReportTask, ReportWorker, World};
-use crate::tasks::api::{BROADCAST_TASK, LAST_TASK, MapTask, ROOT_TASK, StartTask, SubTask};
+use super::{super::super::Event, Asker, Duty, Execution, Happening, INSTANCE, OWN, ReportTask, ReportWorker, World};
+use crate::tasks::{
+    api::{BROADCAST_TASK, LAST_TASK, MapTask, ROOT_TASK, StartTask, SubTask},
+    processor::{Event as WorkerEvent, Machine},
+};
 
 /// As the Java worker's queue.
 const QUEUE: usize = 128;
@@ -18,6 +21,9 @@ impl World {
     /// A task arrives at a living worker.
     pub(super) fn accept(&mut self, address: &str, task: StartTask) {
         let worker = self.workers.get_mut(address).expect("a worker");
+        if worker.ours {
+            return self.happens_at(address, WorkerEvent::Start(task));
+        }
         worker.idle_since = self.now;
         if worker.executions.len() >= QUEUE {
             return;
@@ -58,13 +64,18 @@ impl World {
             let task = execution.task.clone();
             let time = self.stamp(address);
             self.tell(address, &task, 4, time);
-            let longest = [3, 50, 5_000, 25_000][self.rng.between(0, 4) as usize];
+            let longest = self.duration();
             self.after(0, longest, Happening::Execution(address.to_owned(), life, id));
         }
     }
 
+    /// How long an execution takes at the most, ms.
+    pub(super) fn duration(&mut self) -> u64 {
+        [3, 50, 5_000, 25_000][self.rng.between(0, 4) as usize]
+    }
+
     /// What the task will do: the messages of its `map()`, and whether it succeeds.
-    fn fate(&mut self, task: &StartTask) -> (Vec<MapTask>, bool) {
+    pub(super) fn fate(&mut self, task: &StartTask) -> (Vec<MapTask>, bool) {
         let depth = task.task_id.split('.').count();
         let maps = match task.task_name.as_str() {
             LAST_TASK | BROADCAST_TASK => 0,
@@ -102,7 +113,7 @@ impl World {
         if let Some(map) = execution.maps.pop() {
             self.questions += 1;
             execution.question = Some(self.questions);
-            let asker = Asker { question: self.questions, ..self.asker(address, id) };
+            let asker = Asker { duty: Duty::Map(self.questions), ..self.asker(address, id) };
             // Without an answer the call fails, and with it the execution.
             self.after(5_000, 5_001, Happening::Answer(asker.clone(), false));
             let process = self.process;
@@ -116,6 +127,9 @@ impl World {
         let Some(execution) = worker.executions.remove(&id) else { return };
         let success = execution.success && failed.is_none();
         let text = failed.map_or_else(|| format!("{} on {address}", execution.task.task_id), str::to_owned);
+        if worker.ours {
+            return self.ended_at(address, id, success, text);
+        }
         let report = report(&execution.task, if success { 6 } else { 5 }, Some(text));
         self.workers.get_mut(address).expect("a worker").unsent.insert(id, report);
         self.ask(address, id);
@@ -140,16 +154,17 @@ impl World {
             return;
         }
         let (life, id) = (asker.life, asker.execution);
-        if asker.question == 0 {
-            if ok {
-                worker.unsent.remove(&id);
+        let question = match asker.duty {
+            Duty::Report(..) => return self.reported_at(asker, ok),
+            Duty::Map(question) => question,
+            Duty::Final => {
+                if ok {
+                    worker.unsent.remove(&id);
+                }
+                return;
             }
-            return;
-        }
-        let Some(execution) = worker.executions.get_mut(&id) else { return };
-        if execution.question != Some(asker.question) {
-            return;
-        }
+        };
+        let Some(execution) = worker.executions.get_mut(&id).filter(|e| e.question == Some(question)) else { return };
         execution.question = None;
         if ok {
             self.after(0, 5, Happening::Execution(asker.worker.clone(), life, id));
@@ -179,6 +194,12 @@ impl World {
     /// Every 10 s: repeats, then the load; or idle.
     pub(super) fn tick(&mut self, address: &str, life: u32) {
         let worker = self.workers.get_mut(address).expect("a worker");
+        if worker.life == life && worker.ours {
+            if worker.machine.as_ref().and_then(Machine::wake_at).is_some_and(|at| at <= self.now) {
+                self.happens_at(address, WorkerEvent::Tick);
+            }
+            return;
+        }
         if worker.life != life || !worker.open {
             return;
         }
