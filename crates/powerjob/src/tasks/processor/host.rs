@@ -211,7 +211,9 @@ impl Driver {
             {
                 events.push_back(input);
             }
-            self.handle(Event::Tick, &mut output);
+            if self.machine.wake_at().is_some_and(|at| at <= (self.clock)().mono_ms) {
+                self.handle(Event::Tick, &mut output);
+            }
             for input in events {
                 self.take(input, &mut output);
             }

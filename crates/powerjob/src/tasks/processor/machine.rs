@@ -284,7 +284,7 @@ impl Machine {
     /// Tasks of frequent jobs whose time is over, and outcomes that nobody has wanted for a day.
     fn expire(&mut self, now: Now, number: u64, out: &mut Output) {
         let give_up = i64::try_from(self.options.give_up_after).unwrap_or(i64::MAX);
-        let Some(part) = self.parts.get_mut(&number) else { return };
+        let Some(part) = self.parts.get_mut(&number).filter(|part| part.is_frequent() || part.lost > 0) else { return };
         let (mut waiting, mut unwanted) = (Vec::new(), Vec::new());
         for (id, job) in &mut part.tasks {
             let due = !job.timed_out && job.deadline.is_some_and(|at| now.mono_ms >= at);

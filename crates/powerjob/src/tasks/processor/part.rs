@@ -324,13 +324,25 @@ impl Part {
         }
     }
 
+    /// The next deadline of a task of a frequent job.
+    fn first_deadline(&self) -> Option<u64> {
+        if !self.is_frequent() {
+            return None;
+        }
+        self.tasks.values().filter(|job| !job.timed_out && !job.is_ended()).filter_map(|job| job.deadline).min()
+    }
+
+    /// Its tasks have time limits of their own, not the part.
+    pub(super) fn is_frequent(&self) -> bool {
+        FREQUENT.contains(&self.info.time_expression_type)
+    }
+
     /// When something is due.
     pub(super) fn wake_at(&self, options: &Options) -> u64 {
         let idle = (!self.own && self.tasks.is_empty()).then_some(self.idle_since + options.idle_after);
         let send = self.retry_at.filter(|_| self.in_flight == 0 && !self.outbox.is_empty());
-        let tasks = self.tasks.values().filter(|job| !job.timed_out && !job.is_ended()).filter_map(|job| job.deadline);
-        let dues = [self.deadline, idle, send].into_iter().flatten().chain(tasks);
-        dues.fold(self.load_at, u64::min)
+        let dues = [self.deadline, idle, send, self.first_deadline()];
+        dues.into_iter().flatten().fold(self.load_at, u64::min)
     }
 }
 
