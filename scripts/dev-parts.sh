@@ -5,7 +5,7 @@
 #                                       With a testrig program also makes the image of it (again)
 #   dev-parts.sh java WORKDIR           adds to them the PowerJob server 5.1.1 and the worker in Java
 #   dev-parts.sh env WORKDIR            prints that file
-#   dev-parts.sh down WORKDIR           stops all of it; what the servers stored stays
+#   dev-parts.sh down WORKDIR           stops all of it; what the servers but for the SQL databases stored stays
 # shellcheck source=scripts/lib/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib/common.sh"
 
@@ -17,6 +17,8 @@ up() {
     part docker start "$work"
     part powerjob start "$work"
     part minio start "$work"
+    part mariadb start "$work"
+    part postgres start "$work"
     part llama install
     put_env TESTRIG_E2E_WORK "$work/e2e"
   } >"$work/env.new"
@@ -52,7 +54,7 @@ case ${1:-} in
   up) up "$(absolute "${2:?WORKDIR is missing}")" "${3:-}" ;;
   env) cat "${2:?WORKDIR is missing}/env.sh" ;;
   down)
-    for name in minio powerjob powerjob5 docker llama; do part "$name" stop "${2:?WORKDIR is missing}"; done
+    for name in minio mariadb postgres powerjob powerjob5 docker llama; do part "$name" stop "${2:?WORKDIR is missing}"; done
     ;;
   *) die "use: dev-parts.sh up | java | env | down WORKDIR" ;;
 esac

@@ -50,6 +50,8 @@ pub struct Environment {
     pub platform_base_url: Option<String>,
     /// `[service]`: what the `llmPythonProcessor` names use where a job says nothing.
     pub service: ServiceDefaults,
+    /// `[official]`: which official processors may be used, and how.
+    pub official: crate::Official,
     /// The accelerators of this host.
     pub accelerators: Arc<dyn Accelerators>,
 }

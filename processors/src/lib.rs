@@ -5,6 +5,7 @@ mod collect_logs;
 mod environment;
 mod figures;
 mod notify_result;
+pub mod official;
 mod outbound;
 pub mod params;
 mod registry;
@@ -22,4 +23,5 @@ pub use environment::{
     Access, Database, Denied, Environment, MailServer, ObjectStore, PathDenied, Person, Root, ServiceDefaults,
 };
 pub use notify_result::NotifyResult;
-pub use registry::{MIGRATIONS, input_of, registry, schema, tables};
+pub use official::Official;
+pub use registry::{MIGRATIONS, input_of, refused, registry, schema, tables};

@@ -11,6 +11,7 @@ use crate::{
     aggregate_metrics::{self, AggregateMetrics},
     collect_logs::{self, CollectLogs},
     notify_result::{self, NotifyResult},
+    official,
     params::{Input, Table},
     run_llm_test::{self, RunLlmTest},
     service_control,
@@ -43,16 +44,22 @@ pub fn tables() -> &'static [&'static Table] {
     &TABLES
 }
 
-/// Every processor under the name that jobs call it by.
+/// Every processor under the name that jobs call it by; of the official ones those that the configuration lets in.
 pub fn registry(env: &Arc<Environment>, store: &Store) -> Vec<(&'static str, Arc<dyn Processor>)> {
-    let mut all: Vec<(&str, Arc<dyn Processor>)> = vec![
+    let mut all: Vec<(&'static str, Arc<dyn Processor>)> = vec![
         (run_llm_test::TABLE.processor, Arc::new(RunLlmTest::new(Arc::clone(env), store.clone()))),
         (collect_logs::TABLE.processor, Arc::new(CollectLogs::new(Arc::clone(env)))),
         (aggregate_metrics::TABLE.processor, Arc::new(AggregateMetrics::new(Arc::clone(env)))),
         (notify_result::TABLE.processor, Arc::new(NotifyResult::new(Arc::clone(env), store.clone()))),
     ];
     all.extend(service_control::processors(env, store));
+    all.extend(official::served(env));
     all
+}
+
+/// Names that are known and not served under this configuration, each with what a job that names it is told.
+pub fn refused(env: &Environment) -> Vec<(&'static str, String)> {
+    official::refused(env)
 }
 
 /// The JSON Schema of a processor's parameters; `None` for a name that is no processor.

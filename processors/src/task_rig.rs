@@ -37,7 +37,7 @@ impl Rig {
     pub(crate) fn environment(&self) -> crate::Environment {
         let mut env = crate::testing::environment(self.dir.path());
         let url = format!("sqlite://{}", self.database().display());
-        env.databases.insert("default".into(), crate::Database { url });
+        env.databases.insert("default".into(), crate::Database { url, ..Default::default() });
         env
     }
 

@@ -30,6 +30,7 @@ pub(crate) fn environment(dir: &Path) -> Environment {
         http: client(),
         platform_base_url: None,
         service: Default::default(),
+        official: Default::default(),
         accelerators: Arc::new(testrig_host::accelerators::NoAccelerators),
     }
 }

@@ -5,7 +5,9 @@ use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 use anyhow::Context;
 use serde::Deserialize;
 use testrig_host::accelerators::NoAccelerators;
-use testrig_processors::{Database, Environment, ObjectStore, Root, ServiceDefaults};
+use testrig_processors::{
+    Database, Environment, ObjectStore, Official, Root, ServiceDefaults, official::Deny,
+};
 
 use crate::config::Config;
 
@@ -26,11 +28,16 @@ fn http_client() -> anyhow::Result<reqwest::Client> {
 /// Reads the files that the configuration names and builds the processors' environment.
 pub(crate) fn environment(config: &Config) -> anyhow::Result<Environment> {
     let state_dir = config.state.dir.clone();
-    let mut databases: BTreeMap<String, Database> =
-        config.databases.iter().map(|(key, db)| (key.clone(), Database { url: db.url.clone() })).collect();
-    databases
-        .entry(DEFAULT_DATABASE.into())
-        .or_insert_with(|| Database { url: format!("sqlite://{}", state_dir.join("results.db").display()) });
+    let mut databases = BTreeMap::new();
+    for (key, db) in &config.databases {
+        let password = db.password_file.as_deref().map(crate::client::read_token).transpose();
+        let password = password.map_err(|e| anyhow::anyhow!("databases.{key}.password_file: {e}"))?;
+        databases.insert(key.clone(), Database { url: db.url.clone(), user: db.user.clone(), password });
+    }
+    databases.entry(DEFAULT_DATABASE.into()).or_insert_with(|| Database {
+        url: format!("sqlite://{}", state_dir.join("results.db").display()),
+        ..Database::default()
+    });
     let roots = config.paths.allowed_roots.clone().unwrap_or_else(|| vec![state_dir.display().to_string()]);
     let mut object_stores = BTreeMap::new();
     for (key, store) in &config.object_stores {
@@ -77,8 +84,18 @@ pub(crate) fn environment(config: &Config) -> anyhow::Result<Environment> {
             script_path: config.service.script_path.clone(),
             log_dir: config.service.log_dir.clone(),
         },
+        official: official(config)?,
         accelerators: Arc::new(NoAccelerators),
         state_dir,
+    })
+}
+
+fn official(config: &Config) -> anyhow::Result<Official> {
+    let deny = config.official.sql_deny.iter().map(|pattern| Deny::parse(pattern));
+    Ok(Official {
+        enabled: config.official.enable.clone(),
+        charset: Official::charset_of(&config.official.charset).map_err(anyhow::Error::msg)?,
+        sql_deny: deny.collect::<Result<_, _>>().map_err(anyhow::Error::msg)?,
     })
 }
 

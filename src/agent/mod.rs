@@ -140,16 +140,20 @@ impl Agent {
         let (listener, admin_address) = admin::bind(&config.admin.listen).await?;
         let environment = Arc::new(environment(&config)?);
         let processors = testrig_processors::registry(&environment, &state.store);
+        let refused = testrig_processors::refused(&environment);
         let mut workers = Vec::new();
         for lane in &config.lane {
-            let served = lane.processors.as_ref().unwrap_or(&config.processors.enabled);
+            let served = served_by(&config, lane);
             let mut builder = Worker::builder(worker_config(&config, lane)?)
                 .store(state.store.clone())
                 .journals(state.journals.clone());
             for (name, processor) in &processors {
-                if served.iter().any(|s| s == name) {
+                if served.contains(name) {
                     builder = builder.processor(*name, Arc::clone(processor) as Arc<dyn Processor>);
                 }
+            }
+            for (name, why) in &refused {
+                builder = builder.refuse(*name, why);
             }
             let worker = builder.start().await.with_context(|| format!("failed to start lane `{}`", lane.name))?;
             tracing::info!(lane = %lane.name, address = %worker.address(), processors = served.join(","), "lane started");
@@ -212,6 +216,17 @@ impl Agent {
         let ended = || self.admin.is_finished() && self.retention.is_finished() && self.admin_state.subscribers() == 0;
         while !ended() && tokio::time::Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+/// Names that a lane serves: its own list, else all that are enabled.
+fn served_by<'a>(config: &'a Config, lane: &'a crate::config::Lane) -> Vec<&'a str> {
+    match &lane.processors {
+        Some(own) => own.iter().map(String::as_str).collect(),
+        None => {
+            let ours = config.processors.enabled.iter().map(String::as_str);
+            ours.chain(crate::config::official_names(config)).collect()
         }
     }
 }

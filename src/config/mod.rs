@@ -76,6 +76,13 @@ pub(crate) fn load(
     if mistakes.is_empty() { Ok(config) } else { Err(ConfigErrors(mistakes)) }
 }
 
+/// Class names of the official processors that this configuration lets in.
+pub(crate) fn official_names(config: &Config) -> Vec<&'static str> {
+    use testrig_processors::official::{ALWAYS, Switch};
+    let enabled = Switch::ALL.into_iter().filter(|switch| config.official.enable.contains(switch)).map(Switch::class);
+    ALWAYS.into_iter().chain(enabled).collect()
+}
+
 /// What the configuration is for: an agent needs a server and an app, a run without a server does not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use testrig_processors::official::Switch;
 
 /// The whole configuration of an agent.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
@@ -30,7 +31,9 @@ pub(crate) struct Config {
     pub(crate) outbound: Outbound,
     /// Which processors are served.
     pub(crate) processors: Processors,
-    /// Databases by key (`resultDbKey`).
+    /// The official processors of PowerJob (`tech.powerjob.official.processors.impl...`).
+    pub(crate) official: Official,
+    /// Databases by key (`resultDbKey`, `dataSourceName`).
     pub(crate) databases: BTreeMap<String, Database>,
     /// S3-compatible object stores by key (`objectStoreKey`).
     pub(crate) object_stores: BTreeMap<String, ObjectStore>,
@@ -238,12 +241,36 @@ impl Default for Processors {
     }
 }
 
+/// `[official]`
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub(crate) struct Official {
+    /// Official processors that can do harm and are served only when they are named here: `shell`, `python`, `powershell`,
+    /// `http`, `dynamic-sql`, `spring-sql`, `file-cleanup`. InjectWorkflowContext, Config and Verification are always served.
+    pub(crate) enable: Vec<Switch>,
+    /// Encoding of script output that is no UTF-8, line by line, e.g. `gbk` or `shift_jis`.
+    pub(crate) charset: String,
+    /// Regular expressions (Java's, found anywhere, in any case) of SQL that the two SQL processors refuse.
+    pub(crate) sql_deny: Vec<String>,
+}
+
+impl Default for Official {
+    fn default() -> Self {
+        Self { enable: Vec::new(), charset: "gbk".into(), sql_deny: Vec::new() }
+    }
+}
+
 /// `[databases.KEY]`
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub(crate) struct Database {
-    /// `sqlite:///absolute/path.db`; file and folder are created.
+    /// `sqlite:///absolute/path.db` (file and folder are created), `mysql://host:3306/db` (MariaDB as well),
+    /// `postgres://host:5432/db`, or the same as a `jdbc:` URL.
     pub(crate) url: String,
+    /// The user that logs in.
+    pub(crate) user: Option<String>,
+    /// File with the user's password in it; it should be readable by the agent's user only.
+    pub(crate) password_file: Option<PathBuf>,
 }
 
 /// `[object_stores.KEY]`

@@ -47,7 +47,7 @@ fn every_mistake_is_in_one_report_with_its_line_and_the_nearest_key() {
 #[test]
 fn what_fits_no_schema_is_found_as_well() {
     let text = "[powerjob]\nservers = [\"nope\", \"https://a:1\"]\n[admin]\nlisten = \"0.0.0.0:1\"\n[[lane]]\nslots = 0\nlisten = \"[::1]:5\"\nprocessors = [\"RunLLMTst\"]\n\
-        [databases.r]\nurl = \"mysql://x\"\n[object_stores.m]\nendpoint = \"minio\"\ncredentials_file = \"/nowhere/c.toml\"\n[docker]\nendpoint = \"/run/d.sock\"\n[paths]\nallowed_roots = [\"data\"]\n";
+        [databases.r]\nurl = \"mysql://\"\n[official]\ncharset = \"klingon\"\nsql_deny = [\"(\"]\n[object_stores.m]\nendpoint = \"minio\"\ncredentials_file = \"/nowhere/c.toml\"\n[docker]\nendpoint = \"/run/d.sock\"\n[paths]\nallowed_roots = [\"data\"]\n";
     let all = mistakes(text, &[]);
     for wanted in [
         "`powerjob.app` is missing",
@@ -57,7 +57,9 @@ fn what_fits_no_schema_is_found_as_well() {
         "`lane.0.slots` is 0",
         "IPv6 does not work",
         "did you mean `RunLLMTest`?",
-        "accepted: sqlite:///absolute/path.db",
+        "`databases.r.url` is `mysql:..`: what stands behind `mysql:` is no address of one server; accepted: jdbc:mysql://",
+        "`official.charset`: `klingon` is no encoding",
+        "`official.sql_deny`: `(` is no regular expression",
         "accepted: a URL such as",
         "/nowhere/c.toml cannot be read",
         "`docker.endpoint`",
@@ -76,12 +78,24 @@ fn a_password_in_a_url_is_refused_and_never_repeated() {
     let all = mistakes(&text, &[]);
     assert!(all.iter().all(|m| !m.contains("sekret")), "{all:#?}");
     for wanted in [
-        "`mysql://***@h/d`; accepted",
+        "`databases.r.url` is `mysql://u@h:3306/d`: a password does not belong into the URL, give it in `password_file`",
         "give them in `credentials_file`",
         "`object_stores.m.credentials_file` is missing",
     ] {
         assert!(all.iter().any(|m| m.contains(wanted)), "{wanted}: {all:#?}");
     }
+}
+
+#[test]
+fn official_processors_are_named_by_their_keys_and_lanes_serve_only_enabled_ones() {
+    let all = mistakes(&format!("{GOOD}[official]\nenable = [\"shell\", \"bash\"]\n"), &[]);
+    assert!(all.iter().any(|m| m.contains("shell, python, powershell, http, dynamic-sql")), "{all:#?}");
+    let class = "tech.powerjob.official.processors.impl.script.ShellProcessor";
+    let lane = format!("{GOOD}[[lane]]\nprocessors = [\"{class}\"]\n");
+    let all = mistakes(&lane, &[]);
+    assert!(all.iter().any(|m| m.contains("add \"shell\" to `official.enable`")), "{all:#?}");
+    let config = load_text(&lane, &["official.enable=[\"shell\"]"]).expect("valid");
+    assert!(super::official_names(&config).contains(&class));
 }
 
 #[test]

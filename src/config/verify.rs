@@ -2,7 +2,12 @@
 
 use std::{collections::HashSet, net::SocketAddr, path::Path};
 
-use testrig_processors::service_control::{PYTHON_LAUNCHER, PYTHON_LAUNCHER_STREAMING};
+use testrig_processors::{
+    Official,
+    official::{Deny, Switch},
+    service_control::{PYTHON_LAUNCHER, PYTHON_LAUNCHER_STREAMING},
+};
+use testrig_sql::Address;
 
 use super::{Config, Purpose, layers::Layers, model::Lane, nearest};
 
@@ -98,6 +103,12 @@ pub(crate) fn verify(config: &mut Config, layers: &Layers, purpose: Purpose) -> 
         .chain(config.secrets.iter().map(|(k, f)| (format!("secrets.{k}"), f)))
         .chain(
             config
+                .databases
+                .iter()
+                .filter_map(|(k, d)| Some((format!("databases.{k}.password_file"), d.password_file.as_ref()?))),
+        )
+        .chain(
+            config
                 .object_stores
                 .iter()
                 .map(|(k, s)| (format!("object_stores.{k}.credentials_file"), &s.credentials_file)),
@@ -115,11 +126,26 @@ pub(crate) fn verify(config: &mut Config, layers: &Layers, purpose: Purpose) -> 
         }
     }
     for (key, db) in &config.databases {
-        if db.url.strip_prefix("sqlite://").is_none_or(|p| !Path::new(p).is_absolute()) {
-            say(
-                &format!("databases.{key}.url"),
-                format!("`databases.{key}.url` is `{}`; accepted: sqlite:///absolute/path.db", masked(&db.url)),
-            );
+        let key = format!("databases.{key}.url");
+        match Address::parse(&db.url) {
+            Err(error) => say(&key, format!("`{key}` is `{}`: {error}", shown_database(&db.url))),
+            Ok(address) if address.has_password() => {
+                say(
+                    &key,
+                    format!(
+                        "`{key}` is {address}: a password does not belong into the URL, give it in `password_file`"
+                    ),
+                );
+            }
+            Ok(_) => {}
+        }
+    }
+    if let Err(error) = Official::charset_of(&config.official.charset) {
+        say("official.charset", format!("`official.charset`: {error}"));
+    }
+    for pattern in &config.official.sql_deny {
+        if let Err(error) = Deny::parse(pattern) {
+            say("official.sql_deny", format!("`official.sql_deny`: {error}"));
         }
     }
     for (key, store) in &config.object_stores {
@@ -164,6 +190,15 @@ pub(crate) fn verify(config: &mut Config, layers: &Layers, purpose: Purpose) -> 
     all
 }
 
+/// The kind of a database's URL, which may hold a password anywhere behind it.
+fn shown_database(url: &str) -> String {
+    let rest = url.strip_prefix("jdbc:").unwrap_or(url);
+    match rest.split_once(':') {
+        Some((scheme, _)) => format!("{}{scheme}:..", if rest.len() < url.len() { "jdbc:" } else { "" }),
+        None => url.to_owned(),
+    }
+}
+
 /// A URL without the user and password that may stand in it.
 fn masked(url: &str) -> String {
     match url.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?.1))) {
@@ -174,6 +209,7 @@ fn masked(url: &str) -> String {
 
 fn lanes(config: &Config, say: &mut impl FnMut(&str, String)) {
     let (mut names, mut listens) = (HashSet::new(), HashSet::new());
+    let official = super::official_names(config);
     for (i, lane) in config.lane.iter().enumerate() {
         let key = |field: &str| format!("lane.{i}.{field}");
         if !names.insert(&lane.name) {
@@ -215,8 +251,14 @@ fn lanes(config: &Config, say: &mut impl FnMut(&str, String)) {
             say(&key("slots"), format!("`lane.{i}.slots` is 0; accepted: 1 or more"));
         }
         for name in lane.processors.iter().flatten() {
-            if !config.processors.enabled.contains(name) {
-                let text = if KNOWN_PROCESSORS.contains(&name.as_str()) {
+            if !config.processors.enabled.contains(name) && !official.contains(&name.as_str()) {
+                let off = Switch::ALL.into_iter().find(|switch| switch.class() == name);
+                let text = if let Some(switch) = off {
+                    format!(
+                        "`lane.{i}.processors`: `{name}` is not enabled; add \"{}\" to `official.enable`",
+                        switch.key()
+                    )
+                } else if KNOWN_PROCESSORS.contains(&name.as_str()) {
                     format!("`lane.{i}.processors`: `{name}` is not in `processors.enabled`")
                 } else {
                     unknown_processor(&format!("lane.{i}.processors"), name)

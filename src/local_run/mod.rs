@@ -43,12 +43,16 @@ async fn run(args: &RunArgs) -> anyhow::Result<bool> {
     let state = StateDir::open(&config)?;
     eprintln!("the log is kept in {} (of the newest {} runs)", state.journals.dir().display(), place::KEPT);
     let processors = testrig_processors::registry(&environment, &state.store);
+    let refused = testrig_processors::refused(&environment);
     let mut found = Vec::new();
     for node in &spec.nodes {
         let known: Vec<&str> = processors.iter().map(|(n, _)| *n).collect();
         let processor =
             processors.iter().find(|(n, _)| *n == node.processor).map(|(_, p)| Arc::clone(p) as Arc<dyn Processor>);
         let Some(processor) = processor else {
+            if let Some((_, why)) = refused.iter().find(|(refused, _)| *refused == node.processor) {
+                anyhow::bail!("{name}: {why}");
+            }
             let hint = nearest(&node.processor, &known).map(|n| format!("; did you mean `{n}`?")).unwrap_or_default();
             anyhow::bail!("{name}: unknown processor `{}`{hint} known: {}", node.processor, known.join(", "));
         };

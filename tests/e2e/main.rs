@@ -13,6 +13,7 @@ mod endings;
 mod failover;
 mod lanes;
 mod logs;
+mod official;
 mod outage;
 mod service;
 mod status;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         lanes::tests(),
         service::tests(),
         status::tests(),
+        official::tests(),
     ]
     .into_iter()
     .flatten()

@@ -115,6 +115,11 @@ impl Address {
         &self.left_out
     }
 
+    /// Whether a password was given.
+    pub fn has_password(&self) -> bool {
+        self.password.is_some()
+    }
+
     /// Which kind of database it is.
     pub fn engine(&self) -> Engine {
         match &self.place {

@@ -181,7 +181,7 @@ mod tests {
     use super::*;
 
     fn database(dir: &std::path::Path) -> Database {
-        Database { url: format!("sqlite://{}", dir.join("new/results.db").display()) }
+        Database { url: format!("sqlite://{}", dir.join("new/results.db").display()), ..Database::default() }
     }
 
     fn row(metrics: &[(&str, f64)]) -> Row {
@@ -238,7 +238,7 @@ mod tests {
         assert!(error.contains("other_key") && error.contains("summary"), "{error}");
         std::fs::write(dir.path().join("file.db"), "this is no database at all, but long enough to be looked at")
             .expect("written");
-        let db = Database { url: format!("sqlite://{}", dir.path().join("file.db").display()) };
+        let db = Database { url: format!("sqlite://{}", dir.path().join("file.db").display()), ..Database::default() };
         assert!(upsert(&db, "summary", &row(&[]), "t").expect_err("no database").contains("file.db"));
     }
 
@@ -256,8 +256,8 @@ mod tests {
     fn an_unknown_key_and_another_engine_are_refused_by_name() {
         let dir = tempfile::tempdir().expect("dir");
         let mut env = crate::testing::environment(dir.path());
-        env.databases.insert("default".into(), Database { url: "sqlite:///x/y.db".into() });
-        env.databases.insert("prod".into(), Database { url: "mysql://u:s3cret@h/db".into() });
+        env.databases.insert("default".into(), Database { url: "sqlite:///x/y.db".into(), ..Database::default() });
+        env.databases.insert("prod".into(), Database { url: "mysql://u:s3cret@h/db".into(), ..Database::default() });
         let error = choose("defualt", &env).expect_err("unknown");
         assert!(error.contains("default, prod") && error.contains("did you mean \"default\""), "{error}");
         let error = choose("prod", &env).expect_err("mysql");

@@ -3,10 +3,14 @@
 use std::{fmt, path::PathBuf};
 
 /// `[databases.<key>]`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Database {
-    /// `sqlite:///path`, `mysql://..`, `postgres://..`.
+    /// `sqlite:///path`, `mysql://..`, `postgres://..`, or the same as a `jdbc:` URL.
     pub url: String,
+    /// Who logs in, where the database wants that.
+    pub user: Option<String>,
+    /// The user's password.
+    pub password: Option<String>,
 }
 
 /// `[object_stores.<key>]`.
@@ -79,7 +83,7 @@ impl Default for ServiceDefaults {
 
 impl fmt::Debug for Database {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Database").field("url", &crate::params::mask::url(&self.url)).finish()
+        f.debug_struct("Database").field("url", &crate::params::mask::url(&self.url)).finish_non_exhaustive()
     }
 }
 

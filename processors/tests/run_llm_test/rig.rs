@@ -63,6 +63,7 @@ impl Rig {
             http: reqwest::Client::builder().no_proxy().build().expect("client"),
             platform_base_url: None,
             service: Default::default(),
+            official: Default::default(),
             accelerators: Arc::new(NoAccelerators),
         };
         change(&mut env);

@@ -59,6 +59,7 @@ impl Rig {
             template_dir: None,
             http: reqwest::Client::builder().no_proxy().build().expect("client"),
             platform_base_url: None,
+            official: Default::default(),
             service,
             accelerators: Arc::new(NoAccelerators),
         };

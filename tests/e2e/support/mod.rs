@@ -41,6 +41,8 @@ pub(crate) enum Needs {
     Docker,
     /// Server and S3.
     S3,
+    /// Server, MariaDB and PostgreSQL.
+    Sql,
     /// Server, Docker engine and S3.
     All,
 }

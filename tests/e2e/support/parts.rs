@@ -17,6 +17,10 @@ pub(crate) struct Parts {
     pub(crate) powerjob_ctl: Option<String>,
     /// Endpoint, access key, secret key.
     pub s3: Option<(String, String, String)>,
+    /// `mysql://..` of a MariaDB server.
+    pub(crate) mysql: Option<String>,
+    /// `postgres://..` of a PostgreSQL server.
+    pub(crate) postgres: Option<String>,
     /// `unix://..` of the tests' own engine.
     pub(crate) docker: Option<String>,
     /// Image with llama.cpp's server and a tiny model.
@@ -45,6 +49,8 @@ impl Parts {
             powerjob: var("POWERJOB_URL").map(|u| u.trim_start_matches("http://").trim_end_matches('/').to_owned()),
             powerjob_ctl: var("POWERJOB_CTL"),
             s3: (|| Some((var("S3_ENDPOINT")?, var("S3_ACCESS_KEY")?, var("S3_SECRET_KEY")?)))(),
+            mysql: var("MYSQL_URL"),
+            postgres: var("POSTGRES_URL"),
             docker: var("DOCKER_HOST"),
             image_llama: var("TEST_IMAGE_LLAMA"),
             image_busybox: var("TEST_IMAGE_BUSYBOX"),
@@ -63,6 +69,11 @@ impl Parts {
             Needs::Server => vec![server],
             Needs::Docker => vec![server, docker],
             Needs::S3 => vec![server, s3],
+            Needs::Sql => vec![
+                server,
+                self.mysql.is_none().then_some("no MariaDB server (MYSQL_URL)"),
+                self.postgres.is_none().then_some("no PostgreSQL server (POSTGRES_URL)"),
+            ],
             Needs::All => vec![server, docker, s3],
         }
         .into_iter()

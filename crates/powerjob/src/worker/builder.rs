@@ -116,6 +116,13 @@ impl WorkerBuilder {
         self
     }
 
+    /// Ends jobs with this `processorInfo` as FAILED with this text: it is known, but not served here.
+    #[must_use]
+    pub fn refuse(mut self, name: impl Into<String>, why: impl Into<String>) -> Self {
+        self.registry.refuse(name.into(), why.into());
+        self
+    }
+
     /// Serves every other `processorInfo`.
     #[must_use]
     pub fn fallback(mut self, processor: Arc<dyn Processor>) -> Self {

@@ -8,12 +8,18 @@ use crate::{core::Dispatch, processor::Processor};
 #[derive(Clone, Default)]
 pub(crate) struct Registry {
     named: BTreeMap<String, Arc<dyn Processor>>,
+    /// Names that are known and not served, with the reason.
+    refused: BTreeMap<String, String>,
     fallback: Option<Arc<dyn Processor>>,
 }
 
 impl Registry {
     pub(crate) fn insert(&mut self, name: String, processor: Arc<dyn Processor>) {
         self.named.insert(name, processor);
+    }
+
+    pub(crate) fn refuse(&mut self, name: String, why: String) {
+        self.refused.insert(name, why);
     }
 
     pub(crate) fn set_fallback(&mut self, processor: Arc<dyn Processor>) {
@@ -36,8 +42,13 @@ impl Registry {
     /// The processor of this name, or the result text that says why there is none.
     pub(crate) fn find_named(&self, processor_info: &str) -> Result<Arc<dyn Processor>, String> {
         let asked = processor_info.trim();
-        if let Some(found) = self.named.get(asked).or_else(|| self.handler(asked)).or(self.fallback.as_ref()) {
+        let refused = self.refused.get(asked);
+        let fallback = self.fallback.as_ref().filter(|_| refused.is_none());
+        if let Some(found) = self.named.get(asked).or_else(|| self.handler(asked)).or(fallback) {
             return Ok(found.clone());
+        }
+        if let Some(why) = refused {
+            return Err(why.clone());
         }
         if asked.is_empty() {
             return Err(format!("the job names no processor; set its processorInfo to one of {}", self.served()));
@@ -129,6 +140,15 @@ mod tests {
         for name in ["com.example.LlmPython", "com.example.LlmPython#other", "#", "#run", "a.#run"] {
             assert!(registry.find(&dispatch(name)).is_err(), "{name}");
         }
+    }
+
+    #[test]
+    fn a_refused_name_is_told_why_and_is_not_among_those_that_are_served() {
+        let mut registry = registry();
+        registry.refuse("a.Shell".to_owned(), "Shell is off: set x".to_owned());
+        registry.set_fallback(Arc::new(Nothing));
+        assert_eq!(registry.find(&dispatch("a.Shell")).err().expect("refused"), "Shell is off: set x");
+        assert!(!registry.names().contains(&"a.Shell".to_owned()));
     }
 
     #[test]
