@@ -57,7 +57,7 @@ fn what_fits_no_schema_is_found_as_well() {
         "`lane.0.slots` is 0",
         "IPv6 does not work",
         "did you mean `RunLLMTest`?",
-        "`databases.r.url` is `mysql:..`: what stands behind `mysql:` is no address of one server; accepted: jdbc:mysql://",
+        "`databases.r.url` is `mysql:..`: the `mysql` URL does not name one host; accepted: jdbc:mysql://",
         "`official.charset`: `klingon` is no encoding",
         "`official.sql_deny`: `(` is no regular expression",
         "accepted: a URL such as",
