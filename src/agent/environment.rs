@@ -5,9 +5,7 @@ use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 use anyhow::Context;
 use serde::Deserialize;
 use testrig_host::accelerators::NoAccelerators;
-use testrig_processors::{
-    Database, Environment, ObjectStore, Official, Root, ServiceDefaults, official::Deny,
-};
+use testrig_processors::{Database, Environment, ObjectStore, Official, Root, ServiceDefaults, official::Deny};
 
 use crate::config::Config;
 
