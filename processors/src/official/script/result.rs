@@ -21,6 +21,7 @@ pub(super) enum Outcome {
 pub(super) fn why(reason: StopReason) -> &'static str {
     match reason {
         StopReason::Stopped => "stopped by the server",
+        StopReason::Cancelled => "ended by the agent's operator",
         StopReason::TimedOut => "the time limit of the instance (instanceTimeoutMS) is over",
     }
 }
@@ -32,11 +33,12 @@ impl Outcome {
         match self {
             Self::Ended(exit) if exit.success() => ProcessResult::success(said),
             Self::Ended(exit) => ProcessResult::failed(format!("{exit}; {said}")),
-            Self::Cut(StopReason::Stopped, exit) => {
-                ProcessResult::rejected(format!("{} and ended ({exit}); {said}", why(StopReason::Stopped)))
-            }
             Self::Cut(reason, exit) => {
-                ProcessResult::failed(format!("{}, the script was ended ({exit}); {said}", why(*reason)))
+                let text = format!("{}, the script was ended ({exit}); {said}", why(*reason));
+                match reason {
+                    StopReason::Stopped | StopReason::Cancelled => ProcessResult::rejected(text),
+                    StopReason::TimedOut => ProcessResult::failed(text),
+                }
             }
         }
     }
@@ -88,7 +90,7 @@ mod tests {
 
     #[test]
     fn a_script_that_was_ended_failed_even_with_exit_code_0() {
-        for reason in [StopReason::Stopped, StopReason::TimedOut] {
+        for reason in [StopReason::Stopped, StopReason::Cancelled, StopReason::TimedOut] {
             let result = Outcome::Cut(reason, exit(Some(0), None)).result(&[text(""), text("")]);
             assert!(!result.success && result.message.contains("ended (exit code 0)"), "{result:?}");
         }
