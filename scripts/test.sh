@@ -5,7 +5,8 @@
 #   test.sh [--fast] [--long] [FILTER]
 #
 #   --fast    no server, no engine, nothing to install but Rust: of the end-to-end tests only those that need no more
-#   --long    runs the long versions of what is otherwise short: 30,000 seeds of the worker's simulation instead of 500,
+#   --long    runs the long versions of what is otherwise short: 100,000 seeds of the worker's simulation instead of
+#             10,000,
 #             2,000 empty jobs instead of 200, five kills in every stage of a run instead of one
 #   FILTER    only tests and checks with this text in their name
 #
@@ -21,7 +22,7 @@ FAST='' FILTER=''
 while (($#)); do
   case $1 in
     --fast) FAST=yes ;;
-    --long) export TESTRIG_LONG=1 TESTRIG_SIM_SEEDS="${TESTRIG_SIM_SEEDS:-30000}" ;;
+    --long) export TESTRIG_LONG=1 TESTRIG_SIM_SEEDS="${TESTRIG_SIM_SEEDS:-100000}" ;;
     -h | --help)
       sed -n '2,/^# shellcheck/{/^# shellcheck/d; /^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"
       exit 0
@@ -37,6 +38,7 @@ done
 
 cd "$RIG_ROOT" || exit
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$RIG_CACHE/target} CARGO_TERM_COLOR=never
+[[ -n $FAST ]] || export TESTRIG_SIM_SEEDS="${TESTRIG_SIM_SEEDS:-10000}"
 # Short: unix sockets below it have a limit of 107 bytes.
 WORK=$(mktemp -d /tmp/rig.XXXXXX)
 LOGS=$WORK/logs

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{
     api::{Action, Dispatch, InstanceRecord, Now, Stage},
     ask::Ask,
+    bugs::bug,
     instance::{Instance, Mono, mono},
     machine::Core,
     stop::StopState,
@@ -54,14 +55,14 @@ impl Core {
         self.fullness.last_dispatch = Some(mono(now));
         let before = match self.instances.get_mut(&id) {
             None if self.early_stops.contains(id, mono(now)) => return,
-            None => self.closed.get(id).map_or_else(Before::default, |closed| Before {
-                last_report_time: closed.last_report_time,
-                attempt: closed.attempt,
-                ask: Ask::Settled,
+            None => self.closed.get(id).filter(|_| !bug!(ClosedForgotten)).map_or_else(Before::default, |closed| {
+                Before { last_report_time: closed.last_report_time, attempt: closed.attempt, ask: Ask::Settled }
             }),
             Some(instance) => match &instance.record.stage {
                 Stage::Queued | Stage::Running | Stage::Draining(_) => return self.dispatched_again(now, id),
-                Stage::Reporting(report) if report.outcome.success => return self.report_again(now, id),
+                Stage::Reporting(report) if report.outcome.success && !bug!(SucceededRunsAgain) => {
+                    return self.report_again(now, id);
+                }
                 Stage::Stopping if instance.is_emptied() => Before::of(instance),
                 Stage::Stopping => return instance.remember(dispatch),
                 Stage::Reporting(_) if instance.last.waits_for_log.is_some() => {

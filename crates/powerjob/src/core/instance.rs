@@ -3,6 +3,7 @@
 use super::{
     api::{Dispatch, InstanceRecord, Now, Stage, TaskCounts},
     ask::Ask,
+    bugs::bug,
     report::{FinalReports, RunningReports},
     stop::StopState,
 };
@@ -104,7 +105,8 @@ impl Instance {
 
     /// A `reportTime` greater than every one before, the server's time where that is possible.
     pub(super) fn next_report_time(&mut self, server_ms: i64) -> i64 {
-        let time = server_ms.max(self.record.last_report_time.saturating_add(1));
+        let least = if bug!(WallClockReports) { 0 } else { self.record.last_report_time.saturating_add(1) };
+        let time = server_ms.max(least);
         self.record.last_report_time = time;
         self.dirty = true;
         time
@@ -117,7 +119,7 @@ impl Instance {
 
     /// Whether nothing runs of a stopped instance, and nothing of its log is on its way.
     pub(super) fn is_emptied(&self) -> bool {
-        !self.record.boundary_open && self.stop.is_none_or(|stop| !stop.is_draining())
+        (!self.record.boundary_open || bug!(StopNotAwaited)) && self.stop.is_none_or(|stop| !stop.is_draining())
     }
 
     /// Keeps a dispatch that came too soon.
@@ -129,6 +131,7 @@ impl Instance {
 
     /// Whether RUNNING is what the server should hear of it.
     pub(super) fn is_live(&self) -> bool {
-        matches!(self.record.stage, Stage::Queued | Stage::Running | Stage::Draining(_))
+        let stopping = bug!(StopIsNotSilence) && self.record.stage == Stage::Stopping;
+        stopping || matches!(self.record.stage, Stage::Queued | Stage::Running | Stage::Draining(_))
     }
 }

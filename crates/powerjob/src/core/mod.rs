@@ -42,11 +42,13 @@
 //! | `server` | discovery, heartbeat, owner changes, outages |
 //! | `ask` | what the server thinks of an instance |
 //! | `recovery` | what a restarted worker does with its records |
+//! | `bugs` | nothing: mistakes for the simulation to find, in tests only |
 //! | `limits` | result text and workflow context |
 
 mod admission;
 mod api;
 mod ask;
+mod bugs;
 mod instance;
 pub(crate) mod limits;
 mod machine;

@@ -3,6 +3,7 @@
 use super::{
     api::{Action, InstanceRecord, Now, Stage},
     ask::Ask,
+    bugs::bug,
     instance::{Instance, Mono, mono},
     machine::Core,
     run::start_processor,
@@ -45,7 +46,7 @@ impl Core {
         instance.running.next = mono(now);
         instance.running.sent = if never_reported { 0 } else { 2 };
         instance.held = true;
-        instance.ask = Ask::Due { at: mono(now), tries: 0 };
+        instance.ask = if bug!(RestartNotAsked) { Ask::Settled } else { Ask::Due { at: mono(now), tries: 0 } };
         match &instance.record.stage {
             Stage::Queued => instance.not_before = Some(mono(now) + QUEUED_WAITS),
             Stage::Stopping => {

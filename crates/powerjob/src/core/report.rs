@@ -3,6 +3,7 @@
 use super::{
     api::{Action, FinalReport, Now, Stage},
     ask::Ask,
+    bugs::bug,
     instance::{ANSWER_LIMIT, Instance, Mono, mono},
     machine::Core,
 };
@@ -107,6 +108,7 @@ impl Core {
         let Stage::Draining(outcome) = instance.record.stage.clone() else { return };
         let report_time = instance.next_report_time(now.server_ms);
         instance.record.stage = Stage::Reporting(FinalReport { outcome, report_time });
+        instance.dirty &= !bug!(FinalNotStored);
         instance.last = FinalReports { next: mono(now), since: mono(now), ..FinalReports::default() };
     }
 
@@ -155,11 +157,16 @@ impl Core {
             self.out.actions.push(Action::DrainLog { instance_id: id, attempt, limit_ms });
             return;
         }
+        let mut report = report.clone();
+        if bug!(FinalTimeAnew) {
+            report.report_time = instance.next_report_time(now.wall_ms);
+            instance.record.stage = Stage::Reporting(report.clone());
+        }
         instance.running.in_flight = None;
         instance.last.waits_for_log = None;
         instance.last.in_flight = Some(mono(now));
         instance.last.sent_at = mono(now);
-        self.out.actions.push(Action::ReportFinal { instance_id: id, report: report.clone() });
+        self.out.actions.push(Action::ReportFinal { instance_id: id, report });
     }
 
     /// A new owner has the log again: the final report need not wait any longer.
@@ -182,12 +189,12 @@ impl Core {
             return;
         }
         let status = if report.outcome.success { "SUCCEED" } else { "FAILED" };
-        let early = instance.last.sent_at - instance.dispatched < EARLY_FINAL;
+        let early = instance.last.sent_at - instance.dispatched < EARLY_FINAL && !bug!(EarlyFinalTrusted);
         let reports = &mut instance.last;
         reports.in_flight = None;
         if !accepted {
             let step = usize::try_from(reports.failures).unwrap_or(usize::MAX).min(BACK_OFF.len() - 1);
-            reports.next = mono(now) + BACK_OFF[step];
+            reports.next = mono(now) + if bug!(FinalSentOnce) { GIVE_UP_AFTER } else { BACK_OFF[step] };
             reports.failures = reports.failures.saturating_add(1);
         } else if early && !reports.confirming {
             reports.confirming = true;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::{
     admission::Before,
     api::{Action, Now, Outcome, Stage, TaskCounts},
+    bugs::bug,
     instance::{Instance, Mono, mono},
     limits,
     machine::Core,
@@ -89,7 +90,7 @@ impl Core {
         let in_time = instance.deadline().is_none_or(|deadline| mono(now) < deadline);
         let record = &mut instance.record;
         // A task tracker has retried its tasks itself.
-        let allowed = if instance.heavy { 0 } else { record.dispatch.task_retry_num };
+        let allowed = if instance.heavy && !bug!(TrackerRetried) { 0 } else { record.dispatch.task_retry_num };
         if result.success || !result.retryable || record.retries_used >= allowed || !in_time {
             self.finish(now, id, result.success, &result.message, context);
             return;

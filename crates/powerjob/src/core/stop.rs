@@ -3,6 +3,7 @@
 use super::{
     api::{Action, InstanceInfo, Now, Stage},
     ask::Ask,
+    bugs::bug,
     instance::{Instance, Mono, mono},
     machine::Core,
 };
@@ -66,6 +67,7 @@ impl Core {
                 info.status
             ),
         };
+        let ago = if bug!(LateLogSent) { Some(0) } else { ago };
         let since = ago.filter(|_| elsewhere.is_none()).map(|ago| mono(now) - ago);
         self.stop(now, id, since, &text);
     }

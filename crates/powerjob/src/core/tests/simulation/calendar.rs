@@ -6,7 +6,7 @@ use super::{
     super::rig::{EPOCH, Store, config, dispatch},
     Faults, Happening, Rng, Server, World, model,
 };
-use crate::core::{Core, Dispatch, Event, Now, Recovered};
+use crate::core::{Core, CoreConfig, Dispatch, Event, Now, Recovered};
 
 const FAULT_TIME: u64 = 240_000;
 
@@ -22,6 +22,7 @@ impl World {
         };
         let slots = usize::try_from(rng.between(1, 4)).expect("small");
         let backlog = if rng.percent(20) { 1 } else { 50 };
+        let heavy = if rng.percent(20) { 1 } else { 64 };
         let mut world = Self {
             rng,
             faults,
@@ -30,7 +31,7 @@ impl World {
             entries: 0,
             wall_offset: 0,
             server: Server { up: true, born: 1, ..Server::default() },
-            config: config(slots, backlog),
+            config: CoreConfig { heavy, ..config(slots, backlog) },
             core: None,
             process: 0,
             process_origin: 0,
@@ -45,7 +46,7 @@ impl World {
             succeeded: BTreeSet::new(),
             unknowable: BTreeSet::new(),
             faults_end: FAULT_TIME,
-            ignored_dispatches: backlog == 1,
+            ignored_dispatches: backlog == 1 || heavy == 1,
             traced: std::env::var_os("TESTRIG_SIM_SEED").is_some(),
         };
         world.plan();
@@ -63,8 +64,7 @@ impl World {
             let job = Dispatch {
                 task_retry_num: u32::try_from(self.rng.between(0, 3)).expect("small"),
                 timeout_ms: self.rng.percent(20).then(|| self.rng.between(1_000, 60_000)),
-                execute_type: if self.rng.percent(5) { "MAP".into() } else { "STANDALONE".into() },
-                ..dispatch(id)
+                ..self.kind(dispatch(id))
             };
             self.jobs.insert(id, job);
             let at = self.rng.between(1_000, 120_000);
@@ -92,6 +92,16 @@ impl World {
             let at = self.rng.between(0, FAULT_TIME);
             let step = i64::try_from(self.rng.between(0, 7_200_000)).expect("small") - 3_600_000;
             self.at(at, Happening::ClockStep(step));
+        }
+    }
+
+    /// One run, an instance with tasks, a frequent one, or one that this worker cannot serve.
+    fn kind(&mut self, dispatch: Dispatch) -> Dispatch {
+        match self.rng.between(0, 20) {
+            0..5 => Dispatch { execute_type: "MAP_REDUCE".into(), ..dispatch },
+            5 | 6 => Dispatch { time_expression_type: "FIXED_RATE".into(), ..dispatch },
+            7 => Dispatch { processor_type: "EXTERNAL".into(), ..dispatch },
+            _ => dispatch,
         }
     }
 
@@ -137,14 +147,14 @@ impl World {
             println!("{:>8} * {happening:?}", self.now);
         }
         match happening {
-            Happening::ToCore(process, event) if process == self.process => self.handle(event),
+            Happening::ToCore(process, event) if process == self.process => self.handle(*event),
             Happening::Wake(process) if process == self.process => {
                 self.wake = None;
                 self.handle(Event::Tick);
             }
             Happening::LogPoll(process, id) if process == self.process => self.poll_log(id),
             Happening::ToCore(..) | Happening::Wake(_) | Happening::LogPoll(..) => {}
-            Happening::ToServer(process, sent, action) => self.arrive_at_server(process, sent, action),
+            Happening::ToServer(process, sent, action) => self.arrive_at_server(process, sent, *action),
             Happening::RunEnds(id, attempt) => self.run_ends(id, attempt),
             Happening::Create(id) => {
                 let retries = u32::try_from(self.rng.between(0, 3)).expect("small");
@@ -165,6 +175,9 @@ impl World {
                     self.happen(Happening::ServerDown(40_000));
                 } else {
                     self.after(1, 200, Happening::StopArrives(id));
+                    if self.faults.loss > 0 && self.rng.percent(10) {
+                        self.after(1, 30, Happening::StopArrives(id));
+                    }
                 }
             }
             Happening::StopArrives(id) => {
@@ -226,7 +239,7 @@ impl World {
                 continue;
             }
             assert!(
-                !row.judged_silent || self.ignored_dispatches,
+                !row.judged_silent || self.ignored_dispatches || self.jobs[id].is_heavy(),
                 "{id} was given up by the server though its worker had an outcome: {row:?}"
             );
             if row.status == model::SUCCEED {

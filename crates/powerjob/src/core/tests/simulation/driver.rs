@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{super::rig::owner, Happening, Run, World, model};
+use super::{super::rig::owner, Happening, Run, Sent, World, model};
 use crate::{
     core::{Action, Core, Event, FinalReport, Stage},
     processor::ProcessResult,
@@ -127,10 +127,16 @@ impl World {
     }
 
     pub(super) fn send(&mut self, action: Action) {
+        let sent = Sent { at: self.now, by: self.process_origin };
         if self.loses() {
+            let report = matches!(action, Action::ReportRunning { .. } | Action::ReportFinal { .. });
+            if report && self.rng.percent(40) {
+                // So late that nobody waits for its answer any more.
+                self.after(1, 30_000, Happening::ToServer(u32::MAX, sent, Box::new(action.clone())));
+            }
             return self.fail(action);
         }
-        self.after(1, 40, Happening::ToServer(self.process, self.now, action));
+        self.after(1, 40, Happening::ToServer(self.process, sent, Box::new(action)));
     }
 
     /// The request was not answered.
@@ -148,24 +154,27 @@ impl World {
             Action::AskInstanceInfo(instance_id) => Event::InstanceInfo { instance_id, info: Err("lost".into()) },
             _ => return,
         };
-        self.after(1, 5_000, Happening::ToCore(self.process, event));
+        self.after(1, 5_000, Happening::ToCore(self.process, Box::new(event)));
     }
 
-    pub(super) fn arrive_at_server(&mut self, process: u32, sent: u64, action: Action) {
+    pub(super) fn arrive_at_server(&mut self, process: u32, sent: Sent, action: Action) {
         if !self.server.up {
             if process == self.process {
                 self.fail(action);
             }
             return;
         }
+        let sure = self.faults.loss == 0 && !self.faults.outages;
         let event = match &action {
             Action::ReportRunning { instance_id, report_time } => {
-                self.server.report(*instance_id, *report_time, None, sent, self.now).unwrap_or_else(|e| panic!("{e}"));
+                let taken = self.server.report(*instance_id, *report_time, None, (sent, sure), self.now);
+                taken.unwrap_or_else(|e| panic!("{e}"));
                 Event::RunningReportDone { instance_id: *instance_id, ok: true }
             }
             Action::ReportFinal { instance_id, report } => {
                 let (id, report_time) = (*instance_id, report.report_time);
-                self.server.report(id, report_time, Some(report), sent, self.now).unwrap_or_else(|e| panic!("{e}"));
+                let taken = self.server.report(id, report_time, Some(report), (sent, sure), self.now);
+                taken.unwrap_or_else(|e| panic!("{e}"));
                 Event::FinalReportDone { instance_id: id, report_time, accepted: true, message: String::new() }
             }
             Action::SendHeartbeat { overload, .. } => {
@@ -185,17 +194,19 @@ impl World {
         if self.loses() {
             // Taken, but the answer is lost; now and then the request comes once more.
             if self.rng.percent(30) {
-                self.after(1, 3_000, Happening::ToServer(u32::MAX, sent, action.clone()));
+                self.after(1, 3_000, Happening::ToServer(u32::MAX, sent, Box::new(action.clone())));
             }
             return self.fail(action);
         }
-        self.after(1, 40, Happening::ToCore(process, event));
+        self.after(1, 40, Happening::ToCore(process, Box::new(event)));
     }
 
     pub(super) fn start(&mut self, id: i64, attempt: u32, resumed: bool) {
         let open = self.runs.iter().find(|((other, number), run)| *other == id && *number != attempt && !run.ended);
         assert!(open.is_none(), "{id}#{attempt} starts while another boundary is open");
         let known = self.runs.contains_key(&(id, attempt));
+        let retried = self.store.records.get(&id).is_some_and(|record| record.retries_used > 0);
+        assert!(!retried || !self.jobs[&id].is_heavy(), "{id}#{attempt} is a tracker and runs as a task retry");
         if !resumed {
             assert!(!known, "{id}#{attempt} starts twice");
             assert!(!self.succeeded.contains(&id), "{id} has succeeded and runs again");
@@ -274,7 +285,7 @@ impl World {
             self.after(100, 500, Happening::LogPoll(self.process, id));
         }
         for event in events {
-            self.after(0, 2, Happening::ToCore(self.process, event));
+            self.after(0, 2, Happening::ToCore(self.process, Box::new(event)));
         }
     }
 

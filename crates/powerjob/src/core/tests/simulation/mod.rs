@@ -8,10 +8,19 @@ mod driver;
 mod model;
 mod rng;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use self::{model::Server, rng::Rng};
-use super::{super::*, rig::Store};
+use super::{
+    super::{
+        bugs::{self, Bug},
+        *,
+    },
+    rig::Store,
+};
 use crate::processor::ProcessResult;
 
 /// What may go wrong.
@@ -29,9 +38,9 @@ struct Faults {
 
 #[derive(Clone, Debug)]
 enum Happening {
-    ToCore(u32, Event),
+    ToCore(u32, Box<Event>),
     Wake(u32),
-    ToServer(u32, u64, Action),
+    ToServer(u32, Sent, Box<Action>),
     LogPoll(u32, i64),
     RunEnds(i64, u32),
     Create(i64),
@@ -46,6 +55,13 @@ enum Happening {
     ClockStep(i64),
     Crash,
     Restart,
+}
+
+/// When a request left, and when the process began that sent it.
+#[derive(Clone, Copy, Debug)]
+struct Sent {
+    at: u64,
+    by: u64,
 }
 
 /// A processor's boundary. It outlives the worker.
@@ -94,8 +110,13 @@ struct World {
     traced: bool,
 }
 
-fn simulate(seed: u64) {
-    World::new(seed).run();
+/// Seeds without a word about them.
+const SEEDS: u64 = 2_000;
+/// So many seeds find every seeded mistake, with much to spare.
+const BUG_SEEDS: u64 = 6_000;
+
+fn simulate(seed: u64) -> std::thread::Result<()> {
+    std::panic::catch_unwind(|| World::new(seed).run())
 }
 
 #[test]
@@ -103,10 +124,34 @@ fn every_promise_holds_under_losses_outages_clock_steps_and_kills() {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let seeds = match number("TESTRIG_SIM_SEED") {
         Some(seed) => seed..seed + 1,
-        None => 0..number("TESTRIG_SIM_SEEDS").unwrap_or(500),
+        None => 0..number("TESTRIG_SIM_SEEDS").unwrap_or(SEEDS),
     };
-    for seed in seeds {
-        let outcome = std::panic::catch_unwind(|| simulate(seed));
-        assert!(outcome.is_ok(), "seed {seed} failed; repeat it with TESTRIG_SIM_SEED={seed}");
-    }
+    let next = AtomicU64::new(seeds.start);
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while let seed = next.fetch_add(1, Ordering::Relaxed)
+                    && seed < seeds.end
+                {
+                    assert!(simulate(seed).is_ok(), "seed {seed} failed; repeat it with TESTRIG_SIM_SEED={seed}");
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn each_seeded_mistake_is_found() {
+    let found: Vec<_> = Bug::ALL
+        .into_iter()
+        .map(|bug| {
+            bugs::seed(Some(bug));
+            let seed = (0..BUG_SEEDS).find(|&seed| simulate(seed).is_err());
+            bugs::seed(None);
+            (bug, seed)
+        })
+        .collect();
+    println!("found by seed: {found:?}");
+    assert!(found.iter().all(|(_, seed)| seed.is_some()), "not found within {BUG_SEEDS} seeds: {found:?}");
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::super::rig::ADDRESS;
+use super::{super::rig::ADDRESS, Sent};
 use crate::core::{FinalReport, InstanceInfo};
 
 pub(super) const WAITING_DISPATCH: i32 = 1;
@@ -144,13 +144,13 @@ impl Server {
         })
     }
 
-    /// Takes a report that was sent at `sent`. Returns an error where the worker broke a promise.
+    /// Takes a report; `sure` = nothing is lost on the way, so that a process knows of every stop from before it began. Returns an error where the worker broke a promise.
     pub(super) fn report(
         &mut self,
         id: i64,
         time: i64,
         report: Option<&FinalReport>,
-        sent: u64,
+        (sent, sure): (Sent, bool),
         now: u64,
     ) -> Result<(), String> {
         let Some(row) = self.rows.get_mut(&id) else { return Err(format!("{id} was never dispatched")) };
@@ -158,8 +158,11 @@ impl Server {
             return Ok(());
         }
         if row.status == STOPPED {
-            if row.stop_taken.is_some_and(|at| sent >= at) {
+            if row.stop_taken.is_some_and(|at| sent.at >= at) {
                 return Err(format!("{id} was reported (time {time}) after its stop"));
+            }
+            if sure && row.finished < sent.by {
+                return Err(format!("{id} was reported (time {time}) by a process that began after its stop"));
             }
             row.overtaken = true;
         }
