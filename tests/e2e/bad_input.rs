@@ -200,7 +200,7 @@ async fn unknown_processor() -> TestResult {
 async fn unserved_kind() -> TestResult {
     let app = App::new("kinds").await?;
     let _agent = Agent::start("kinds", AgentOptions::new(&app.name)).await?;
-    failed_with(&app, "RunLLMTest", &Value::Null, &[("executeType", json!("BROADCAST"))], &["BROADCAST"]).await?;
+    failed_with(&app, "RunLLMTest", &Value::Null, &[("processorType", json!("SHELL"))], &["SHELL"]).await?;
     failed_with(
         &app,
         "RunLLMTest",

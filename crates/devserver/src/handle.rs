@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::DevServerConfig;
+use crate::enums::status;
 use crate::faults::Faults;
 use crate::java;
 use crate::server::Server;
@@ -133,21 +134,25 @@ impl DevServer {
     /// All instances, oldest first.
     pub fn instances(&self) -> Vec<InstanceView> {
         let world = self.world.lock();
-        let mut views: Vec<InstanceView> = world
-            .instances
-            .values()
-            .map(|instance| InstanceView {
-                instance_id: instance.id,
-                job_id: instance.job_id,
-                wf_instance_id: instance.wf_instance_id,
-                status: instance.status,
-                result: instance.result.clone(),
-                task_tracker_address: instance.address.clone(),
-                running_times: instance.running_times,
-            })
-            .collect();
+        let mut views: Vec<InstanceView> = world.instances.values().map(view).collect();
         views.sort_by_key(|view| view.instance_id);
         views
+    }
+
+    /// Takes out every instance that ended at least `ago` ago, with its log, as a server does that cleans its database up: for
+    /// runs of more instances than memory should hold.
+    pub fn take_ended(&self, ago: std::time::Duration) -> Vec<InstanceView> {
+        let mut world = self.world.lock();
+        let latest = java::now() - i64::try_from(ago.as_millis()).unwrap_or(i64::MAX);
+        let old = |instance: &crate::model::Instance| !status::is_open(instance.status) && instance.modified <= latest;
+        let ended: Vec<i64> = world.instances.values().filter(|i| old(i)).map(|i| i.id).collect();
+        ended
+            .into_iter()
+            .filter_map(|id| {
+                world.logs.forget(id);
+                world.instances.remove(&id).map(|instance| view(&instance))
+            })
+            .collect()
     }
 
     /// The log lines that have arrived for an instance and are not archived yet, as (log time in ms, text), in log order.
@@ -201,6 +206,18 @@ impl Drop for DevServer {
         if let Some(running) = &self.running {
             running.stop.cancel();
         }
+    }
+}
+
+fn view(instance: &crate::model::Instance) -> InstanceView {
+    InstanceView {
+        instance_id: instance.id,
+        job_id: instance.job_id,
+        wf_instance_id: instance.wf_instance_id,
+        status: instance.status,
+        result: instance.result.clone(),
+        task_tracker_address: instance.address.clone(),
+        running_times: instance.running_times,
     }
 }
 

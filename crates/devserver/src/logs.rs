@@ -71,6 +71,12 @@ impl LogStore {
             .or_insert_with(|| live.map_or_else(|| STUB.to_owned(), |live| render(&live.lines, zone)));
     }
 
+    /// Nothing of the instance's log stays.
+    pub(crate) fn forget(&mut self, instance_id: i64) {
+        self.live.remove(&instance_id);
+        self.stable.remove(&instance_id);
+    }
+
     /// The private database of a server does not survive its restart.
     pub(crate) fn forget_unarchived(&mut self) {
         self.live.clear();

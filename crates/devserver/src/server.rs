@@ -117,8 +117,11 @@ impl Server {
                 Effect::SyncLog { instance_id } => {
                     let at = java::now() + java::millis(self.world.lock().config.timers.log_sync);
                     self.later(at, move |world, _| {
-                        let zone = world.config.zone.clone();
-                        world.logs.sync(instance_id, &zone);
+                        // Unless it was taken out meanwhile.
+                        if world.instances.contains_key(&instance_id) {
+                            let zone = world.config.zone.clone();
+                            world.logs.sync(instance_id, &zone);
+                        }
                     });
                 }
                 Effect::Tell { address, path, body } => self.tell(address, path, body),

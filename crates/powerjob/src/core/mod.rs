@@ -68,4 +68,5 @@ pub use api::*;
 pub use limits::ContextTooLong;
 pub(crate) use limits::check_context;
 pub use machine::Core;
+pub(crate) use server::is_another;
 pub use view::{InstanceView, WorkerView};

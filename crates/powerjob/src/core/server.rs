@@ -230,7 +230,7 @@ impl Core {
 }
 
 /// Whether another server process is meant, whose online log is empty.
-fn is_another(before: &Owner, after: &Owner) -> bool {
+pub(crate) fn is_another(before: &Owner, after: &Owner) -> bool {
     let born_again = before.born_time.zip(after.born_time).is_some_and(|(before, after)| before != after);
     before.transport != after.transport || born_again
 }

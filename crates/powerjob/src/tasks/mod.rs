@@ -12,23 +12,16 @@
 //! everything between server and worker (reports, log, stop, recovery) stays as it is.
 
 pub mod api;
-#[allow(dead_code, unused_imports, reason = "goes with the wiring into the worker")]
 mod exchange;
-#[allow(dead_code, unused_imports, reason = "goes with the wiring into the worker")]
 mod http;
 pub mod kryo;
-#[allow(dead_code, unused_imports, reason = "goes with the wiring into the worker")]
 pub(crate) mod processor;
 #[cfg(test)]
 mod simulation;
-#[allow(dead_code, reason = "goes with the wiring into the worker")]
 mod table;
-#[allow(dead_code, reason = "goes with the wiring into the worker")]
 mod tracker;
-#[allow(dead_code, reason = "goes with the wiring into the worker")]
 mod tracker_host;
 
-#[allow(unused_imports, reason = "goes with the wiring into the worker")]
 pub(crate) use self::{
     exchange::Exchange,
     http::{HttpPeers, ServerCluster},

@@ -20,6 +20,7 @@ use super::{
     records::Records,
     registry::Registry,
     reports::Reports,
+    roles::{Roles, Surroundings},
     runs::Runs,
     shared::Shared,
 };
@@ -159,7 +160,7 @@ impl WorkerBuilder {
             }
         };
         let (lock, store, journals) = open_state(&config, store, journals).await?;
-        let records = Records::new(store, config.lane.clone());
+        let records = Records::new(store.clone(), config.lane.clone());
         let loaded = records.load().await?;
 
         let stored = loaded.address.filter(|_| !loaded.recovered.records.is_empty());
@@ -174,13 +175,34 @@ impl WorkerBuilder {
         records.set_address(&own).await?;
 
         let counters = Arc::new(Counters::default());
+        let (inbox, inputs) = mpsc::channel(INBOX);
+        let tasks = TaskTracker::new();
+        let server_clock = Arc::new(ServerClock::default());
+        let clock = super::driver::Clock::start(server_clock.clone());
+        let owner = watch::Sender::new(None);
+        let transport = Transport::new(http.clone());
+        let roles = Roles::start(Surroundings {
+            config: &config,
+            address: &own,
+            store,
+            registry: registry.clone(),
+            transport: transport.clone(),
+            owner: owner.subscribe(),
+            clock: clock.clone(),
+            counters: counters.clone(),
+            inbox: inbox.clone(),
+            tasks: tasks.clone(),
+        })
+        .await?;
         let shared = Arc::new(Shared {
             address: own.clone(),
             counters: counters.clone(),
-            transport: Transport::new(http.clone()),
-            trackers,
-            clock: ServerClock::default(),
-            owner: watch::Sender::new(None),
+            transport,
+            trackers: trackers.unwrap_or_else(|| Arc::new(roles.trackers.clone())),
+            processors: Some(roles.processors.clone()),
+            started: std::time::Instant::now(),
+            clock: server_clock,
+            owner,
             log_owner: watch::Sender::new(None),
             records: RwLock::new(
                 loaded.recovered.records.iter().map(|r| (r.dispatch.instance_id, Arc::new(r.clone()))).collect(),
@@ -189,6 +211,7 @@ impl WorkerBuilder {
             generation: watch::Sender::new(0),
             config,
         });
+        roles.know(&shared);
         let config = &shared.config;
         let cluster = Arc::new(AskOwner::new(shared.clone(), http.clone()));
         let peers = Arc::new(Peers::new(checked.peers.clone()).with_cluster(cluster));
@@ -197,13 +220,11 @@ impl WorkerBuilder {
             peers.set_owner(&owner.transport).await;
         }
 
-        let (inbox, inputs) = mpsc::channel(INBOX);
-        let tasks = TaskTracker::new();
         let core_config = CoreConfig {
             address: own,
             slots: config.slots,
             backlog: config.backlog,
-            heavy: if shared.trackers.is_some() { config.heavy } else { 0 },
+            heavy: config.heavy,
             result_limit: config.result_limit,
             context_limit: config.context_limit,
         };
@@ -212,7 +233,6 @@ impl WorkerBuilder {
         let open = loaded.recovered.records.iter().map(|record| record.dispatch.instance_id).collect();
         let taken_up = logs::take_up(&journals, open, forgotten).await?;
         let logs = Logs::new(journals, taken_up.open, shared.clone(), inbox.clone(), tasks.clone());
-        let clock = super::driver::Clock::start(shared.clone());
         let core = Core::new(core_config, loaded.recovered, clock.now());
         let driver = Driver::new(Parts {
             clock,
@@ -231,6 +251,7 @@ impl WorkerBuilder {
             tasks: tasks.clone(),
             logs_closed: taken_up.closed,
             requests: loaded.requests,
+            given: roles.given.clone(),
         });
 
         let kill = CancellationToken::new();
@@ -245,6 +266,7 @@ impl WorkerBuilder {
         );
         let inbound = Arc::new(Requests { shared: shared.clone(), peers: peers.clone(), inbox: inbox.clone() });
         let routes = Routes { inbound, reading: Reading { counters: counters.clone() } }.router();
+        let routes = routes.merge(roles.routes().router());
         let jobs: JobOf = {
             let shared = shared.clone();
             Arc::new(move |instance_id| shared.record(instance_id).map(|record| record.dispatch.job_id))
@@ -383,7 +405,11 @@ impl Inbound for Requests {
         let _ = self.inbox.send(Input::Event(Event::StopInstance(instance_id))).await;
     }
 
-    fn query(&self, instance_id: i64) -> Option<InstanceDetail> {
-        self.shared.detail(instance_id)
+    async fn query(&self, instance_id: i64, custom_query: Option<&str>) -> Option<InstanceDetail> {
+        let detail = self.shared.detail(instance_id)?;
+        match self.shared.trackers.detail(instance_id, custom_query).await {
+            Some(tracked) => Some(InstanceDetail { job_params: detail.job_params, ..tracked }),
+            None => Some(detail),
+        }
     }
 }

@@ -3,26 +3,13 @@
 use async_trait::async_trait;
 
 use crate::{
-    JobLogger, StopSignal,
     core::TaskCounts,
-    tasks::api::{Progress, TrackerEnd},
-    wire::ServerScheduleJobReq,
+    tasks::{
+        TrackerHost, TrackerStart,
+        api::{Progress, TrackerEnd},
+    },
+    wire::InstanceDetail,
 };
-
-/// What a task tracker begins with.
-#[cfg_attr(not(test), expect(dead_code, reason = "read by the task trackers"))]
-pub(crate) struct TrackerStart {
-    /// The dispatch as it came.
-    pub(crate) request: ServerScheduleJobReq,
-    /// A restarted worker takes the instance up again: its tasks are on disk.
-    pub(crate) resumed: bool,
-    /// What is left of the instance's time limit, ms.
-    pub(crate) time_left_ms: Option<u64>,
-    /// The instance's log.
-    pub(crate) log: JobLogger,
-    /// Raised when the instance must end.
-    pub(crate) stop: StopSignal,
-}
 
 /// The task trackers of a worker.
 #[async_trait]
@@ -35,6 +22,31 @@ pub(crate) trait Trackers: Send + Sync {
     fn take_alert(&self, instance_id: i64) -> Option<String>;
     /// The report with this alarm was not taken.
     fn give_back_alert(&self, instance_id: i64, alert: String);
+    /// What the console shows of an instance, with the query that a person typed there.
+    async fn detail(&self, instance_id: i64, custom_query: Option<&str>) -> Option<InstanceDetail>;
+}
+
+#[async_trait]
+impl Trackers for TrackerHost {
+    async fn run(&self, start: TrackerStart) -> TrackerEnd {
+        Self::run(self, start).await
+    }
+
+    fn progress(&self, instance_id: i64) -> Option<Progress> {
+        Self::progress(self, instance_id)
+    }
+
+    fn take_alert(&self, instance_id: i64) -> Option<String> {
+        Self::take_alert(self, instance_id)
+    }
+
+    fn give_back_alert(&self, instance_id: i64, alert: String) {
+        Self::give_back_alert(self, instance_id, alert);
+    }
+
+    async fn detail(&self, instance_id: i64, custom_query: Option<&str>) -> Option<InstanceDetail> {
+        Self::detail(self, instance_id, custom_query).await
+    }
 }
 
 impl From<&Progress> for TaskCounts {

@@ -19,9 +19,11 @@ mod metrics;
 mod records;
 mod registry;
 mod reports;
+mod roles;
 mod runs;
 mod shared;
 mod status;
+mod task_logs;
 #[cfg(test)]
 mod tests;
 

@@ -145,10 +145,10 @@ async fn send(shared: &Shared, sending: &Sending) -> Result<(), AskError> {
             if record.dispatch.is_heavy() {
                 count(&mut message, shared.counts(record).unwrap_or_default());
             }
-            let Some(trackers) = shared.trackers.as_ref().filter(|_| record.dispatch.is_frequent()) else {
+            if !record.dispatch.is_frequent() {
                 return shared.transport.tell(&owner.transport, PATH, &message).await;
-            };
-            let alarm = Alarm::take(trackers.as_ref(), record.dispatch.instance_id);
+            }
+            let alarm = Alarm::take(shared.trackers.as_ref(), record.dispatch.instance_id);
             message.need_alert = alarm.text.is_some();
             message.alert_content.clone_from(&alarm.text);
             let told = shared.transport.tell(&owner.transport, PATH, &message).await;

@@ -8,14 +8,16 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use super::{
     context::{Start, task_context},
     driver::Input,
-    heavy::TrackerStart,
     registry::Registry,
     shared::Shared,
 };
 use crate::{
     JobLogger, ProcessResult, Processor, RestartPolicy, StopReason, StopSignal, TaskContext, WorkflowContext,
     core::{Event, InstanceRecord},
-    tasks::api::{Progress, TrackerEnd},
+    tasks::{
+        TrackerStart,
+        api::{Progress, TrackerEnd},
+    },
     wire::ServerScheduleJobReq,
 };
 
@@ -106,6 +108,7 @@ impl Runs {
             })?;
             let request = ServerScheduleJobReq::parse(text.as_bytes())
                 .map_err(|why| ProcessResult::rejected(format!("failed to read the stored dispatch: {why}")))?;
+            let request = Arc::new(request);
             let stop = stop.clone();
             return Ok(Work::Tracker(Box::new(TrackerStart { request, resumed, time_left_ms, log, stop })));
         }
@@ -165,10 +168,7 @@ async fn run(id: &RunId, work: Work, shared: &Arc<Shared>) -> TrackerEnd {
             ended(result.unwrap_or_else(|failed| failed), &workflow)
         }
         Work::Tracker(start) => {
-            let Some(trackers) = shared.trackers.clone() else {
-                let why = "this worker was started without task trackers; start the job again on one that has them";
-                return ended(ProcessResult::rejected(why), &WorkflowContext::default());
-            };
+            let trackers = shared.trackers.clone();
             let end = supervise(id, "the task tracker", shared, async move { trackers.run(*start).await }).await;
             end.unwrap_or_else(|failed| ended(failed, &WorkflowContext::default()))
         }

@@ -10,6 +10,7 @@ use parking_lot::RwLock;
 use tokio::sync::watch;
 
 use super::{Counters, InstanceStatus, OwnerStatus, WorkerConfig, WorkerStatus, clock::ServerClock, heavy::Trackers};
+use crate::tasks::processor::ProcessorTrackers;
 use crate::{
     client::Transport,
     core::{InstanceRecord, Owner, Stage, TaskCounts},
@@ -24,9 +25,12 @@ pub(crate) struct Shared {
     pub(crate) address: String,
     pub(crate) counters: Arc<Counters>,
     pub(crate) transport: Transport,
-    /// Who runs instances with tasks; `None` = nobody here.
-    pub(crate) trackers: Option<Arc<dyn Trackers>>,
-    pub(crate) clock: ServerClock,
+    /// Who runs instances with tasks.
+    pub(crate) trackers: Arc<dyn Trackers>,
+    /// Who executes tasks of own and other workers' instances.
+    pub(crate) processors: Option<Arc<ProcessorTrackers>>,
+    pub(crate) started: Instant,
+    pub(crate) clock: Arc<ServerClock>,
     /// Where heartbeats and reports go.
     pub(crate) owner: watch::Sender<Option<Owner>>,
     /// Where log lines go: follows `owner` when the logs that a new one needs from the start have been rewound.
@@ -87,10 +91,24 @@ impl Shared {
             Stage::Draining(outcome) => outcome.tasks,
             Stage::Reporting(report) => report.outcome.tasks,
             Stage::Queued | Stage::Running | Stage::Stopping => {
-                let progress = self.trackers.as_ref()?.progress(record.dispatch.instance_id)?;
+                let progress = self.trackers.progress(record.dispatch.instance_id)?;
                 Some((&progress).into())
             }
         }
+    }
+
+    /// For how long no server has been there, ms; 0 while one is.
+    pub(crate) fn server_silent_ms(&self) -> u64 {
+        if self.owner.borrow().is_some() {
+            return 0;
+        }
+        let last = self.state.read().last_heartbeat.unwrap_or(self.started);
+        u64::try_from(last.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Tasks, of whichever worker's instances, that wait or run here or have not been reported yet.
+    pub(crate) fn open_tasks(&self) -> usize {
+        self.processors.as_ref().map_or(0, |processors| processors.open_tasks())
     }
 
     pub(crate) fn status(&self) -> WorkerStatus {
@@ -118,6 +136,7 @@ impl Shared {
             draining: state.draining,
             slots: self.config.slots,
             running: state.running,
+            open_tasks: self.open_tasks(),
             store_error: state.store_error.clone(),
             instances: records.iter().map(|record| instance_status(record, self.counts(record))).collect(),
             counters: self.counters.status(),

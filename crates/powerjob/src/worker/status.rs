@@ -35,6 +35,8 @@ pub struct WorkerStatus {
     pub slots: usize,
     /// Processors that run now, those included that do not end after a stop.
     pub running: usize,
+    /// Tasks of instances with tasks, of this worker's own and of others', that wait or run here or have not been reported yet.
+    pub open_tasks: usize,
     /// Why writes to the state store fail now, if they do.
     pub store_error: Option<String>,
     /// Open instances, oldest first.

@@ -88,11 +88,6 @@ impl Machine {
             + self.closing.values().map(|part| part.running.len()).sum::<usize>()
     }
 
-    /// Whether nothing of the instance is here.
-    pub(crate) fn is_free_of(&self, instance_id: i64) -> bool {
-        self.parts.values().chain(self.closing.values()).all(|part| part.info.instance_id != instance_id)
-    }
-
     fn part_of(&self, instance_id: i64, tracker: &str) -> Option<&Part> {
         self.parts.get(self.by_key.get(&(instance_id, tracker.to_owned()))?)
     }

@@ -36,6 +36,7 @@ impl Driver {
             let owner = self.p.core.owner().cloned();
             let changed = *self.p.shared.log_owner.borrow() != owner;
             if changed {
+                self.rewind_foreign_logs(owner.as_ref()).await;
                 self.p.shared.log_owner.send_replace(owner);
                 self.p.logs.kick();
             }
@@ -77,7 +78,10 @@ impl Driver {
             }
             Action::ReportFinal { instance_id, report } => self.report(instance_id, Report::Final(report)),
             Action::AskInstanceInfo(instance_id) => self.ask_instance_info(instance_id),
-            Action::OpenLog { instance_id, send } => self.p.logs.open(instance_id, send),
+            Action::OpenLog { instance_id, send } => {
+                self.own_log(instance_id);
+                self.p.logs.open(instance_id, send);
+            }
             Action::LogLine { instance_id, level, text } => self.p.logs.line(instance_id, level, &text),
             Action::StartProcessor { instance_id, attempt, resumed, time_left_ms } => {
                 let stop_first = behind.iter().find_map(|action| match action {
@@ -90,6 +94,7 @@ impl Driver {
             Action::DrainLog { instance_id, attempt, limit_ms } => self.p.logs.drain(instance_id, attempt, limit_ms),
             Action::RewindLog(instance_id) => self.p.logs.rewind(instance_id).await,
             Action::CloseLog { instance_id, status } => {
+                self.p.given.forget(instance_id);
                 if self.p.logs.close(instance_id, status) {
                     self.p.logs_closed.push(instance_id);
                 }

@@ -11,6 +11,7 @@
 mod act;
 mod answers;
 mod durable;
+mod foreign;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -21,10 +22,13 @@ use std::{
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
+use self::foreign::Foreign;
 use super::{
-    Shutdown, logs::Logs, metrics::HostMetrics, records::Records, reports::Reports, runs::Runs, shared::Shared,
+    Shutdown, clock::ServerClock, logs::Logs, metrics::HostMetrics, records::Records, reports::Reports, runs::Runs,
+    shared::Shared, task_logs::Given,
 };
 use crate::{
+    JobLogger,
     client::{Discovery, Found, now_ms},
     core::{Action, Core, Dispatch, Event, Now, Output},
     openapi::OpenApi,
@@ -46,19 +50,20 @@ const SKEW_WORTH_A_WARNING_MS: i64 = 10_000;
 const SKEW_WARNING_EVERY: Duration = Duration::from_secs(600);
 
 /// Monotonic time, wall time, and the server's.
+#[derive(Clone)]
 pub(crate) struct Clock {
     origin: Instant,
-    shared: Arc<Shared>,
+    server: Arc<ServerClock>,
 }
 
 impl Clock {
-    pub(crate) fn start(shared: Arc<Shared>) -> Self {
-        Self { origin: Instant::now(), shared }
+    pub(crate) fn start(server: Arc<ServerClock>) -> Self {
+        Self { origin: Instant::now(), server }
     }
 
     pub(crate) fn now(&self) -> Now {
         let mono_ms = u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX);
-        Now { mono_ms, wall_ms: now_ms(), server_ms: self.shared.clock.now_ms() }
+        Now { mono_ms, wall_ms: now_ms(), server_ms: self.server.now_ms() }
     }
 
     fn at(&self, mono_ms: u64) -> Instant {
@@ -93,6 +98,14 @@ pub(crate) enum Input {
         attempt: u32,
         round: u64,
     },
+    /// A task wants to write into its instance's log.
+    TaskLog {
+        instance_id: i64,
+        log_config: Option<String>,
+        answer: oneshot::Sender<Result<JobLogger, String>>,
+    },
+    /// Nothing is left here of an instance that another worker owns.
+    ReleaseLog(i64),
     Shutdown(Shutdown),
 }
 
@@ -116,6 +129,8 @@ pub(crate) struct Parts {
     pub(crate) logs_closed: Vec<i64>,
     /// Dispatches of open instances with tasks, as they came.
     pub(crate) requests: HashMap<i64, String>,
+    /// Loggers that tasks have.
+    pub(crate) given: Given,
 }
 
 /// Outputs whose writes could not be made durable yet.
@@ -149,13 +164,14 @@ pub(crate) struct Driver {
     waiting: VecDeque<Input>,
     held: Option<Held>,
     leaving: Option<Leaving>,
+    foreign: Foreign,
     skew_warned: Option<Instant>,
 }
 
 impl Driver {
     pub(crate) fn new(parts: Parts) -> Self {
         let waiting = VecDeque::from([Input::Event(Event::Tick)]);
-        Self { p: parts, waiting, held: None, leaving: None, skew_warned: None }
+        Self { p: parts, waiting, held: None, leaving: None, foreign: Foreign::default(), skew_warned: None }
     }
 
     pub(crate) fn processors(&self) -> Vec<String> {
@@ -303,8 +319,15 @@ impl Driver {
                     // Taken back meanwhile: a new owner gets all lines first.
                     return;
                 }
+                if self.released_log_sent(instance_id) {
+                    return;
+                }
                 Event::LogDrained { instance_id, attempt }
             }
+            Input::TaskLog { instance_id, log_config, answer } => {
+                return self.task_log(instance_id, log_config, answer);
+            }
+            Input::ReleaseLog(instance_id) => return self.release_log(instance_id),
             Input::Shutdown(how) => {
                 tracing::info!(?how, open = self.p.core.worker().open, "worker ends");
                 let fresh = || Leaving { how, said_goodbye: false, since: Instant::now(), cancelled: None };
@@ -314,6 +337,7 @@ impl Driver {
                     leaving.cancelled.get_or_insert_with(Instant::now);
                     batch.outputs.push(self.p.core.handle(now, Event::Cancel));
                 }
+                self.wait_for_tasks();
                 Event::Drain(true)
             }
         };
@@ -329,6 +353,16 @@ impl Driver {
         }
     }
 
+    /// Looks again when no task of another worker is left here: nothing else would wake the driver.
+    fn wait_for_tasks(&self) {
+        let (Some(processors), inbox) = (self.p.shared.processors.clone(), self.p.inbox.clone()) else { return };
+        self.p.tasks.spawn(async move {
+            processors.idle().await;
+            // A closed channel means that the worker has ended.
+            let _ = inbox.send(Input::Event(Event::Tick)).await;
+        });
+    }
+
     /// True when a shutdown is complete.
     fn may_leave(&self) -> bool {
         let Some(leaving) = &self.leaving else {
@@ -339,7 +373,7 @@ impl Driver {
         let reported = self.p.shared.records.read().is_empty();
         let waited = || leaving.cancelled.is_some_and(|at| at.elapsed() >= LAST_REPORTS);
         said && match leaving.how {
-            Shutdown::Drain => runs == 0 && reported,
+            Shutdown::Drain => runs == 0 && reported && self.p.shared.open_tasks() == 0,
             Shutdown::Cancel => runs == 0 && (reported || self.p.core.owner().is_none() || waited()),
             Shutdown::Detach => true,
         }

@@ -241,6 +241,13 @@ impl Logs {
         }
     }
 
+    /// What was being drained is needed again; `open` lets it flow.
+    pub(crate) fn take_back(&mut self, instance_id: i64) {
+        if let Some(log) = self.open.get_mut(&instance_id) {
+            log.drain = None;
+        }
+    }
+
     /// Whether the end of this drain counts: not when the log was taken back between its last line and now.
     pub(crate) fn drain_ended(&mut self, instance_id: i64, round: u64) -> bool {
         match self.open.get_mut(&instance_id) {

@@ -6,13 +6,17 @@ use parking_lot::Mutex;
 
 use super::*;
 use crate::{
-    tasks::api::{Progress, TrackerEnd},
-    worker::heavy::{TrackerStart, Trackers},
+    tasks::{
+        TrackerStart,
+        api::{Progress, TrackerEnd},
+    },
+    wire::InstanceDetail,
+    worker::heavy::Trackers,
 };
 
 /// Ends after `sleep` ms of the job's parameters, or when it is told to.
 #[derive(Default)]
-struct Stand {
+pub(super) struct Stand {
     starts: Mutex<Vec<(i64, bool)>>,
     progress: Mutex<HashMap<i64, Progress>>,
 }
@@ -43,6 +47,10 @@ impl Trackers for Stand {
 
     fn take_alert(&self, instance_id: i64) -> Option<String> {
         self.progress.lock().get_mut(&instance_id)?.alert.take()
+    }
+
+    async fn detail(&self, _: i64, _: Option<&str>) -> Option<InstanceDetail> {
+        None
     }
 
     fn give_back_alert(&self, instance_id: i64, alert: String) {

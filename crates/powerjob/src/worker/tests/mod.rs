@@ -12,6 +12,7 @@ mod peers;
 mod points;
 mod port;
 mod races;
+mod tasks;
 
 use std::{path::Path, sync::Arc, time::Duration};
 
