@@ -344,13 +344,22 @@ impl Driver {
         match &event {
             Event::StopInstance(id) => self.p.reports.stopped(*id),
             Event::ProcessorEnded { instance_id, attempt, .. } => self.p.runs.ended(*instance_id, *attempt),
-            Event::Drain(on) => self.p.shared.state.write().draining = *on,
+            Event::Drain(on) => {
+                self.p.shared.state.write().draining = *on;
+                self.drain_tasks(*on);
+            }
             _ => {}
         }
         batch.outputs.push(self.p.core.handle(now, event));
         if batch.owner_seen {
             self.p.shared.owner.send_replace(self.p.core.owner().cloned());
         }
+    }
+
+    /// Trackers of other workers hear of it with the next load report.
+    fn drain_tasks(&self, on: bool) {
+        let Some(processors) = self.p.shared.processors.clone() else { return };
+        self.p.tasks.spawn(async move { processors.drain(on).await });
     }
 
     /// Looks again when no task of another worker is left here: nothing else would wake the driver.
