@@ -161,7 +161,7 @@ impl crate::server::Inbound for Nobody {
         unreachable!("the body never comes")
     }
 
-    fn query(&self, _instance_id: i64) -> Option<crate::wire::InstanceDetail> {
+    async fn query(&self, _instance_id: i64, _custom_query: Option<&str>) -> Option<crate::wire::InstanceDetail> {
         None
     }
 }
