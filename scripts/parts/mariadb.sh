@@ -10,7 +10,10 @@ source "$(dirname "${BASH_SOURCE[0]}")/../lib/common.sh"
 DB_USER=rig
 PASSWORD=rigsecret123
 
-install() { have mariadbd && have mariadb-install-db || apt_install mariadb-server mariadb-client; }
+install() {
+  if have mariadbd && have mariadb-install-db; then return; fi
+  apt_install mariadb-server mariadb-client
+}
 
 # Below /tmp whatever WORKDIR is: the server's account must be able to search every folder above its data, and the path of
 # its socket has at most 107 bytes.

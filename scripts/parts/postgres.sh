@@ -12,9 +12,9 @@ PASSWORD=rigsecret123
 
 # The programs lie below the version's folder, and one of another origin may come first in PATH.
 programs() {
-  local dir found=''
-  for dir in /usr/lib/postgresql/*/bin; do [[ ! -x $dir/initdb ]] || found=$dir; done
-  echo "$found"
+  local dir newest=''
+  for dir in /usr/lib/postgresql/*/bin; do [[ ! -x $dir/initdb ]] || newest=$dir; done
+  echo "$newest"
 }
 install() {
   [[ -n $(programs) ]] || apt_install postgresql
