@@ -153,7 +153,9 @@ async fn killed_agent() -> TestResult {
     ended(&info, InstanceStatus::Failed, &["exit code 7", "late\n"])?;
     let journal = std::fs::read_to_string(&journal)?;
     for i in 0..200 {
-        let found = journal.lines().filter(|line| line.ends_with(&format!("early {i}"))).count();
+        // The line with the result begins with the output, too.
+        let found =
+            journal.lines().filter(|line| line.contains("\tstdout\t") && line.ends_with(&format!("early {i}"))).count();
         check!(found == 1, "`early {i}` stands {found} times in the journal");
     }
     Ok(())
