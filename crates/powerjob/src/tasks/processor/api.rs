@@ -26,6 +26,9 @@ pub(crate) struct Options {
     pub(crate) give_up_after: u64,
     /// Reports under way to one tracker for one instance.
     pub(crate) in_flight: usize,
+    /// A mistake to make.
+    #[cfg(test)]
+    pub(crate) bug: Option<super::Bug>,
 }
 
 impl Default for Options {
@@ -38,6 +41,8 @@ impl Default for Options {
             idle_after: 120_000,
             give_up_after: 24 * 3_600_000,
             in_flight: 32,
+            #[cfg(test)]
+            bug: None,
         }
     }
 }

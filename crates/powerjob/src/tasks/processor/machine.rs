@@ -5,6 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use super::{
     Action, Answered, Event, Options, Output,
     api::Final,
+    bugs::Bug,
     finals,
     part::{Job, JobStage, Part},
 };
@@ -59,6 +60,9 @@ impl Machine {
             Event::Drain(on) => self.drain(now, on, &mut out),
         }
         self.address_loads(&mut out);
+        if self.options.has_bug(Bug::NoReceipts) {
+            out.writes.clear();
+        }
         out
     }
 
@@ -129,6 +133,10 @@ impl Machine {
             if !again {
                 // Sent again because an acknowledgement was lost: it is told once more how far the task is.
                 job.told = 0;
+                if options.has_bug(Bug::RunsTwice) {
+                    part.queue.push_back(id.clone());
+                    return self.fill(now, number, out);
+                }
                 part.speak(&id);
                 return part.send(now, &options, out);
             }
@@ -156,7 +164,8 @@ impl Machine {
         loop {
             let execution = self.number();
             let Some(part) = self.parts.get_mut(&number) else { return };
-            if !emptied || part.running.len() >= part.slots {
+            let full = part.running.len() >= part.slots && !self.options.has_bug(Bug::SlotsIgnored);
+            if !emptied || full {
                 break;
             }
             let Some(id) = part.queue.pop_front() else { break };
@@ -219,12 +228,12 @@ impl Machine {
 
     fn reported(&mut self, now: Now, number: u64, id: &str, report_time: i64, answered: Answered, out: &mut Output) {
         let options = self.options;
-        let heard = answered == Answered::Accepted;
+        let heard = answered == Answered::Accepted || options.has_bug(Bug::OutcomeOnce);
         let Some(part) = self.parts.get_mut(&number) else { return };
         part.in_flight = part.in_flight.saturating_sub(1);
         match answered {
-            Answered::Accepted => part.heard(),
-            Answered::Lost(why) => part.missed(now, &why),
+            Answered::Lost(why) if !heard => part.missed(now, &why),
+            Answered::Lost(_) | Answered::Accepted => part.heard(),
         }
         if let Some(job) = part.tasks.get_mut(id) {
             job.in_flight = false;
@@ -338,7 +347,11 @@ impl Machine {
     fn close(&mut self, number: u64, reason: StopReason, out: &mut Output) {
         if let Some(mut part) = self.parts.remove(&number) {
             self.by_key.remove(&(part.info.instance_id, part.tracker.clone()));
+            let before = out.actions.len();
             part.close(reason, out);
+            if self.options.has_bug(Bug::SilentStop) {
+                out.actions.truncate(before);
+            }
             self.closing.insert(number, part);
         }
     }

@@ -17,6 +17,7 @@
 //!   task of the instance begins before.
 
 mod api;
+mod bugs;
 mod execute;
 mod finals;
 mod host;
@@ -30,6 +31,8 @@ mod supervise;
 mod tests;
 
 pub(crate) use api::{Action, Answered, Event, Options, Output, Receipt, Stage, Write};
+#[cfg(test)]
+pub(crate) use bugs::Bug;
 pub(crate) use host::{ProcessorDeps, ProcessorTrackers};
 pub use logs::InstanceLogs;
 pub(crate) use machine::Machine;

@@ -1,7 +1,9 @@
 //! After a restart: tasks of other workers' trackers that this worker had acknowledged.
 
 use super::{
-    Machine, Output, Receipt, Stage, finals,
+    Machine, Output, Receipt, Stage,
+    bugs::Bug,
+    finals,
     part::{Job, JobStage},
 };
 use crate::{core::Now, processor::RestartPolicy, tasks::api::StartTask};
@@ -23,6 +25,9 @@ impl Machine {
         let mut numbers = Vec::new();
         for receipt in receipts {
             let Receipt { start, stage, last_time, since } = receipt;
+            if stage == Stage::Waiting && self.options.has_bug(Bug::WaitingForgotten) {
+                continue;
+            }
             let number = self.enter(now, &start, since);
             numbers.push(number);
             let Some(part) = self.parts.get_mut(&number) else { continue };

@@ -71,7 +71,12 @@ impl World {
                     match there {
                         Some(ms) => {
                             let at = self.now + ms;
-                            self.at(at, Happening::Start { to, task, ticket: ticket.clone(), process });
+                            let doubled = to != OWN && self.rng.percent(self.faults.doubled);
+                            let start = Happening::Start { to, task, ticket: ticket.clone(), process };
+                            if doubled {
+                                self.after(ms, 3_000, start.clone());
+                            }
+                            self.at(at, start);
                             if answer_lost {
                                 let at = self.give_up_at();
                                 self.at(at, Happening::NotStarted { ticket, process });

@@ -7,7 +7,7 @@ use crate::{
     ProcessResult,
     tasks::{
         api::{BROADCAST_TASK, LAST_TASK, MapTask, ROOT_TASK, ReportTask, StartTask, SubTask},
-        processor::{Action, Answered, Event, Machine, Options, Output, Receipt, Write},
+        processor::{Action, Answered, Bug, Event, Machine, Options, Output, Receipt, Write},
         tracker::StartTicket,
     },
 };
@@ -37,12 +37,12 @@ pub(super) struct Running {
 }
 
 impl Worker {
-    pub(super) fn new(address: &str) -> Self {
+    pub(super) fn new(address: &str, bug: Option<Bug>) -> Self {
         Self {
             address: address.to_owned(),
             alive: true,
             life: 0,
-            machine: Machine::new(address, Options::default()),
+            machine: Machine::new(address, Options { bug, ..Options::default() }),
             store: BTreeMap::new(),
             running: BTreeMap::new(),
             wake: None,
@@ -148,7 +148,12 @@ impl World {
         let (maps, success) = self.fate(&task);
         let running = Running { task, maps, asking: false, success, told_to_end: false };
         self.worker(address).running.insert(execution, running);
-        let ms = if self.rng.percent(60) { self.rng.between(0, 5) } else { self.rng.between(0, 2_000) };
+        let longest = match self.rng.between(0, 100) {
+            0..60 => 5,
+            60..92 => 2_000,
+            _ => 15_000,
+        };
+        let ms = self.rng.between(0, longest);
         self.worked += ms;
         let at = self.now + ms;
         self.at(at, Happening::Work { at: address.to_owned(), life, execution });
@@ -269,13 +274,14 @@ impl World {
     }
 
     pub(super) fn kill(&mut self, address: &str) {
+        let bug = self.bug;
         let worker = self.worker(address);
         if !worker.alive {
             return;
         }
         let (life, store) = (worker.life + 1, std::mem::take(&mut worker.store));
         let told = std::mem::take(&mut worker.told);
-        *worker = Worker { life, store, told, alive: false, ..Worker::new(address) };
+        *worker = Worker { life, store, told, alive: false, ..Worker::new(address, bug) };
         if address == OWN {
             // Its tracker takes its own tasks up, with times that need not follow those of before.
             self.worker(OWN).told.clear();

@@ -10,7 +10,7 @@ use crate::{
     core::Now,
     tasks::{
         api::{MapTask, ReportTask, ReportWorker, StartTask},
-        processor::Answered,
+        processor::{Answered, Bug},
         table::test_connection,
         tracker::{Event, Spec, StartTicket, Tracker, TrackerOptions},
     },
@@ -32,9 +32,13 @@ pub(super) struct Faults {
     /// Percent of messages, or of answers.
     pub(super) loss: u64,
     pub(super) late: u64,
+    /// Percent of tasks that arrive twice.
+    pub(super) doubled: u64,
     /// Number of kills of each worker but the owner, and of the owner.
     pub(super) kills: u64,
     pub(super) crashes: u64,
+    /// Whoever is killed comes back within 5 s.
+    pub(super) brief: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -134,19 +138,21 @@ pub(super) struct World {
     pub(super) ended_at: Option<u64>,
     /// All processors together, ms.
     pub(super) worked: u64,
+    pub(super) bug: Option<Bug>,
     pub(super) traced: bool,
 }
 
 impl World {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(super) fn new(seed: u64, bug: Option<Bug>) -> Self {
         let mut rng = Rng::new(seed);
-        let none = Faults { loss: 0, late: 0, kills: 0, crashes: 0 };
+        let brief = rng.percent(60);
+        let none = Faults { loss: 0, late: 0, doubled: 0, kills: 0, crashes: 0, brief };
         let faults = match seed % 5 {
             0 => none,
-            1 => Faults { loss: 8, late: 3, ..none },
-            2 => Faults { kills: 2, ..none },
+            1 => Faults { loss: 8, late: 3, doubled: 5, ..none },
+            2 => Faults { kills: 4, ..none },
             3 => Faults { crashes: 3, ..none },
-            _ => Faults { loss: 5, late: 3, kills: 1, crashes: 1 },
+            _ => Faults { loss: 5, late: 3, doubled: 5, kills: 1, crashes: 1, brief },
         };
         let mut addresses = vec![OWN.to_owned()];
         addresses.extend((0..rng.between(0, 3)).map(|i| format!("10.0.0.{}:27777", i + 2)));
@@ -162,7 +168,7 @@ impl World {
         let spec = Spec::new(OWN, &request, TrackerOptions::default()).expect("it can be executed");
         let policy = [RestartPolicy::Fail, RestartPolicy::Rerun, RestartPolicy::Resume]
             [usize::try_from(rng.between(0, 3)).expect("small")];
-        let workers = addresses.iter().map(|address| (address.clone(), Worker::new(address))).collect();
+        let workers = addresses.iter().map(|address| (address.clone(), Worker::new(address, bug))).collect();
         let mut world = Self {
             rng,
             faults,
@@ -181,6 +187,7 @@ impl World {
             ordered_to_stop: false,
             ended_at: None,
             worked: 0,
+            bug,
             traced: std::env::var_os("TESTRIG_SIM_SEED").is_some(),
         };
         if world.traced {
@@ -193,9 +200,11 @@ impl World {
     fn plan(&mut self, addresses: &[String]) {
         for (i, address) in addresses.iter().enumerate() {
             for _ in 0..if i == 0 { self.faults.crashes } else { self.faults.kills } {
-                let at = self.rng.between(1, FAULT_TIME);
-                let dead =
-                    if self.rng.percent(70) { self.rng.between(100, 5_000) } else { self.rng.between(5_000, 150_000) };
+                // Most instances have ended after some seconds.
+                let soon = self.rng.percent(75);
+                let at = self.rng.between(1, if soon { 4_000 } else { FAULT_TIME });
+                let brief = self.faults.brief || self.rng.percent(50);
+                let dead = if brief { self.rng.between(100, 5_000) } else { self.rng.between(5_000, 150_000) };
                 self.at(at, Happening::Kill(address.clone()));
                 self.at(at + dead, Happening::Revive(address.clone()));
             }
