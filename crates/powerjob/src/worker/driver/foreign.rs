@@ -34,6 +34,7 @@ impl Driver {
             if released == Some(true) {
                 self.p.logs.take_back(instance_id);
             }
+            self.p.logs.set_foreign(instance_id, log_config.clone());
             if released != Some(false) {
                 self.p.logs.open(instance_id, true);
             }

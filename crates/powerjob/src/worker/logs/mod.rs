@@ -99,6 +99,8 @@ pub(crate) struct Logs {
     /// Opened beforehand and not asked for yet.
     found: HashMap<i64, Arc<Journal>>,
     open: HashMap<i64, Log>,
+    /// `logConfig` of instances that other workers own.
+    foreign: HashMap<i64, Option<String>>,
     rounds: u64,
     shared: Arc<Shared>,
     inbox: mpsc::Sender<Input>,
@@ -142,7 +144,7 @@ impl Logs {
         inbox: mpsc::Sender<Input>,
         tasks: TaskTracker,
     ) -> Self {
-        Self { journals, found, open: HashMap::new(), rounds: 0, shared, inbox, tasks }
+        Self { journals, found, open: HashMap::new(), foreign: HashMap::new(), rounds: 0, shared, inbox, tasks }
     }
 
     /// Opens the log; `send` lets its lines go to the server, and [`Event::FirstLineSent`] follow.
@@ -241,6 +243,11 @@ impl Logs {
         }
     }
 
+    /// What the tasks of another worker's instance say of its log (`logConfig`).
+    pub(crate) fn set_foreign(&mut self, instance_id: i64, log_config: Option<String>) {
+        self.foreign.insert(instance_id, log_config);
+    }
+
     /// What was being drained is needed again; `open` lets it flow.
     pub(crate) fn take_back(&mut self, instance_id: i64) {
         if let Some(log) = self.open.get_mut(&instance_id) {
@@ -294,6 +301,7 @@ impl Logs {
                 false
             }
         };
+        self.foreign.remove(&instance_id);
         if let Some(log) = self.open.remove(&instance_id) {
             self.tasks.spawn(log.way.stop(LAST_PRINTED));
         }
@@ -331,7 +339,8 @@ impl Logs {
     /// What the job says of its log. An instance that was just closed has nothing more to say.
     fn settings(&self, instance_id: i64) -> LogSettings {
         let record = self.shared.record(instance_id);
-        LogSettings::read(record.as_ref().and_then(|record| record.dispatch.log_config.as_deref()))
+        let own = record.as_ref().map(|record| record.dispatch.log_config.as_deref());
+        LogSettings::read(own.unwrap_or_else(|| self.foreign.get(&instance_id)?.as_deref()))
     }
 
     /// A way in place of one that has ended, or is no longer the one that the job wants.
