@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::{
     check,
-    support::{Agent, AgentOptions, App, Needs, Parts, TestResult, agent::free_port, eventually, trial},
+    support::{Agent, AgentOptions, App, ExampleWorker, Needs, Parts, TestResult, agent::free_port, eventually, trial},
 };
 
 pub(crate) fn tests() -> Vec<Trial> {
@@ -27,6 +27,8 @@ pub(crate) fn tests() -> Vec<Trial> {
         ),
         trial("bad_input::an_unknown_processor_ends_failed_with_the_nearest_name", Needs::Server, unknown_processor),
         trial("bad_input::a_job_kind_that_is_not_served_ends_failed_and_says_so", Needs::Server, unserved_kind),
+        trial("bad_input::a_processor_that_panics_ends_failed_and_says_where_to_look", Needs::Server, panic),
+        trial("bad_input::the_transport_port_given_as_server_is_told_with_the_right_one", Needs::Server, transport_port),
     ]
 }
 
@@ -200,13 +202,38 @@ async fn unknown_processor() -> TestResult {
 async fn unserved_kind() -> TestResult {
     let app = App::new("kinds").await?;
     let _agent = Agent::start("kinds", AgentOptions::new(&app.name)).await?;
-    failed_with(&app, "RunLLMTest", &Value::Null, &[("processorType", json!("SHELL"))], &["SHELL"]).await?;
-    failed_with(
-        &app,
-        "RunLLMTest",
-        &Value::Null,
-        &[("processorType", json!("EXTERNAL")), ("processorInfo", json!("1#x"))],
-        &["EXTERNAL"],
-    )
-    .await
+    for (kind, info, texts) in [
+        ("EXTERNAL", "1#x.Y", ["`EXTERNAL`", "`1#x.Y` is a class in a Java container", "keep such jobs on Java workers"]),
+        ("SHELL", "echo hi", ["`SHELL`", "only BUILT_IN", "the name of one of this worker's processors"]),
+        ("PYTHON", "print(1)", ["`PYTHON`", "only BUILT_IN", "the name of one of this worker's processors"]),
+    ] {
+        let more = [("processorType", json!(kind)), ("processorInfo", json!(info))];
+        failed_with(&app, "RunLLMTest", &Value::Null, &more, &texts).await?;
+    }
+    Ok(())
+}
+
+async fn panic() -> TestResult {
+    let app = App::new("panic").await?;
+    let worker = ExampleWorker::start(&app).await?;
+    let texts = ["processor `echo` panicked: index out of range", "an error in its code", "the worker's own log"];
+    failed_with(&app, "echo", &json!({ "panic": "index out of range" }), &[], &texts).await?;
+    check!(worker.log().contains("examples/worker.rs:"), "the place is in the worker's own log: {}", worker.log());
+    Ok(())
+}
+
+async fn transport_port() -> TestResult {
+    let app = App::new("port").await?;
+    let transport = app.api.hello().await?.transport.ok_or("the server names its transport address")?;
+    let options = AgentOptions { servers: vec![transport.clone()], ..AgentOptions::new(&app.name) };
+    let mut agent = Agent::prepare("port", options)?;
+    agent.spawn()?;
+    let wanted = [transport.as_str(), "is the transport port of a PowerJob server", "give its web port"];
+    eventually("the agent says which port it was given", || async {
+        let text = agent.get("/readyz").await?.to_string();
+        if wanted.iter().all(|part| text.contains(part)) { Ok(()) } else { Err(text) }
+    })
+    .await?;
+    check!(agent.tail().contains(wanted[1]), "its log says it, too: {}", agent.tail());
+    Ok(())
 }

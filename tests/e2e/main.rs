@@ -7,11 +7,13 @@ mod support;
 
 mod archive;
 mod bad_input;
+mod context;
 mod crash;
 mod demo;
 mod endings;
 mod failover;
 mod lanes;
+mod log_config;
 mod logs;
 mod official;
 mod outage;
@@ -32,6 +34,7 @@ fn main() -> ExitCode {
         bad_input::tests(),
         worker::tests(),
         endings::tests(),
+        context::tests(),
         crash::tests(),
         demo::tests(),
         outage::tests(),
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
         service::tests(),
         status::tests(),
         official::tests(),
+        log_config::tests(),
     ]
     .into_iter()
     .flatten()

@@ -26,6 +26,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         trial("worker::a_cron_job_is_run_by_the_servers_clock", Needs::Server, cron),
         trial("worker::a_daily_interval_job_is_run_again_and_again", Needs::Server, daily_interval),
         trial("worker::a_stop_stays_stopped", Needs::Server, stop),
+        trial("worker::a_stop_before_during_and_after_the_start_twice_and_of_nobody_all_end_right", Needs::Server, stops),
         trial("worker::a_final_result_survives_the_death_of_the_worker", Needs::Server, kill_and_restart),
     ]
 }
@@ -166,6 +167,47 @@ async fn stop() -> TestResult {
     tokio::time::sleep(std::time::Duration::from_secs(13)).await;
     let info = app.info(instance).await?;
     check!(info.status() == Some(InstanceStatus::Stopped), "{info:?}\n{}", worker.log());
+    Ok(())
+}
+
+async fn stops() -> TestResult {
+    let app = App::new("stops").await?;
+    let worker = ExampleWorker::start_with(&app, &["--slots", "1"]).await?;
+    let job = app.job("echo", &json!({ "lines": 1, "sleep": 600_000 }), &[]).await?;
+    let running = app.run(job, &Value::Null).await?;
+    app.reaches(running, InstanceStatus::Running).await?;
+    // Before its start: it waits for the only slot. The others are stopped in the moment of their arrival.
+    let mut stopped = vec![app.run(job, &Value::Null).await?];
+    app.reaches(stopped[0], InstanceStatus::Running).await?;
+    app.api.stop_instance(app.id, stopped[0]).await?;
+    for _ in 0..5 {
+        let instance = app.run(job, &Value::Null).await?;
+        app.api.stop_instance(app.id, instance).await?;
+        stopped.push(instance);
+    }
+    // Twice, and for an instance that nobody knows: as a server would tell it.
+    let client = reqwest::Client::builder().no_proxy().build()?;
+    for instance in [stopped[0], stopped[0], 5] {
+        let url = format!("http://127.0.0.1:{}/worker/stopInstance", worker.port);
+        let answer = client.post(url).body(json!({ "instanceId": instance }).to_string()).send().await?;
+        check!(answer.status() == 200 && answer.bytes().await?.is_empty(), "stop of {instance}");
+    }
+    check!(app.info(running).await?.status() == Some(InstanceStatus::Running), "stops of others do not touch it");
+    app.api.stop_instance(app.id, running).await?;
+    // The slot is free again.
+    let short = app.job("empty", &Value::Null, &[]).await?;
+    let after = app.ended(app.run(short, &Value::Null).await?).await?;
+    check!(after.status() == Some(InstanceStatus::Succeed), "{after:?}");
+    // Longer than a reporting period: whoever goes on reporting turns STOPPED back into RUNNING.
+    tokio::time::sleep(std::time::Duration::from_secs(13)).await;
+    for instance in stopped.iter().chain([&running]) {
+        let info = app.info(*instance).await?;
+        check!(info.status() == Some(InstanceStatus::Stopped), "{info:?}\n{}", worker.log());
+    }
+    for instance in stopped {
+        let ran = worker.lines(instance)?.unwrap_or_default().iter().any(|line| line.text.starts_with("line 1 of 1"));
+        check!(!ran, "instance {instance} was stopped before it had a slot");
+    }
     Ok(())
 }
 

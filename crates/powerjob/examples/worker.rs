@@ -41,6 +41,8 @@ struct Echo;
 impl Processor for Echo {
     async fn process(&self, ctx: TaskContext) -> ProcessResult {
         let params = parameters(&ctx);
+        let given = format!("job parameters {:?}, instance parameters {:?}", ctx.job_params, ctx.instance_params);
+        ctx.log.log(Level::Debug, "agent", &given);
         ctx.log.info(format!("echo: {}", Value::Object(params.clone())));
         let lines = number(&params, "lines");
         for i in 1..=lines {

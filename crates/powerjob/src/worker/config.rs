@@ -38,7 +38,7 @@ pub struct WorkerConfig {
     pub heavy: usize,
     /// Longest result text in UTF-16 units; longer is cut and `...` appended.
     pub result_limit: usize,
-    /// Longest appended workflow context as JSON in UTF-16 units; longer is dropped whole.
+    /// Longest appended workflow context as JSON in UTF-16 units; a run that appends more fails and passes nothing on.
     pub context_limit: usize,
     /// Name of this identity; separates it from others in the same store.
     pub lane: String,

@@ -1,5 +1,6 @@
 //! The runtime in one process with a fake server.
 
+mod cancel;
 mod crash;
 mod discovery;
 mod fake;
