@@ -28,7 +28,11 @@ pub(crate) fn tests() -> Vec<Trial> {
         trial("bad_input::an_unknown_processor_ends_failed_with_the_nearest_name", Needs::Server, unknown_processor),
         trial("bad_input::a_job_kind_that_is_not_served_ends_failed_and_says_so", Needs::Server, unserved_kind),
         trial("bad_input::a_processor_that_panics_ends_failed_and_says_where_to_look", Needs::Server, panic),
-        trial("bad_input::the_transport_port_given_as_server_is_told_with_the_right_one", Needs::Server, transport_port),
+        trial(
+            "bad_input::the_transport_port_given_as_server_is_told_with_the_right_one",
+            Needs::Server,
+            transport_port,
+        ),
     ]
 }
 
@@ -203,7 +207,11 @@ async fn unserved_kind() -> TestResult {
     let app = App::new("kinds").await?;
     let _agent = Agent::start("kinds", AgentOptions::new(&app.name)).await?;
     for (kind, info, texts) in [
-        ("EXTERNAL", "1#x.Y", ["`EXTERNAL`", "`1#x.Y` is a class in a Java container", "keep such jobs on Java workers"]),
+        (
+            "EXTERNAL",
+            "1#x.Y",
+            ["`EXTERNAL`", "`1#x.Y` is a class in a Java container", "keep such jobs on Java workers"],
+        ),
         ("SHELL", "echo hi", ["`SHELL`", "only BUILT_IN", "the name of one of this worker's processors"]),
         ("PYTHON", "print(1)", ["`PYTHON`", "only BUILT_IN", "the name of one of this worker's processors"]),
     ] {

@@ -76,7 +76,8 @@ async fn nested() -> TestResult {
     let seen_behind = nodes[2].instance_id.ok_or("the last node has an instance")?;
     for (instance, keys) in [(seen_inside, ["batch", "first"]), (seen_behind, ["first", "inner"])] {
         let log = app.server_log(instance, 3).await?;
-        let given = log.iter().find(|line| line.starts_with("job parameters ")).ok_or("the node says what it was given")?;
+        let given =
+            log.iter().find(|line| line.starts_with("job parameters ")).ok_or("the node says what it was given")?;
         let given = given.split_once("instance parameters ").map_or("", |(_, context)| context);
         check!(keys.iter().all(|key| given.contains(&format!("{key}\\\":"))), "{keys:?} in {given}");
     }
@@ -103,7 +104,8 @@ async fn apart() -> TestResult {
     check!(info.status() == Some(WfStatus::Succeed), "{info:?}");
     for (node, job_params) in info.nodes()?.iter().zip(["of the node", "of the job"]) {
         let said = given(node.instance_id.ok_or("an instance")?).await?;
-        let wanted = format!("job parameters Some({job_params:?}), instance parameters Some({:?})", r#"{"initParams":"run 7"}"#);
+        let wanted =
+            format!("job parameters Some({job_params:?}), instance parameters Some({:?})", r#"{"initParams":"run 7"}"#);
         check!(said == wanted, "{said}");
     }
     check!(context_of(&info)?.get("initParams").map(String::as_str) == Some("run 7"), "{info:?}");

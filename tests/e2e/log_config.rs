@@ -38,10 +38,15 @@ async fn types() -> TestResult {
     let app = App::new("log-types").await?;
     let worker = ExampleWorker::start(&app).await?;
     let last = "line 2 of 2: ";
-    for (kind, online, kept, printed) in
-        [(1, true, true, false), (2, false, true, false), (3, false, true, true), (4, true, true, false), (999, false, false, false)]
-    {
-        let (id, journal, shown) = run(&app, &worker, json!({ "type": kind, "level": 2 }), json!({ "lines": 2 })).await?;
+    for (kind, online, kept, printed) in [
+        (1, true, true, false),
+        (2, false, true, false),
+        (3, false, true, true),
+        (4, true, true, false),
+        (999, false, false, false),
+    ] {
+        let (id, journal, shown) =
+            run(&app, &worker, json!({ "type": kind, "level": 2 }), json!({ "lines": 2 })).await?;
         check!(journal.iter().any(|line| line.starts_with(last)) == kept, "type {kind}: journal {journal:#?}");
         check!(kept || journal.is_empty(), "type {kind}: the worker's own lines obey, too: {journal:#?}");
         check!(shown.contains(last) == online && shown.contains(NO_LOG) != online, "type {kind}: server {shown}");
@@ -61,11 +66,16 @@ async fn types() -> TestResult {
 async fn levels() -> TestResult {
     let app = App::new("log-levels").await?;
     let worker = ExampleWorker::start(&app).await?;
-    for (level, debug, info, error) in
-        [(1, true, true, true), (2, false, true, true), (3, false, false, true), (4, false, false, true), (99, false, false, false)]
-    {
+    for (level, debug, info, error) in [
+        (1, true, true, true),
+        (2, false, true, true),
+        (3, false, false, true),
+        (4, false, false, true),
+        (99, false, false, false),
+    ] {
         let (_, journal, shown) =
-            run(&app, &worker, json!({ "type": 1, "level": level }), json!({ "lines": 2, "fail": "on purpose" })).await?;
+            run(&app, &worker, json!({ "type": 1, "level": level }), json!({ "lines": 2, "fail": "on purpose" }))
+                .await?;
         for (text, wanted) in [("job parameters Some", debug), ("line 2 of 2: ", info), ("FAILED after ", error)] {
             check!(journal.iter().any(|line| line.starts_with(text)) == wanted, "level {level}, {text}: {journal:#?}");
             check!(shown.contains(text) == wanted, "level {level}, {text}: server {shown}");
@@ -78,7 +88,8 @@ async fn websocket() -> TestResult {
     let app = App::new("log-null").await?;
     let agent = Agent::start("log-null", AgentOptions::new(&app.name)).await?;
     for (kind, kept) in [(2, true), (999, false)] {
-        let job = app.job("RunLLMTest", &json!("no json"), &[("logConfig", json!({ "type": kind, "level": 2 }))]).await?;
+        let job =
+            app.job("RunLLMTest", &json!("no json"), &[("logConfig", json!({ "type": kind, "level": 2 }))]).await?;
         let instance = app.run(job, &Value::Null).await?;
         let info = app.ended(instance).await?;
         check!(info.status() == Some(InstanceStatus::Failed), "{info:?}");

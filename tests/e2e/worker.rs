@@ -26,7 +26,11 @@ pub(crate) fn tests() -> Vec<Trial> {
         trial("worker::a_cron_job_is_run_by_the_servers_clock", Needs::Server, cron),
         trial("worker::a_daily_interval_job_is_run_again_and_again", Needs::Server, daily_interval),
         trial("worker::a_stop_stays_stopped", Needs::Server, stop),
-        trial("worker::a_stop_before_during_and_after_the_start_twice_and_of_nobody_all_end_right", Needs::Server, stops),
+        trial(
+            "worker::a_stop_before_during_and_after_the_start_twice_and_of_nobody_all_end_right",
+            Needs::Server,
+            stops,
+        ),
         trial("worker::a_final_result_survives_the_death_of_the_worker", Needs::Server, kill_and_restart),
     ]
 }

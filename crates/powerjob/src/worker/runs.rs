@@ -215,7 +215,9 @@ async fn supervise<T: Send + 'static>(
             shared.counters.panics.one();
             let text = panic_text(error.into_panic().as_ref());
             tracing::error!(instance_id, attempt, processor = name, panic = text, "{what} panicked");
-            Err(ProcessResult::failed(format!("{what} panicked: {text}; this is an error in its code, the place is in the worker's own log")))
+            Err(ProcessResult::failed(format!(
+                "{what} panicked: {text}; this is an error in its code, the place is in the worker's own log"
+            )))
         }
         Err(_) => Err(ProcessResult::failed(format!("{what} was cancelled from within the worker's process"))),
     }

@@ -50,7 +50,9 @@ where
             counters.panics.one();
             let text = panic_text(error.into_panic().as_ref());
             tracing::error!(instance_id, task, processor, panic = text, "the processor panicked");
-            ProcessResult::failed(format!("processor `{processor}` panicked: {text}; this is an error in its code, the place is in the worker's own log"))
+            ProcessResult::failed(format!(
+                "processor `{processor}` panicked: {text}; this is an error in its code, the place is in the worker's own log"
+            ))
         }
         Err(_) => {
             ProcessResult::failed(format!("processor `{processor}` was cancelled from within the worker's process"))
