@@ -31,7 +31,7 @@ impl Tracker {
             }
             match firings {
                 Firings::Rate(_, Some(most)) if self.runs.len() >= most => {
-                    self.fired(sub, now.wall_ms, false, "TOO_MUCH_INSTANCE".to_owned(), now, out);
+                    self.fired(sub, now.server_ms, false, "TOO_MUCH_INSTANCE".to_owned(), now, out);
                 }
                 _ => self.add_run(table, sub, now)?,
             }

@@ -50,7 +50,7 @@ impl Tracker {
     /// The table's.
     pub(crate) fn start(spec: Spec, table: &Table<'_>, now: Now, out: &mut Output) -> Result<Self> {
         table.forget()?;
-        let state = State { started_at: now.wall_ms, workers: spec.workers.clone(), ..State::default() };
+        let state = State { started_at: now.server_ms, workers: spec.workers.clone(), ..State::default() };
         let mut tracker = Self::with(spec, state, now);
         tracker.changed = true;
         let several = if tracker.workers.len() == 1 { "" } else { "s" };
@@ -244,7 +244,7 @@ impl Tracker {
                 self.finish(table, false, "its tasks were told to end".to_owned(), false, out)
             }
             StopReason::TimedOut => {
-                let ran = now.wall_ms - self.state.started_at;
+                let ran = now.server_ms - self.state.started_at;
                 out.warn(format!("the time limit of the instance has passed after {} s", ran / 1000));
                 self.finish(table, false, "instance execute timeout".to_owned(), false, out)
             }

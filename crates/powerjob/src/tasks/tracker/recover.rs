@@ -77,7 +77,7 @@ impl Tracker {
     }
 
     fn load_run(&mut self, table: &Table<'_>, key: i64, sub: i64, state: RunState, now: Now) -> Result<()> {
-        let ran = u64::try_from(now.wall_ms.saturating_sub(state.started_at)).unwrap_or(0);
+        let ran = u64::try_from(now.server_ms.saturating_sub(state.started_at)).unwrap_or(0);
         let mut run = Run {
             key,
             state,

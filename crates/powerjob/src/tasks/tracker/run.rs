@@ -61,7 +61,7 @@ impl Run {
 impl Tracker {
     /// A new run with its root task, which stays at this worker.
     pub(super) fn add_run(&mut self, table: &Table<'_>, sub: i64, now: Now) -> Result<()> {
-        let state = state::RunState { started_at: now.wall_ms, last: false };
+        let state = state::RunState { started_at: now.server_ms, last: false };
         let key = table.add_run(sub, &json(&state)?)?;
         let run = Run {
             key,
@@ -199,7 +199,7 @@ impl Tracker {
             out.warn(format!("firing {sub} failed: {result}"));
             self.alarm.failed(&mut self.state.alarm, &result, now.wall_ms);
         }
-        let finished_at = Some(now.wall_ms);
+        let finished_at = Some(now.server_ms);
         self.state.history.push_back(Firing { sub, started_at, finished_at, success: Some(success), result });
         while self.state.history.len() > state::HISTORY {
             self.state.history.pop_front();

@@ -12,7 +12,7 @@ pub(crate) const HISTORY: usize = 10;
 /// The tracker's row.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct State {
-    /// When the instance began, epoch ms.
+    /// When the instance began, epoch ms by the server's clock, beside whose times it is shown.
     pub(crate) started_at: i64,
     /// Workers that may have tasks of it: all are told to stop.
     pub(crate) used: Vec<String>,
@@ -42,7 +42,7 @@ pub(crate) struct State {
 pub(crate) struct Firing {
     /// Its number.
     pub(crate) sub: i64,
-    /// Epoch ms.
+    /// Epoch ms by the server's clock, as the next.
     pub(crate) started_at: i64,
     /// Epoch ms; `None` while it runs.
     pub(crate) finished_at: Option<i64>,

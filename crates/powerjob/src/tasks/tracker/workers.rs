@@ -103,7 +103,7 @@ impl Worker {
         // Twice the concurrency is Java's budget; whoever finishes more in no time gets more.
         let ahead = concurrency.max(pace).min(MOST_AHEAD);
         let busy = BUSY.max(i64::try_from(ahead + concurrency).unwrap_or(i64::MAX));
-        if self.remaining > busy {
+        if self.remaining >= busy {
             return 0;
         }
         (concurrency + ahead).saturating_sub(self.in_flight)
