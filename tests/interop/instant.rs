@@ -10,7 +10,6 @@ use serde_json::json;
 use crate::job::Job;
 use crate::site::{Site, tags};
 use crate::table::{Cell, Seen};
-use crate::wait::same;
 use crate::workers::Kind;
 use crate::{Case, Rows};
 
@@ -35,10 +34,8 @@ async fn instant(site: Arc<Site>, tracker: Kind, both: bool) -> Rows {
     job.apart = !both;
     for _ in 0..runs() / 10 {
         let instances = try_join_all((0..10).map(|_| job.run(&site))).await?;
-        for info in try_join_all(instances.iter().map(|instance| instance.ended())).await? {
-            same("status", &info.status(), &Some(InstanceStatus::Succeed))?;
-            same("result", &info.result.as_deref(), &Some("reduced 21"))?;
-        }
+        try_join_all(instances.iter().map(|instance| instance.ends(InstanceStatus::Succeed, Some("reduced 21"))))
+            .await?;
     }
     let cell = Cell::new(
         "MAP_REDUCE, tasks that end at once",

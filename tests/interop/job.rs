@@ -32,6 +32,8 @@ pub(crate) struct Job {
     pub(crate) apart: bool,
     /// How often the server sends it again.
     pub(crate) retries: i32,
+    /// How often a task is run again.
+    pub(crate) task_retries: i32,
     time: Option<(&'static str, String)>,
 }
 
@@ -62,6 +64,7 @@ impl Job {
             concurrency: 5,
             apart: false,
             retries: 0,
+            task_retries: 0,
             time: None,
         }
     }
@@ -89,6 +92,7 @@ impl Job {
             job_params: Some(self.params.to_string()),
             concurrency: Some(self.concurrency),
             instance_retry_num: Some(self.retries),
+            task_retry_num: Some(self.task_retries),
             designated_workers: Some(self.workers.join(",")),
             ..JobSpec::api(site.app_id, &name, self.processor)
         };
@@ -104,11 +108,17 @@ impl Job {
         Ok(site.api.save_job(&spec).await?)
     }
 
-    /// Saves and runs it.
+    /// Saves and runs it. Few jobs begin at once: a Java task tracker takes a worker for dead that has not answered before its first
+    /// check after 3 s, and a Java worker whose cores are busy is late.
     pub(crate) async fn run(&self, site: &Arc<Site>) -> Result<Instance, Failed> {
         let job = self.save(site).await?;
+        let _turn = site.beginning.acquire().await?;
         let id = site.api.run_job(site.app_id, job, None, 0).await?;
-        Ok(Instance { site: site.clone(), id })
+        let instance = Instance { site: site.clone(), id };
+        if self.execute != "STANDALONE" && site.worker(self.tracker)?.kind == Kind::Java {
+            instance.under_way(self.workers.len()).await;
+        }
+        Ok(instance)
     }
 }
 
@@ -126,6 +136,23 @@ impl Instance {
     /// What the task tracker says of it.
     pub(crate) async fn detail(&self) -> Result<Value, String> {
         self.site.api.instance_detail(self.site.app_id, self.id).await.map_err(|error| error.to_string())
+    }
+
+    /// Waits until its workers have begun, or for as long as that may take at most: no reason to fail.
+    pub(crate) async fn under_way(&self, workers: usize) {
+        let begun = |detail: &Value| detail["taskDetail"]["totalTaskNum"].as_u64() > Some(workers as u64);
+        let _ = eventually(Duration::from_secs(10), "it begins", async || {
+            let detail = self.detail().await?;
+            if begun(&detail) || detail["status"].as_i64() > Some(3) { Ok(()) } else { Err(detail.to_string()) }
+        })
+        .await;
+    }
+
+    /// Waits for a final status, which must be this one, with this result if one is given.
+    pub(crate) async fn ends(&self, status: InstanceStatus, result: Option<&str>) -> Result<InstanceInfo, Failed> {
+        let info = self.ended().await?;
+        let good = info.status() == Some(status) && (result.is_none() || info.result.as_deref() == result);
+        if good { Ok(info) } else { Err(format!("{info:?} is not {} {result:?}", status.name()).into()) }
     }
 
     /// Waits for a final status.
@@ -159,12 +186,11 @@ impl Instance {
         let what = format!("instance {} has {succeeded} tasks behind it and {running} at work", self.id);
         eventually(PATIENCE, &what, async || {
             let detail = self.detail().await?;
-            let count = |name: &str| detail["taskDetail"][name].as_i64().unwrap_or(-1);
-            if count("succeedTaskNum") >= succeeded && count("runningTaskNum") >= running {
-                Ok(detail)
-            } else {
-                Err(detail.to_string())
-            }
+            let count = |name: &str| detail["taskDetail"][name].as_i64();
+            let behind = count("succeedTaskNum").unwrap_or(-1);
+            // 4.3.9 does not ask for it, and a worker of ours then does not tell it.
+            let at_work = count("runningTaskNum").or_else(|| Some(count("totalTaskNum")? - behind));
+            if behind >= succeeded && at_work >= Some(running) { Ok(detail) } else { Err(detail.to_string()) }
         })
         .await
     }
@@ -201,7 +227,9 @@ impl Log {
     /// A line is `2026-01-01 00:00:00.000 [ADDRESS] INFO TEXT`, a task says `task ID NAME of LANGUAGE`.
     fn read(site: &Site, text: &str) -> Result<Self, Failed> {
         let mut log = Self::default();
-        for line in text.lines() {
+        // Lines are sent again when the answer of a busy server is late.
+        let mut known = BTreeSet::new();
+        for line in text.lines().filter(|line| known.insert(*line)) {
             let Some((head, said)) = line.split_once("] ") else { continue };
             let said = said.split_once(' ').map_or(said, |(_, said)| said);
             log.texts.push(said.to_owned());

@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::job::Job;
 use crate::site::{JAVA_LATE, OURS_LATE, Site, tags};
 use crate::table::{Cell, Seen};
-use crate::wait::{holds, same};
+use crate::wait::holds;
 use crate::workers::Kind;
 use crate::{Case, Rows};
 
@@ -31,9 +31,7 @@ async fn joins(site: Arc<Site>, tracker: Kind) -> Rows {
     let instance = job.run(&site).await?;
     instance.in_the_middle(2, 0).await?;
     site.worker(late)?.spawn()?;
-    let info = instance.ended().await?;
-    same("status", &info.status(), &Some(InstanceStatus::Succeed))?;
-    same("result", &info.result.as_deref(), &Some("reduced 49"))?;
+    let info = instance.ends(InstanceStatus::Succeed, Some("reduced 49")).await?;
     let log = instance.log(|log| log.tasks.len() == 48).await?;
     holds("the late worker had tasks", log.workers().contains(late))?;
     let cell = Cell::new("MAP_REDUCE", tracker.name(), "both");

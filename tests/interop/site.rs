@@ -5,8 +5,9 @@ use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 use libtest_mimic::Failed;
 use parking_lot::Mutex;
 use powerjob_worker::openapi::OpenApi;
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, Semaphore};
 
+use crate::job::Job;
 use crate::wait::eventually;
 use crate::workers::{Kind, Worker};
 
@@ -68,6 +69,8 @@ pub(crate) struct Site {
     pub(crate) api: OpenApi,
     pub(crate) app_id: i64,
     workers: Vec<Worker>,
+    /// Jobs that may begin at once.
+    pub(crate) beginning: Semaphore,
 }
 
 /// For the end: statics are not dropped.
@@ -99,13 +102,23 @@ impl Site {
             .chain(ours)
             .map(|(kind, tag)| Worker::prepare(kind, tag, &app, &address, dir.join(tag)))
             .collect::<Result<Vec<_>, _>>()?;
-        let site = Arc::new(Self { api, app_id, workers });
+        let site = Arc::new(Self { api, app_id, workers, beginning: Semaphore::new(3) });
         STARTED.lock().push(site.clone());
         for worker in site.at_once() {
             worker.spawn()?;
         }
         site.wait_listed().await?;
+        site.warm_up().await?;
         Ok(site)
+    }
+
+    /// The first task of a Java worker loads half of its classes and makes its database: none of the cases shall wait for it.
+    async fn warm_up(self: &Arc<Self>) -> Result<(), Failed> {
+        let warm = async |tag: &'static str| -> Result<(), Failed> {
+            let job = Job::new("MAP_REDUCE", tag, &JAVA);
+            job.run(self).await?.in_the_middle(21, 0).await.map(drop)
+        };
+        tokio::try_join!(warm(JAVA[0]), warm(JAVA[1]), warm(JAVA_KILLED)).map(drop)
     }
 
     fn at_once(&self) -> impl Iterator<Item = &Worker> {
