@@ -17,7 +17,7 @@ pub(crate) fn cases() -> Vec<Case> {
     vec![
         Case::new("instant_tasks_by_ours_over_both", |site| instant(site, Kind::Ours, true)),
         Case::new("instant_tasks_by_ours_over_java", |site| instant(site, Kind::Ours, false)),
-        Case::new("instant_tasks_by_java_over_ours", |site| instant(site, Kind::Java, false)),
+        Case::new("instant_tasks_by_java_over_ours", |site| instant(site, Kind::Java, false)).tracked_by(Kind::Java),
     ]
 }
 

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::try_join_all;
 use libtest_mimic::Failed;
 use powerjob_worker::openapi::{InstanceInfo, InstanceStatus, JobSpec};
 use serde_json::{Value, json};
@@ -14,6 +15,8 @@ use crate::site::Site;
 use crate::wait::eventually;
 use crate::workers::Kind;
 
+/// Jobs that may begin at once on one server.
+pub(crate) const BEGINNING: u32 = 3;
 /// Long enough for two rounds of a Java task tracker (13 s each) after a minute in which it believes in a dead worker.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(240);
 
@@ -108,16 +111,30 @@ impl Job {
         Ok(site.api.save_job(&spec).await?)
     }
 
+    /// Runs all of them at the same time.
+    pub(crate) async fn run_all<const N: usize>(jobs: [&Self; N], site: &Arc<Site>) -> Result<[Instance; N], Failed> {
+        let _turn = site.beginning.acquire_many(BEGINNING).await?;
+        let mut instances = Vec::new();
+        for job in jobs {
+            instances.push(job.begin(site).await?);
+        }
+        try_join_all(instances.iter().map(Instance::reached_its_workers)).await?;
+        instances.try_into().map_err(|_| Failed::from("one instance a job"))
+    }
+
+    async fn begin(&self, site: &Arc<Site>) -> Result<Instance, Failed> {
+        let job = self.save(site).await?;
+        let id = site.api.run_job(site.app_id, job, None, 0).await?;
+        let tasks = (self.execute != "STANDALONE").then_some(self.workers.len());
+        Ok(Instance { site: site.clone(), id, tasks })
+    }
+
     /// Saves and runs it. Few jobs begin at once: a Java task tracker takes a worker for dead that has not answered before its first
     /// check after 3 s, and a Java worker whose cores are busy is late.
     pub(crate) async fn run(&self, site: &Arc<Site>) -> Result<Instance, Failed> {
-        let job = self.save(site).await?;
         let _turn = site.beginning.acquire().await?;
-        let id = site.api.run_job(site.app_id, job, None, 0).await?;
-        let instance = Instance { site: site.clone(), id };
-        if self.execute != "STANDALONE" && site.worker(self.tracker)?.kind == Kind::Java {
-            instance.under_way(self.workers.len()).await;
-        }
+        let instance = self.begin(site).await?;
+        instance.reached_its_workers().await?;
         Ok(instance)
     }
 }
@@ -126,9 +143,16 @@ impl Job {
 pub(crate) struct Instance {
     pub(crate) site: Arc<Site>,
     pub(crate) id: i64,
+    /// Workers of a job with tasks.
+    tasks: Option<usize>,
 }
 
 impl Instance {
+    /// One that the server has started.
+    pub(crate) fn found(site: &Arc<Site>, id: i64) -> Self {
+        Self { site: site.clone(), id, tasks: None }
+    }
+
     pub(crate) async fn info(&self) -> Result<InstanceInfo, String> {
         self.site.api.fetch_instance_info(self.site.app_id, self.id).await.map_err(|error| error.to_string())
     }
@@ -138,14 +162,17 @@ impl Instance {
         self.site.api.instance_detail(self.site.app_id, self.id).await.map_err(|error| error.to_string())
     }
 
-    /// Waits until its workers have begun, or for as long as that may take at most: no reason to fail.
-    pub(crate) async fn under_way(&self, workers: usize) {
-        let begun = |detail: &Value| detail["taskDetail"]["totalTaskNum"].as_u64() > Some(workers as u64);
-        let _ = eventually(Duration::from_secs(10), "it begins", async || {
+    /// Waits until there are more tasks than the root, or for as long as that takes a slow machine: no reason to fail.
+    async fn reached_its_workers(&self) -> Result<(), Failed> {
+        let Some(workers) = self.tasks else { return Ok(()) };
+        let many = |detail: &Value| detail["taskDetail"]["totalTaskNum"].as_u64() > u64::try_from(workers).ok();
+        let begun = async || {
             let detail = self.detail().await?;
-            if begun(&detail) || detail["status"].as_i64() > Some(3) { Ok(()) } else { Err(detail.to_string()) }
-        })
-        .await;
+            let ended = detail["status"].as_i64().is_some_and(|status| status > 3);
+            if many(&detail) || ended { Ok(()) } else { Err(detail.to_string()) }
+        };
+        let _ = eventually(Duration::from_secs(10), "tasks have begun", begun).await;
+        Ok(())
     }
 
     /// Waits for a final status, which must be this one, with this result if one is given.
@@ -221,12 +248,14 @@ pub(crate) struct Log {
     pub(crate) texts: Vec<String>,
     /// By task id the tags of the workers that have begun it; root and last step are none.
     pub(crate) tasks: BTreeMap<String, Vec<&'static str>>,
+    /// All of it, for messages.
+    whole: String,
 }
 
 impl Log {
     /// A line is `2026-01-01 00:00:00.000 [ADDRESS] INFO TEXT`, a task says `task ID NAME of LANGUAGE`.
     fn read(site: &Site, text: &str) -> Result<Self, Failed> {
-        let mut log = Self::default();
+        let mut log = Self { whole: text.to_owned(), ..Self::default() };
         // Lines are sent again when the answer of a busy server is late.
         let mut known = BTreeSet::new();
         for line in text.lines().filter(|line| known.insert(*line)) {
@@ -242,6 +271,14 @@ impl Log {
             }
         }
         Ok(log)
+    }
+
+    /// Fails if a task has begun twice.
+    pub(crate) fn once(&self) -> Result<(), Failed> {
+        match self.tasks.iter().find(|(_, workers)| workers.len() != 1) {
+            Some(task) => Err(format!("began more than once: {task:?}\n{}", self.whole).into()),
+            None => Ok(()),
+        }
     }
 
     /// Tags of the workers that have begun tasks.

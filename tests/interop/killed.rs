@@ -21,11 +21,11 @@ pub(crate) fn cases() -> Vec<Case> {
     ]
 }
 
-/// 30 tasks of a second, two at once on each worker: enough of a middle.
+/// 40 tasks of two seconds, two at once on each worker: enough of a middle.
 fn long(execute: &'static str, tracker: &'static str, workers: &[&'static str]) -> Job {
     let params = match execute {
-        "BROADCAST" => json!({"sleep": 15_000}),
-        _ => json!({"tasks": 30, "sleep": 1_000}),
+        "BROADCAST" => json!({"sleep": 30_000}),
+        _ => json!({"tasks": 40, "sleep": 2_000}),
     };
     let mut job = Job::new(execute, tracker, workers).params(params);
     job.concurrency = 2;
@@ -37,18 +37,13 @@ fn long(execute: &'static str, tracker: &'static str, workers: &[&'static str]) 
 async fn killed(site: Arc<Site>, kind: Kind) -> Rows {
     let victim = if kind == Kind::Java { JAVA_KILLED } else { OURS_KILLED };
     let [other, second] = tags(kind.other());
-    let as_worker = {
-        let mut job = long("MAP_REDUCE", other, &[victim, second]);
-        job.apart = true;
-        job.run(&site).await?
-    };
-    let as_listener = long("BROADCAST", other, &[other, victim]).run(&site).await?;
-    let as_tracker = {
-        let mut job = long("MAP_REDUCE", victim, &[victim, other]);
-        // The server sends an instance again only while it has run less often than this.
-        job.retries = 2;
-        job.run(&site).await?
-    };
+    let mut as_worker = long("MAP_REDUCE", other, &[victim, second]);
+    as_worker.apart = true;
+    let as_listener = long("BROADCAST", other, &[other, victim]);
+    let mut as_tracker = long("MAP_REDUCE", victim, &[victim, other]);
+    // The server sends an instance again only while it has run less often than this.
+    as_tracker.retries = 2;
+    let [as_worker, as_listener, as_tracker] = Job::run_all([&as_worker, &as_listener, &as_tracker], &site).await?;
     tokio::try_join!(as_worker.in_the_middle(4, 1), as_listener.in_the_middle(1, 2), as_tracker.in_the_middle(3, 1))?;
     site.worker(victim)?.kill();
     let dead = format!("{} killed", kind.name());
@@ -77,8 +72,7 @@ async fn back(site: Arc<Site>) -> Rows {
         job.task_retries = 1;
         job
     };
-    let alone = job(&[OURS_BACK]).run(&site).await?;
-    let mixed = job(&[OURS_BACK, java, ours]).run(&site).await?;
+    let [alone, mixed] = Job::run_all([&job(&[OURS_BACK]), &job(&[OURS_BACK, java, ours])], &site).await?;
     tokio::try_join!(alone.in_the_middle(4, 1), mixed.in_the_middle(4, 1))?;
     let worker = site.worker(OURS_BACK)?;
     worker.kill();
@@ -94,9 +88,9 @@ async fn back(site: Arc<Site>) -> Rows {
 }
 
 async fn same_run(instance: &Instance) -> Result<Seen, Failed> {
-    let info = instance.ends(InstanceStatus::Succeed, Some("reduced 31")).await?;
+    let info = instance.ends(InstanceStatus::Succeed, Some("reduced 41")).await?;
     same("task tracker", &instance.tracker(&info)?, &OURS_BACK)?;
-    let log = instance.log(|log| log.tasks.len() == 30).await?;
+    let log = instance.log(|log| log.tasks.len() == 40).await?;
     // Only what was at work on the killed worker may begin again.
     let again: BTreeSet<&String> = log.tasks.iter().filter(|(_, began)| began.len() > 1).map(|(id, _)| id).collect();
     if again.len() > 4 {

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use powerjob_worker::openapi::OpenApi;
 use tokio::sync::{OnceCell, Semaphore};
 
-use crate::job::Job;
+use crate::job::{BEGINNING, Job};
 use crate::wait::eventually;
 use crate::workers::{Kind, Worker};
 
@@ -102,7 +102,7 @@ impl Site {
             .chain(ours)
             .map(|(kind, tag)| Worker::prepare(kind, tag, &app, &address, dir.join(tag)))
             .collect::<Result<Vec<_>, _>>()?;
-        let site = Arc::new(Self { api, app_id, workers, beginning: Semaphore::new(3) });
+        let site = Arc::new(Self { api, app_id, workers, beginning: Semaphore::new(BEGINNING as usize) });
         STARTED.lock().push(site.clone());
         for worker in site.at_once() {
             worker.spawn()?;

@@ -2,7 +2,6 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use libtest_mimic::Failed;
 use powerjob_worker::openapi::InstanceStatus;
 use serde_json::json;
 
@@ -17,26 +16,28 @@ pub(crate) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for tracker in [Kind::Java, Kind::Ours] {
         let name = tracker.name().to_lowercase();
-        cases.push(Case::new(format!("standalone_on_{name}"), move |site| standalone(site, tracker)));
+        cases.push(
+            Case::new(format!("standalone_on_{name}"), move |site| standalone(site, tracker)).tracked_by(tracker),
+        );
         for both in [false, true] {
             let with = if both { "both" } else { &name };
             let title = format!("broadcast_by_{name}_over_{with}");
-            cases.push(Case::new(title, move |site| broadcast(site, tracker, both)));
+            cases.push(Case::new(title, move |site| broadcast(site, tracker, both)).tracked_by(tracker));
         }
         for execute in ["MAP", "MAP_REDUCE"] {
             for workers in [Workers::Same, Workers::Other, Workers::Both] {
                 let title =
                     format!("{}_by_{name}_over_{}", execute.to_lowercase(), workers.name(tracker).to_lowercase());
-                cases.push(Case::new(title, move |site| mapped(site, execute, tracker, workers)));
+                cases.push(Case::new(title, move |site| mapped(site, execute, tracker, workers)).tracked_by(tracker));
             }
         }
     }
     for tracker in [Kind::Java, Kind::Ours] {
         let title =
             format!("sub_tasks_of_{}_map_further_into_{}", tracker.other().name(), tracker.name()).to_lowercase();
-        cases.push(Case::new(title, move |site| deeper(site, tracker)));
+        cases.push(Case::new(title, move |site| deeper(site, tracker)).tracked_by(tracker));
     }
-    cases.push(Case::new("objects_of_java_fail_on_our_workers_with_a_reason", objects));
+    cases.push(Case::new("objects_of_java_fail_on_our_workers_with_a_reason", objects).tracked_by(Kind::Java));
     cases
 }
 
@@ -76,7 +77,7 @@ async fn broadcast(site: Arc<Site>, tracker: Kind, both: bool) -> Rows {
     same("task tracker", &instance.tracker(&info)?, &tag)?;
     let log = instance.log(|log| log.tasks.len() == 2).await?;
     same("workers", &log.workers(), &workers)?;
-    once(&log.tasks)?;
+    log.once()?;
     Ok(vec![(Cell::new("BROADCAST", tracker.name(), kinds(&site, &workers)?), Seen::of(&info))])
 }
 
@@ -97,7 +98,7 @@ async fn mapped(site: Arc<Site>, execute: &'static str, tracker: Kind, workers: 
     same("task tracker", &instance.tracker(&info)?, &tag)?;
     let log = instance.log(|log| log.tasks.len() == 20).await?;
     same("workers", &log.workers(), &expected)?;
-    once(&log.tasks)?;
+    log.once()?;
     Ok(vec![(Cell::new(execute, tracker.name(), kinds(&site, &expected)?), Seen::of(&info))])
 }
 
@@ -131,12 +132,4 @@ async fn objects(site: Arc<Site>) -> Rows {
     }
     let seen = Seen::text("FAILED `reduced 21`; every sub-task says that only Java can read its content");
     Ok(vec![(Cell::new("MAP_REDUCE, objects of Java", "Java", "ours"), seen)])
-}
-
-/// No task has begun twice.
-fn once(tasks: &std::collections::BTreeMap<String, Vec<&'static str>>) -> Result<(), Failed> {
-    match tasks.iter().find(|(_, workers)| workers.len() != 1) {
-        Some(task) => Err(format!("began more than once: {task:?}").into()),
-        None => Ok(()),
-    }
 }

@@ -19,7 +19,7 @@ pub(crate) fn cases() -> Vec<Case> {
         for execute in ["STANDALONE", "BROADCAST", "MAP_REDUCE"] {
             let title =
                 format!("{}_by_{}_is_stopped_in_the_middle", execute.to_lowercase(), tracker.name().to_lowercase());
-            cases.push(Case::new(title, move |site| stopped(site, execute, tracker)));
+            cases.push(Case::new(title, move |site| stopped(site, execute, tracker)).tracked_by(tracker));
         }
     }
     cases
