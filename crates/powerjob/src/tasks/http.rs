@@ -48,7 +48,7 @@ impl WorkerPeer for HttpPeers {
         task: StartTask,
         _results: Option<Arc<dyn ResultSource>>,
     ) -> Result<(), PeerError> {
-        Ok(self.transport.tell(address, "/processorTracker/startTask", &task).await?)
+        Ok(self.transport.hand_over(address, "/processorTracker/startTask", &task).await?)
     }
 
     async fn stop_instance(&self, address: &str, instance_id: i64) -> Result<(), PeerError> {
