@@ -5,7 +5,10 @@ use std::{
     fs::OpenOptions,
     io,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use parking_lot::Mutex;
@@ -37,6 +40,8 @@ pub struct JournalState {
 pub struct Journal {
     instance_id: i64,
     path: PathBuf,
+    /// The file was made when it was opened, and no sink has begun with it.
+    fresh: AtomicBool,
     limits: Limits,
     clock: Clock,
     state: Mutex<State>,
@@ -93,6 +98,7 @@ impl Journal {
             file.set_len(scan.end)?;
         }
         drop(file);
+        let fresh = AtomicBool::new(scan.end == 0);
         let mut state = State {
             medium: Medium::new(handles),
             end: scan.end,
@@ -115,7 +121,7 @@ impl Journal {
             state.medium.rest();
         }
         let watch = watch::Sender::new(JournalState { len: state.len, closed: state.closed.clone() });
-        Ok(Self { instance_id, path: path.to_owned(), limits, clock, state: Mutex::new(state), watch })
+        Ok(Self { instance_id, path: path.to_owned(), fresh, limits, clock, state: Mutex::new(state), watch })
     }
 
     /// Whose log it is.
@@ -126,6 +132,12 @@ impl Journal {
     /// The file.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether the file was made by this process and no sink has begun with it. True once only: the caller begins at line 0
+    /// without looking for a cursor, the next one looks.
+    pub(crate) fn take_fresh(&self) -> bool {
+        self.fresh.swap(false, Ordering::AcqRel)
     }
 
     /// Bytes of one line's text at most.

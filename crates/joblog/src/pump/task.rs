@@ -13,6 +13,9 @@ use super::{
 };
 use crate::{Cursors, Journal, Line, Sink, SinkError};
 
+/// So many lines are read at once, without a thread for blocking work.
+const FEW: u64 = 32;
+
 pub(super) struct Task {
     journal: Arc<Journal>,
     sink: Arc<dyn Sink>,
@@ -52,6 +55,10 @@ impl Task {
     }
 
     async fn load(&mut self) -> Result<(), Stop> {
+        if self.journal.take_fresh() {
+            self.tell();
+            return Ok(());
+        }
         loop {
             self.go_on()?;
             match self.cursors.get(self.journal.instance_id(), self.sink.name()).await {
@@ -95,7 +102,13 @@ impl Task {
         if !self.lines_wait().await? {
             return Ok(());
         }
-        let read = self.journal.read_async(self.next, self.batching.lines(), self.options.max_bytes).await;
+        let (lines, bytes) = (self.batching.lines(), self.options.max_bytes);
+        // A few lines are still in the page cache: a thread of their own would cost more than the read.
+        let read = if self.journal.len().saturating_sub(self.next) <= FEW {
+            self.journal.read(self.next, lines, bytes)
+        } else {
+            self.journal.read_async(self.next, lines, bytes).await
+        };
         let lines = match read {
             Ok(lines) if !lines.is_empty() => lines,
             Ok(_) => return self.pause("the journal gave no line".to_owned()).await,
