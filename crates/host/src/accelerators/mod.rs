@@ -1,99 +1,57 @@
 //! Accelerators of the host and who may use them.
 //!
-//! A provider knows the cards; a [`Lease`] gives some of them to one boundary. [`NoAccelerators`] is the provider of a host
-//! without any.
+//! ```text
+//! provider (NVML, DCMI, npu-smi, declared) ─ looks ─► Observation ─┐
+//!                                                                  ├─► Ledger decides ─► Book keeps ─► Lease ─► Passing
+//! run ─ asks ─► LeaseRequest ──────────────────────────────────────┘
+//! ```
+//!
+//! The [`Ledger`] is the truth, the hardware only vetoes: a card in a lease is given to nobody else, and a card that somebody
+//! else uses is not given away although it is in no lease. A lease is on disk ([`Book`]) before anything starts with it, and
+//! ends when the boundary is empty *and* the card shows no process of the run. [`Passing`] says how a container or a process
+//! gets exactly these cards and no others.
 
+mod book;
+mod card;
+mod declared;
+mod health;
+mod idle;
+mod ledger;
 mod none;
+mod owners;
+mod pool;
+mod reap;
+mod request;
+mod topology;
+mod view;
+
+use std::{collections::BTreeSet, sync::Arc};
 
 use async_trait::async_trait;
-use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use crate::BoundaryId;
 
+pub use book::Book;
+pub use card::{
+    Accelerator, CardProcess, CardState, DeviceNode, Observation, Observed, Provider, Slice, Vendor, bytes_in_words,
+};
+pub use declared::{Declared, DeclaredCard};
+pub use health::{Health, HealthClass, HealthMap};
+pub use ledger::{Availability, Change, Decision, Entry, Holder, Ledger, Policy, in_words};
 pub use none::NoAccelerators;
+pub use pool::{Pool, Settings};
+pub use request::{Lease, LeaseError, LeaseRequest};
+pub use topology::{Rule, Topology};
+pub use view::{CardView, LeaseView, View};
 
-/// One card, or one part of a card that can be given away by itself.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Accelerator {
-    /// Index as the vendor's tools count.
-    pub index: u32,
-    /// Id that stays the same over reboots, e.g. the UUID.
-    pub uuid: String,
-    /// Model, e.g. `NVIDIA H200`, `Ascend 910B3`.
-    pub kind: String,
-    /// Memory in bytes.
-    pub memory_bytes: u64,
-}
-
-/// What a run asks for (`resources.gpus`, `.gpuType`, `.gpuMemory`, `.deviceIds`).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LeaseRequest {
-    /// Who holds the lease.
-    pub holder: BoundaryId,
-    /// How many cards; 0 = none are needed.
-    pub count: u32,
-    /// Only cards of this type.
-    pub kind: Option<String>,
-    /// Only cards with at least this much memory, bytes.
-    pub min_memory_bytes: Option<u64>,
-    /// Exactly these, by index or UUID.
-    pub device_ids: Vec<String>,
-}
-
-impl LeaseRequest {
-    /// Whether any card is asked for.
-    pub fn wants_any(&self) -> bool {
-        self.count > 0 || !self.device_ids.is_empty()
-    }
-
-    /// The request in words, e.g. `2 accelerators of type 910B with at least 32 GiB each`.
-    pub fn in_words(&self) -> String {
-        let mut words = if self.device_ids.is_empty() {
-            format!("{} accelerator{}", self.count, if self.count == 1 { "" } else { "s" })
-        } else {
-            format!("accelerators {}", self.device_ids.join(", "))
-        };
-        if let Some(kind) = &self.kind {
-            words.push_str(&format!(" of type {kind}"));
-        }
-        if let Some(bytes) = self.min_memory_bytes {
-            words.push_str(&format!(" with at least {} MiB each", bytes >> 20));
-        }
-        words
-    }
-}
-
-/// Exclusive use of some cards by one boundary. Given back with [`Accelerators::release`] once the boundary is empty.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Lease {
-    /// Who holds it.
-    pub holder: BoundaryId,
-    /// The cards.
-    pub devices: Vec<Accelerator>,
-}
-
-/// Why no lease was given.
-#[derive(Debug, thiserror::Error)]
-pub enum LeaseError {
-    /// This host can never give it: fail at once.
-    #[error("this host cannot give what was asked: asked were {asked}, there is {there}")]
-    Impossible {
-        /// The request.
-        asked: String,
-        /// The inventory.
-        there: String,
-    },
-    /// Not now: wait or leave the job to another host.
-    #[error("not free now: asked were {asked}, busy are {busy}")]
-    Busy {
-        /// The request.
-        asked: String,
-        /// Which cards are in use, and by whom.
-        busy: String,
-    },
-    /// The driver or the vendor's tool failed.
-    #[error("failed to look at the accelerators: {0}")]
-    Provider(String),
+/// What became of a lease that was given back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Released {
+    /// Its cards are free.
+    Now,
+    /// Something of the run is still on them (the text says what); they are free once that is gone.
+    Later(String),
 }
 
 /// What gives accelerators to runs.
@@ -102,21 +60,43 @@ pub trait Accelerators: Send + Sync {
     /// Short name of the provider, e.g. `none`.
     fn provider(&self) -> &str;
 
-    /// All cards of the host, free or not.
+    /// All cards of the host, free or not, as they are now.
     ///
     /// # Errors
-    /// [`LeaseError::Provider`].
-    async fn inventory(&self) -> Result<Vec<Accelerator>, LeaseError>;
+    /// [`LeaseError::Provider`], [`LeaseError::Book`].
+    async fn view(&self) -> Result<View, LeaseError>;
 
-    /// Gives cards to `request.holder`, or says why not. A holder that has a lease gets the same one again.
+    /// The newest view that anybody asked for; `None` where there never are cards.
+    fn watch(&self) -> Option<watch::Receiver<Option<Arc<View>>>> {
+        None
+    }
+
+    /// Gives cards to `request.holder`, or says why not. The lease is durable when this returns. A holder that has one gets
+    /// the same again.
     ///
     /// # Errors
     /// [`LeaseError`], each told apart.
     async fn lease(&self, request: &LeaseRequest) -> Result<Lease, LeaseError>;
 
-    /// Takes the holder's cards back. Without a lease nothing happens.
+    /// The holder's lease, if it has one.
     ///
     /// # Errors
-    /// [`LeaseError::Provider`].
-    async fn release(&self, holder: &BoundaryId) -> Result<(), LeaseError>;
+    /// [`LeaseError::Book`].
+    async fn leased(&self, holder: &BoundaryId) -> Result<Option<Lease>, LeaseError>;
+
+    /// Takes the holder's cards back; its boundary is empty. Without a lease nothing happens.
+    ///
+    /// # Errors
+    /// [`LeaseError::Book`].
+    async fn release(&self, holder: &BoundaryId) -> Result<Released, LeaseError>;
+
+    /// What the holder's cards do now, by index; `None` where that cannot be said.
+    async fn sample(&self, holder: &BoundaryId) -> Option<Vec<(u32, CardState)>>;
+
+    /// Holders whose run is not among these that are at work: whoever knows that their boundary is empty gives their cards
+    /// back with [`Accelerators::release`].
+    ///
+    /// # Errors
+    /// [`LeaseError::Book`].
+    async fn forgotten(&self, open: &BTreeSet<BoundaryId>) -> Result<Vec<BoundaryId>, LeaseError>;
 }

@@ -1,8 +1,10 @@
-//! The provider of a host without accelerators.
+//! A host without accelerators.
+
+use std::collections::BTreeSet;
 
 use async_trait::async_trait;
 
-use super::{Accelerator, Accelerators, Lease, LeaseError, LeaseRequest};
+use super::{Accelerators, CardState, Lease, LeaseError, LeaseRequest, Released, View};
 use crate::BoundaryId;
 
 /// Gives empty leases only; who asks for a card is refused at once.
@@ -15,8 +17,8 @@ impl Accelerators for NoAccelerators {
         "none"
     }
 
-    async fn inventory(&self) -> Result<Vec<Accelerator>, LeaseError> {
-        Ok(Vec::new())
+    async fn view(&self) -> Result<View, LeaseError> {
+        Ok(View { provider: "none".into(), ..View::default() })
     }
 
     async fn lease(&self, request: &LeaseRequest) -> Result<Lease, LeaseError> {
@@ -29,8 +31,20 @@ impl Accelerators for NoAccelerators {
         Ok(Lease { holder: request.holder.clone(), devices: Vec::new() })
     }
 
-    async fn release(&self, _holder: &BoundaryId) -> Result<(), LeaseError> {
-        Ok(())
+    async fn leased(&self, _holder: &BoundaryId) -> Result<Option<Lease>, LeaseError> {
+        Ok(None)
+    }
+
+    async fn release(&self, _holder: &BoundaryId) -> Result<Released, LeaseError> {
+        Ok(Released::Now)
+    }
+
+    async fn sample(&self, _holder: &BoundaryId) -> Option<Vec<(u32, CardState)>> {
+        None
+    }
+
+    async fn forgotten(&self, _open: &BTreeSet<BoundaryId>) -> Result<Vec<BoundaryId>, LeaseError> {
+        Ok(Vec::new())
     }
 }
 
@@ -45,6 +59,7 @@ mod tests {
             kind: Some("910B".into()),
             min_memory_bytes: Some(32 << 30),
             device_ids: Vec::new(),
+            words: "instance 1".into(),
         }
     }
 
@@ -53,7 +68,7 @@ mod tests {
         let error = NoAccelerators.lease(&request(2)).await.expect_err("there are no cards");
         assert!(matches!(error, LeaseError::Impossible { .. }));
         let text = error.to_string();
-        assert!(text.contains("2 accelerators of type 910B with at least 32768 MiB each"), "{text}");
+        assert!(text.contains("2 accelerators of type 910B with at least 32.0 GiB each"), "{text}");
         assert!(text.contains("there is none"), "{text}");
         let mut named = request(0);
         named.device_ids = vec!["0".into()];
