@@ -26,6 +26,8 @@ pub(crate) enum Command {
     Config(ConfigCommand),
     /// Print the log of an instance that ran (or runs) on this host.
     Logs(LogsArgs),
+    /// Show the accelerators of this host: who has them, and why one is not free.
+    Accelerators(AcceleratorsArgs),
     /// Show what a running agent is doing, and whether its servers list it.
     Status(StatusArgs),
     /// Take no new instances until `resume`; what is open goes on to its end.
@@ -196,6 +198,15 @@ pub(crate) struct StatusArgs {
     pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) admin: AdminArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AcceleratorsArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) common: ConfigArgs,
 }
 
 #[derive(Debug, Args)]

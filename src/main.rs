@@ -1,5 +1,6 @@
 //! The testrig agent: command line, configuration, wiring, admin HTTP API, demo.
 
+mod accelerators;
 mod admin;
 mod agent;
 mod cli;
@@ -29,7 +30,8 @@ fn main() -> ExitCode {
     }
     let cli = Cli::parse();
     init_tracing(&cli.command);
-    if matches!(cli.command, Command::Config(_) | Command::Status(_) | Command::Drain(_) | Command::Resume(_)) {
+    let only_prints = matches!(cli.command, Command::Config(_) | Command::Status(_) | Command::Accelerators(_));
+    if only_prints || matches!(cli.command, Command::Drain(_) | Command::Resume(_)) {
         end_quietly_when_nobody_reads();
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(workers()).enable_all().build() {
@@ -60,6 +62,7 @@ async fn dispatch(command: Command) -> ExitCode {
         Command::Agent(args) => agent::command(&args).await,
         Command::Run(args) => local_run::command(&args).await,
         Command::Config(command) => config::commands::command(&command),
+        Command::Accelerators(args) => accelerators::command(&args).await,
         Command::Logs(args) => client::logs(&args).await,
         Command::Status(args) => client::status(&args).await,
         Command::Drain(args) => client::drain::drain(&args).await,

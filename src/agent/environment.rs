@@ -1,10 +1,9 @@
 //! From the configuration to what processors are given.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use anyhow::Context;
 use serde::Deserialize;
-use testrig_host::accelerators::NoAccelerators;
 use testrig_processors::{Database, Environment, ObjectStore, Official, Root, ServiceDefaults, official::Deny};
 
 use crate::config::Config;
@@ -83,7 +82,7 @@ pub(crate) fn environment(config: &Config) -> anyhow::Result<Environment> {
             log_dir: config.service.log_dir.clone(),
         },
         official: official(config)?,
-        accelerators: Arc::new(NoAccelerators),
+        accelerators: crate::accelerators::build(config)?,
         state_dir,
     })
 }

@@ -1,6 +1,7 @@
 //! `testrig agent`: everything wired together, from the state directory to the signals.
 
 mod environment;
+mod leases;
 mod retention;
 pub(crate) mod signals;
 #[cfg(test)]
@@ -122,6 +123,7 @@ pub(crate) struct Agent {
     admin_state: Arc<admin::AdminState>,
     admin_address: SocketAddr,
     retention: JoinHandle<()>,
+    leases: JoinHandle<()>,
     stopping: CancellationToken,
     state: StateDir,
 }
@@ -170,11 +172,12 @@ impl Agent {
             config.journal.retention_days,
             stopping.clone(),
         ));
+        let leases = tokio::spawn(leases::run(environment, state.store.clone(), stopping.clone()));
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"), state = %config.state.dir.display(), admin = %admin_address,
             "testrig agent is up: ws://{admin_address}/ws/log, http://{admin_address}/metrics"
         );
-        Ok(Self { workers, admin, admin_state, admin_address, retention, stopping, state })
+        Ok(Self { workers, admin, admin_state, admin_address, retention, leases, stopping, state })
     }
 
     /// Where the admin port is.
@@ -204,6 +207,7 @@ impl Agent {
             (lane, ..) = futures_util::future::select_all(lanes) => lane,
             _ = &mut self.admin => format!("the admin port {}", self.admin_address),
             _ = &mut self.retention => "the removal of old journals".to_owned(),
+            _ = &mut self.leases => "the care for the accelerators".to_owned(),
         }
     }
 
@@ -213,7 +217,12 @@ impl Agent {
         futures_util::future::join_all(self.workers.iter().map(|worker| worker.shutdown(how))).await;
         self.stopping.cancel();
         let deadline = tokio::time::Instant::now() + Duration::from_secs(1);
-        let ended = || self.admin.is_finished() && self.retention.is_finished() && self.admin_state.subscribers() == 0;
+        let ended = || {
+            self.admin.is_finished()
+                && self.retention.is_finished()
+                && self.leases.is_finished()
+                && self.admin_state.subscribers() == 0
+        };
         while !ended() && tokio::time::Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }

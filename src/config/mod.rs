@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 
 pub(crate) use check::nearest;
 pub(crate) use layers::Origin;
-pub(crate) use model::{Config, Lane, OnSigterm};
+pub(crate) use model::{
+    AcceleratorCard, AcceleratorProvider, AcceleratorVendor, Accelerators, Config, Lane, OnSigterm,
+};
 
 use layers::Layers;
 

@@ -9,7 +9,7 @@ use testrig_processors::{
 };
 use testrig_sql::Address;
 
-use super::{Config, Purpose, layers::Layers, model::Lane, nearest};
+use super::{AcceleratorProvider, Config, Purpose, layers::Layers, model::Lane, nearest};
 
 /// Names of all processors that exist in this build.
 pub(crate) const KNOWN_PROCESSORS: [&str; 7] = [
@@ -77,6 +77,7 @@ pub(crate) fn verify(config: &mut Config, layers: &Layers, purpose: Purpose) -> 
         }
     }
     lanes(config, &mut say);
+    accelerators(config, &mut say);
     match config.admin.listen.parse::<SocketAddr>() {
         Err(_) => say(
             "admin.listen",
@@ -266,6 +267,45 @@ fn lanes(config: &Config, say: &mut impl FnMut(&str, String)) {
                 say(&key("processors"), text);
             }
         }
+    }
+}
+
+fn accelerators(config: &Config, say: &mut impl FnMut(&str, String)) {
+    let found = &config.accelerators;
+    if found.provider == AcceleratorProvider::Declared && found.card.is_empty() {
+        let text = "`accelerators.provider` is `declared`, but no card is: add [[accelerators.card]] with `kind` and `memory_mib`";
+        say("accelerators.provider", text.into());
+    }
+    if !matches!(found.provider, AcceleratorProvider::Declared | AcceleratorProvider::Auto) && !found.card.is_empty() {
+        let text = "`accelerators.card` is used by the providers `declared` and `auto` only; remove the cards or change `accelerators.provider`";
+        say("accelerators.card", text.into());
+    }
+    let mut names = HashSet::new();
+    for (i, card) in found.card.iter().enumerate() {
+        let key = |field: &str| format!("accelerators.card.{i}.{field}");
+        if card.kind.trim().is_empty() {
+            say(&key("kind"), format!("`{}` is missing: the type of the card, e.g. \"NVIDIA H200\"", key("kind")));
+        }
+        if card.uuid.as_ref().is_some_and(|uuid| uuid.trim().is_empty() || !names.insert(uuid)) {
+            say(&key("uuid"), format!("`{}`: accepted: an id that no other card has", key("uuid")));
+        }
+        if let Some(bad) = card.devices.iter().find(|device| !device.split(':').all(|path| path.starts_with("/dev/"))) {
+            say(
+                &key("devices"),
+                format!(
+                    "`{}`: `{bad}`; accepted: /dev/x, or /dev/x:/dev/y with the container's path behind the colon",
+                    key("devices")
+                ),
+            );
+        }
+    }
+    for (key, file) in [("library", &found.library), ("npu_smi", &found.npu_smi), ("health_map", &found.health_map)] {
+        if let Some(file) = file.as_ref().filter(|file| !file.is_file()) {
+            say(&format!("accelerators.{key}"), format!("`accelerators.{key}`: there is no file {}", file.display()));
+        }
+    }
+    if found.look_seconds == Some(0) {
+        say("accelerators.look_seconds", "`accelerators.look_seconds` is 0; accepted: 1 or more".into());
     }
 }
 

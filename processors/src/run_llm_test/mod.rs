@@ -14,6 +14,7 @@ mod dir;
 mod guard;
 mod health;
 mod interrupt;
+mod leases;
 mod plan;
 mod result;
 mod run;
@@ -27,6 +28,7 @@ use async_trait::async_trait;
 use powerjob_worker::{ProcessResult, Processor, RestartPolicy, TaskContext};
 use testrig_store::Store;
 
+pub use leases::free_forgotten_leases;
 pub use state::MIGRATIONS;
 pub use table::TABLE;
 

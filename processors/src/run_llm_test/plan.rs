@@ -6,7 +6,7 @@ mod process;
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
-use testrig_host::Signal;
+use testrig_host::{Signal, accelerators::passing};
 
 pub(super) use container::ContainerPlan;
 pub(super) use load::LoadSettings;
@@ -151,7 +151,13 @@ impl Plan {
         let health = health(params, service_port, mode);
         let monitor = monitor(params);
         let load = load::settings(params, env, seed);
-        let accelerators = accelerators(params);
+        let accelerators = accelerators(params, mode);
+        let mut env_vars = params.map("envVars");
+        if env.accelerators.provider() != "none" {
+            for name in passing::GOVERNED.iter().filter(|name| env_vars.remove(**name).is_some()) {
+                params.warn(format!("envVars.{name} is not used: the lease of the run says which cards it sees"));
+            }
+        }
         let target = match mode {
             TrackMode::Reuse => reuse(params, env),
             TrackMode::Process => process::plan(params, env).map(Target::Process),
@@ -189,7 +195,7 @@ impl Plan {
         let (Some(target), Some(load)) = (target, load) else { unreachable!("what could not be planned is a problem") };
         Ok(Self {
             log_suffix: params.str("logDirSuffix").map(str::to_owned),
-            env_vars: params.map("envVars"),
+            env_vars,
             who,
             log_base,
             service_port,
@@ -316,15 +322,42 @@ fn monitor(params: &mut Params) -> MonitorPlan {
     }
 }
 
-fn accelerators(params: &mut Params) -> AcceleratorPlan {
+fn accelerators(params: &mut Params, mode: TrackMode) -> AcceleratorPlan {
     let count =
         params.first(&["resources.gpus", "docker.defaultGpuCount"]).and_then(|name| params.u64(name)).unwrap_or(0);
-    if count == 0 && params.strings("resources.deviceIds").is_empty() {
+    let ids = params.strings("resources.deviceIds");
+    let asks = count > 0 || !ids.is_empty();
+    if !asks {
         for name in ["resources.gpuType", "resources.gpuMemory"] {
             if params.given(name) {
                 params.warn(format!("`{name}` is not used: the run asks for no card (`resources.gpus`)"));
             }
         }
+    }
+    // What the template says of numbers is not meant where this run names its cards.
+    let said = params.u64("resources.gpus");
+    if !ids.is_empty() && said.is_some_and(|said| said != ids.len() as u64) {
+        params.refuse(
+            "resources.gpus",
+            format!(
+                "is {}, but resources.deviceIds names {}; accepted: the same number, or one of the two",
+                said.unwrap_or(0),
+                ids.len()
+            ),
+        );
+    }
+    if asks && params.flag("docker.privileged") {
+        params.refuse(
+            "docker.privileged",
+            "gives a container every card of the host, not those of its lease; leave it out, or ask for no card (`resources.gpus` 0)",
+        );
+    }
+    if asks && mode == TrackMode::Reuse {
+        let name = params.first(&["resources.gpus", "docker.defaultGpuCount"]).unwrap_or("resources.deviceIds");
+        params.refuse(
+            name,
+            "cannot be leased for a service that already runs (`service.reuse`); accepted: 0, or leave it out",
+        );
     }
     AcceleratorPlan {
         count: u32::try_from(count).unwrap_or(u32::MAX),

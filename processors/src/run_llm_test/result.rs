@@ -133,6 +133,21 @@ pub(super) fn failure_text(failure: &FailureRecord) -> String {
     text
 }
 
+/// The cards by type: `NVIDIA H200 0, 1`.
+fn cards(record: &RunRecord) -> Option<String> {
+    let mut types: Vec<(&str, Vec<String>)> = Vec::new();
+    for card in &record.accelerators {
+        let (kind, index) = (card["kind"].as_str().unwrap_or("accelerator"), card["index"].to_string());
+        match types.iter_mut().find(|(known, _)| *known == kind) {
+            Some((_, indices)) => indices.push(index),
+            None => types.push((kind, vec![index])),
+        }
+    }
+    let words: Vec<String> =
+        types.into_iter().map(|(kind, indices)| format!("{kind} {}", indices.join(", "))).collect();
+    (!words.is_empty()).then(|| words.join(" and "))
+}
+
 /// One line with the main figures.
 fn success_text(record: &RunRecord) -> String {
     let metrics = record.metrics.clone().unwrap_or_default();
@@ -155,6 +170,9 @@ fn success_text(record: &RunRecord) -> String {
     }
     if let Some(accuracy) = figure("accuracy") {
         parts.push(format!("accuracy {accuracy:.3}"));
+    }
+    if let Some(cards) = cards(record) {
+        parts.push(format!("on {cards}"));
     }
     if count("not_sent") > 0 {
         parts.push(format!("{} not sent", count("not_sent")));

@@ -3,6 +3,7 @@
 mod begin;
 mod hold;
 mod launch;
+mod lease;
 mod load;
 mod stages;
 mod teardown;
@@ -25,6 +26,8 @@ use super::{
     state::{EndKind, FailureRecord, OutcomeRecord, RunRecord, Runs, Stage},
 };
 use crate::Environment;
+
+pub(super) use begin::{docker, runner};
 
 /// What all runs share.
 pub(super) struct Shared {

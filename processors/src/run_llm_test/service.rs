@@ -8,7 +8,11 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use serde_json::Value;
-use testrig_host::{BoundaryId, ExitStatus, Signal, health::Probe};
+use testrig_host::{
+    BoundaryId, ExitStatus, Signal,
+    accelerators::{Accelerator, passing},
+    health::Probe,
+};
 
 pub(super) use container::ContainerService;
 pub(super) use process::ProcessService;
@@ -53,6 +57,17 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
         cause = inner.source();
     }
     text
+}
+
+/// The cards of a run's lease on a host that has cards.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Cards(pub(super) Vec<Accelerator>);
+
+impl Cards {
+    /// What a process on the host has in its environment.
+    pub(super) fn process_env(&self) -> Vec<(String, String)> {
+        passing::for_process(&self.0, true)
+    }
 }
 
 /// What a service needs to know of its run.
@@ -109,6 +124,9 @@ pub(super) trait Service: Send + Sync {
 
     /// What is known of it now.
     fn details(&self) -> Details;
+
+    /// Says which cards it gets. Comes before [`Service::create`]; without it nothing is said of cards at all.
+    fn use_cards(&self, cards: Cards);
 
     /// Fetches what it needs (the image).
     async fn pull(&self, say: Say) -> Result<(), Fault>;

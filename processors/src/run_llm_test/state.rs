@@ -244,6 +244,15 @@ impl Runs {
         }))
     }
 
+    /// All records that can be read.
+    pub(super) async fn all(&self) -> Result<Vec<RunRecord>, StoreError> {
+        let texts: Vec<String> = self
+            .store
+            .read(|conn| conn.prepare("SELECT record FROM llm_runs")?.query_map([], |row| row.get(0))?.collect())
+            .await?;
+        Ok(texts.iter().filter_map(|text| serde_json::from_str(text).ok()).collect())
+    }
+
     /// Stores the record; returns once it is durable.
     pub(super) async fn save(&self, instance_id: i64, record: &RunRecord, now_ms: i64) -> Result<(), StoreError> {
         let json = serde_json::to_string(record).expect("a record is always JSON");

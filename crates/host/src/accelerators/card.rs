@@ -124,6 +124,11 @@ impl Accelerator {
         format!("{} ({})", self.index, self.kind)
     }
 
+    /// Whether this is the card with this index or UUID.
+    pub fn is_named(&self, id: &str) -> bool {
+        id == self.uuid || id.trim().parse() == Ok(self.index)
+    }
+
     /// Whether this is of the type that somebody asked for: the whole name, or a word of it from its beginning, whatever the
     /// case: `h200` is an `NVIDIA H200`, `910B` a `910B3`, `ascend` every Ascend card.
     pub fn is_of_kind(&self, wanted: &str) -> bool {

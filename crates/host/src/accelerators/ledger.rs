@@ -159,7 +159,7 @@ impl Ledger {
         {
             return Availability::Leased(entry.words.clone());
         }
-        if policy.excluded.iter().any(|id| names(id, card)) {
+        if policy.excluded.iter().any(|id| card.is_named(id)) {
             return Availability::Unusable("excluded by the configuration".to_owned());
         }
         if let Some(why) = &state.unusable {
@@ -283,15 +283,11 @@ fn is_of(process: &CardProcess, boundary: &BoundaryId) -> bool {
     })
 }
 
-fn names(id: &str, card: &Accelerator) -> bool {
-    id == card.uuid || id.trim().parse() == Ok(card.index)
-}
-
 /// The cards that a request names, each once.
 fn named(request: &LeaseRequest, seen: &Observation) -> Result<Vec<usize>, String> {
     let mut cards = Vec::new();
     for id in &request.device_ids {
-        let Some(at) = seen.cards.iter().position(|card| names(id, &card.card)) else {
+        let Some(at) = seen.cards.iter().position(|card| card.card.is_named(id)) else {
             return Err(format!("no card has the index or UUID `{id}`"));
         };
         if cards.contains(&at) {

@@ -8,20 +8,29 @@
 //!
 //! The [`Ledger`] is the truth, the hardware only vetoes: a card in a lease is given to nobody else, and a card that somebody
 //! else uses is not given away although it is in no lease. A lease is on disk ([`Book`]) before anything starts with it, and
-//! ends when the boundary is empty *and* the card shows no process of the run. [`Passing`] says how a container or a process
+//! ends when the boundary is empty *and* the card shows no process of the run. [`passing`] says how a container or a process
 //! gets exactly these cards and no others.
 
+mod ascend;
 mod book;
 mod card;
+mod dcmi;
 mod declared;
+#[cfg(test)]
+mod fakes;
 mod health;
 mod idle;
 mod ledger;
 mod none;
+mod npu_smi;
+mod nvml;
 mod owners;
+pub mod passing;
 mod pool;
+mod queue;
 mod reap;
 mod request;
+mod sysfs;
 mod topology;
 mod view;
 
@@ -36,12 +45,16 @@ pub use book::Book;
 pub use card::{
     Accelerator, CardProcess, CardState, DeviceNode, Observation, Observed, Provider, Slice, Vendor, bytes_in_words,
 };
+pub use dcmi::AscendDcmi;
 pub use declared::{Declared, DeclaredCard};
 pub use health::{Health, HealthClass, HealthMap};
 pub use ledger::{Availability, Change, Decision, Entry, Holder, Ledger, Policy, in_words};
 pub use none::NoAccelerators;
+pub use npu_smi::NpuSmi;
+pub use nvml::NvidiaNvml;
 pub use pool::{Pool, Settings};
 pub use request::{Lease, LeaseError, LeaseRequest};
+pub use sysfs::Sysfs;
 pub use topology::{Rule, Topology};
 pub use view::{CardView, LeaseView, View};
 

@@ -60,6 +60,7 @@ mod tests {
             min_memory_bytes: Some(32 << 30),
             device_ids: Vec::new(),
             words: "instance 1".into(),
+            waits: false,
         }
     }
 

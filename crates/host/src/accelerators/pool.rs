@@ -10,6 +10,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use tokio::{
     sync::{oneshot, watch},
     time::Instant,
@@ -21,6 +22,7 @@ use super::{
     card::{CardState, Observation, Provider},
     ledger::{Availability, Change, Decision, Ledger, Policy},
     owners::{self, ContainerNames},
+    queue::Queue,
     reap::{self, Owner},
     request::{Lease, LeaseError, LeaseRequest},
     view::View,
@@ -61,6 +63,7 @@ pub struct Pool {
     /// A thread is still inside of the driver.
     inside: Arc<AtomicBool>,
     newest: watch::Sender<Option<Arc<View>>>,
+    queue: Arc<Mutex<Queue>>,
 }
 
 impl Pool {
@@ -68,7 +71,16 @@ impl Pool {
     pub fn new(provider: Arc<dyn Provider>, book: Book, settings: Settings) -> Self {
         let gate = tokio::sync::Mutex::new(());
         let newest = watch::channel(None).0;
-        Self { provider, book, settings, names: ContainerNames::default(), gate, inside: Arc::default(), newest }
+        Self {
+            provider,
+            book,
+            settings,
+            names: ContainerNames::default(),
+            gate,
+            inside: Arc::default(),
+            newest,
+            queue: Arc::default(),
+        }
     }
 
     /// Looks at the cards on a thread that can be left behind.
@@ -204,12 +216,13 @@ impl Accelerators for Pool {
         let asked = asked.returning();
         let seen = self.look().await?;
         let (policy, by, own) = (self.settings.policy.clone(), self.book.by(), request.clone());
+        let queue = Arc::clone(&self.queue);
         let decided = self
             .book
             .change(move |ledger| {
                 let mut changes = ledger.settle(&seen, &asked);
                 let ledger = after(ledger, &changes);
-                let decision = ledger.decide(&own, &seen, &policy);
+                let decision = queue.lock().in_turn(&own, &seen, ledger.decide(&own, &seen, &policy), Instant::now());
                 let mut devices = Vec::new();
                 if let Decision::Grant(cards) = &decision {
                     devices = cards.iter().map(|&at| seen.cards[at].card.clone()).collect();

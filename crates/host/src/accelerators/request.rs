@@ -20,6 +20,8 @@ pub struct LeaseRequest {
     pub device_ids: Vec<String>,
     /// Whose run it is, for the people who look at the cards, e.g. `instance 5123, task T1`.
     pub words: String,
+    /// It asks again soon if it gets nothing now: who comes later does not get the cards that it waits for.
+    pub waits: bool,
 }
 
 impl LeaseRequest {
@@ -53,6 +55,11 @@ impl LeaseRequest {
     pub fn fits(&self, card: &Accelerator) -> bool {
         self.kind.as_ref().is_none_or(|kind| card.is_of_kind(kind))
             && self.min_memory_bytes.is_none_or(|bytes| card.memory_bytes >= bytes)
+    }
+
+    /// Whether this card is one of those that it could be given.
+    pub(super) fn could_use(&self, card: &Accelerator) -> bool {
+        self.fits(card) && (self.device_ids.is_empty() || self.device_ids.iter().any(|id| card.is_named(id)))
     }
 }
 

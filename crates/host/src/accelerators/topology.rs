@@ -30,12 +30,11 @@ impl Topology {
     /// Scores of pairs by a function; `score(i, j)` is asked once for each pair.
     pub fn of(cards: usize, mut score: impl FnMut(usize, usize) -> u32) -> Self {
         let mut scores = vec![vec![0; cards]; cards];
-        for i in 0..cards {
-            for j in i + 1..cards {
-                let score = score(i, j);
-                scores[i][j] = score;
-                scores[j][i] = score;
-            }
+        let pairs = (0..cards).flat_map(|i| (i + 1..cards).map(move |j| (i, j)));
+        for (i, j) in pairs {
+            let score = score(i, j);
+            scores[i][j] = score;
+            scores[j][i] = score;
         }
         Self { scores, rule: Rule::Any }
     }
@@ -79,7 +78,7 @@ impl Topology {
         if sets(from.len(), count) > MOST_SETS {
             return self.one_by_one(count, from);
         }
-        let mut best: Option<((u64, Reverse<u64>), Vec<usize>)> = None;
+        let mut best: Option<(Value, Vec<usize>)> = None;
         let mut set: Vec<usize> = (0..count).collect();
         loop {
             let cards: Vec<usize> = set.iter().map(|&at| from[at]).collect();
@@ -97,7 +96,7 @@ impl Topology {
         best.map(|(_, cards)| cards).unwrap_or_default()
     }
 
-    fn value(&self, cards: &[usize], from: &[usize]) -> (u64, Reverse<u64>) {
+    fn value(&self, cards: &[usize], from: &[usize]) -> Value {
         let (mut inside, mut outside) = (0, 0);
         for (at, &a) in cards.iter().enumerate() {
             inside += cards[at + 1..].iter().map(|&b| u64::from(self.score(a, b))).sum::<u64>();
@@ -168,6 +167,9 @@ impl Topology {
         }
     }
 }
+
+/// Nearness inside of a set, then how little it is missed.
+type Value = (u64, Reverse<u64>);
 
 /// n over k, as far as it matters.
 fn sets(n: usize, k: usize) -> u64 {

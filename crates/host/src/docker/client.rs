@@ -29,7 +29,7 @@ struct Inner {
 }
 
 /// What the engine says about itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EngineInfo {
     /// Version of the engine, e.g. `20.10.24`.
     pub version: String,
@@ -41,6 +41,10 @@ pub struct EngineInfo {
     pub init: bool,
     /// Containers go on while the engine restarts.
     pub live_restore: bool,
+    /// The runtime of a container that names none.
+    pub default_runtime: Option<String>,
+    /// CDI devices that the engine found (28.2 and newer), e.g. `nvidia.com/gpu=0`.
+    pub cdi_devices: Vec<String>,
 }
 
 impl Docker {
@@ -82,6 +86,13 @@ impl Docker {
             init: info.init_binary.is_some_and(|name| !name.is_empty())
                 && info.init_commit.is_some_and(|c| c.id.is_some_and(|id| !id.is_empty() && id != "N/A")),
             live_restore: info.live_restore_enabled.unwrap_or_default(),
+            default_runtime: info.default_runtime,
+            cdi_devices: info
+                .discovered_devices
+                .unwrap_or_default()
+                .into_iter()
+                .filter_map(|device| device.id)
+                .collect(),
         })
     }
 

@@ -21,7 +21,7 @@ pub use exec::ExecOutcome;
 pub use image::{ImageInfo, PullPolicy, RegistryAuth};
 pub use lines::{LogLine, OutputStream};
 pub use logs::LogStream;
-pub use spec::{ContainerSpec, Mount, Network, PortPublish, Ulimit};
+pub use spec::{ContainerSpec, DeviceRequest, Mount, Network, PortPublish, Ulimit};
 pub use state::{ContainerInfo, ContainerPhase, PublishedPort};
 pub use stats::ContainerStats;
 pub use wait::EngineNotice;

@@ -5,11 +5,11 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use bollard::models::{
-    ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount as EngineMount, MountType, PortBinding,
-    ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
+    ContainerCreateBody, DeviceMapping, DeviceRequest as EngineDeviceRequest, HostConfig, HostConfigLogConfig,
+    Mount as EngineMount, MountType, PortBinding, ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
 };
 
-use crate::{BoundaryId, LABEL_BOUNDARY, Signal};
+use crate::{BoundaryId, LABEL_BOUNDARY, Signal, accelerators::DeviceNode};
 
 /// A container to be made. Only `boundary`, `name` and `image` have no sensible default.
 #[derive(Clone, Debug)]
@@ -46,6 +46,12 @@ pub struct ContainerSpec {
     pub ulimits: Vec<Ulimit>,
     /// A runtime that the engine has registered.
     pub runtime: Option<String>,
+    /// Device nodes of the host.
+    pub devices: Vec<DeviceNode>,
+    /// Requests that the engine or a hook of it turns into devices.
+    pub device_requests: Vec<DeviceRequest>,
+    /// Further groups of the container's user.
+    pub groups: Vec<String>,
     /// All capabilities and devices.
     pub privileged: bool,
     /// The signal that asks it to end; default: the image's.
@@ -101,6 +107,17 @@ pub struct Ulimit {
     pub hard: i64,
 }
 
+/// Devices by the ids of whoever serves them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceRequest {
+    /// `nvidia` or `cdi`.
+    pub driver: String,
+    /// Exactly these.
+    pub ids: Vec<String>,
+    /// All of these, for drivers that are chosen by them.
+    pub capabilities: Vec<String>,
+}
+
 impl ContainerSpec {
     /// A container with the image's own settings on the engine's default network.
     pub fn new(boundary: BoundaryId, name: impl Into<String>, image: impl Into<String>) -> Self {
@@ -121,6 +138,9 @@ impl ContainerSpec {
             shm_size: None,
             ulimits: Vec::new(),
             runtime: None,
+            devices: Vec::new(),
+            device_requests: Vec::new(),
+            groups: Vec::new(),
             privileged: false,
             stop_signal: None,
             init: false,
@@ -163,6 +183,9 @@ impl ContainerSpec {
             shm_size: self.shm_size.map(clamp),
             ulimits: Some(self.ulimits.iter().map(engine_ulimit).collect()),
             runtime: self.runtime.clone(),
+            devices: Some(self.devices.iter().map(engine_device).collect()),
+            device_requests: Some(self.device_requests.iter().map(engine_request).collect()),
+            group_add: Some(self.groups.clone()),
             privileged: Some(self.privileged),
             init: Some(self.init),
             // A log that the engine rotates or a container that it removes by itself would lose lines and the exit code;
@@ -220,6 +243,24 @@ fn engine_mount(mount: &Mount) -> EngineMount {
     }
 }
 
+fn engine_device(node: &DeviceNode) -> DeviceMapping {
+    DeviceMapping {
+        path_on_host: Some(node.host.clone()),
+        path_in_container: Some(node.container.clone()),
+        cgroup_permissions: Some("rwm".to_owned()),
+    }
+}
+
+/// Never a count: the engine takes "two" for the first two, whoever uses them.
+fn engine_request(request: &DeviceRequest) -> EngineDeviceRequest {
+    EngineDeviceRequest {
+        driver: Some(request.driver.clone()),
+        device_ids: Some(request.ids.clone()),
+        capabilities: (!request.capabilities.is_empty()).then(|| vec![request.capabilities.clone()]),
+        ..EngineDeviceRequest::default()
+    }
+}
+
 fn engine_ulimit(limit: &Ulimit) -> ResourcesUlimits {
     ResourcesUlimits { name: Some(limit.name.clone()), soft: Some(limit.soft), hard: Some(limit.hard) }
 }
@@ -271,6 +312,32 @@ mod tests {
         let body = spec.body();
         assert_eq!(body.env.expect("set"), ["A=2", "TESTRIG_BOUNDARY=testrig-7-0"]);
         assert_eq!(body.labels.expect("set")["testrig.boundary"], "testrig-7-0");
+    }
+
+    #[test]
+    fn devices_are_asked_for_by_their_ids_and_never_by_a_count() {
+        let mut spec = spec();
+        spec.devices = vec![DeviceNode::parse("/dev/zero:/dev/accel0")];
+        spec.device_requests = vec![
+            DeviceRequest { driver: "cdi".into(), ids: vec!["nvidia.com/gpu=GPU-1".into()], capabilities: Vec::new() },
+            DeviceRequest {
+                driver: "nvidia".into(),
+                ids: vec!["GPU-1".into()],
+                capabilities: vec!["gpu".into(), "utility".into()],
+            },
+        ];
+        spec.groups = vec!["1000".into()];
+        let host = spec.body().host_config.expect("always set");
+        let device = &host.devices.expect("set")[0];
+        assert_eq!(
+            (device.path_on_host.as_deref(), device.path_in_container.as_deref()),
+            (Some("/dev/zero"), Some("/dev/accel0"))
+        );
+        let requests = host.device_requests.expect("set");
+        assert!(requests.iter().all(|request| request.count.is_none() && request.device_ids.as_ref().is_some_and(|ids| ids.len() == 1)));
+        assert_eq!(requests[0].capabilities, None);
+        assert_eq!(requests[1].capabilities, Some(vec![vec!["gpu".to_owned(), "utility".to_owned()]]));
+        assert_eq!(host.group_add, Some(vec!["1000".to_owned()]));
     }
 
     #[test]

@@ -215,7 +215,7 @@ async fn engine_or_process(env: &Environment, ctx: &TaskContext) -> TrackMode {
     }
 }
 
-fn docker(env: &Environment) -> Result<Docker, String> {
+pub(in crate::run_llm_test) fn docker(env: &Environment) -> Result<Docker, String> {
     let endpoint = env
         .docker_endpoint
         .clone()
@@ -224,7 +224,7 @@ fn docker(env: &Environment) -> Result<Docker, String> {
     Docker::connect(&endpoint).map_err(|error| error.to_string())
 }
 
-pub(super) fn runner(env: &Environment) -> Result<ProcessRunner, String> {
+pub(in crate::run_llm_test) fn runner(env: &Environment) -> Result<ProcessRunner, String> {
     let shim = ShimCommand::of(&env.shim);
     ProcessRunner::new(env.state_dir.join("boundaries"), shim).map_err(|error| chain(&error))
 }
@@ -269,11 +269,18 @@ async fn sweep(env: &Environment, ctx: &TaskContext, left: &RunRecord, agent: &s
     };
     let parts = sweep_parts(env, boundary).await;
     match service.and_then(|ended| Ok(ended + parts?)) {
-        Ok(0) => {}
-        Ok(_) => ctx.log.warn(format!(
-            "what an earlier attempt (boundary {boundary}, stage {}) had left running was ended",
-            left.stage.name()
-        )),
+        Ok(ended) => {
+            if ended > 0 {
+                ctx.log.warn(format!(
+                    "what an earlier attempt (boundary {boundary}, stage {}) had left running was ended",
+                    left.stage.name()
+                ));
+            }
+            // This attempt may want the same cards.
+            if let Err(error) = env.accelerators.release(boundary).await {
+                ctx.log.warn(format!("the accelerators of an earlier attempt could not be given back: {error}"));
+            }
+        }
         Err(error) => ctx.log.error(format!(
             "what an earlier attempt left (boundary {boundary}) could not be ended: {}",
             mask::text(&error)

@@ -2,10 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use testrig_host::{
-    accelerators::{Lease, LeaseError, LeaseRequest},
-    process::{ProcessSpec, ScriptSpec},
-};
+use testrig_host::process::{ProcessSpec, ScriptSpec};
 use tokio::time::Instant;
 
 use super::{
@@ -20,7 +17,6 @@ use super::{
     Run, begin, now_ms,
 };
 
-const LEASE_LIMIT: Duration = Duration::from_secs(60);
 const PULL_LIMIT: Duration = Duration::from_secs(4 * 3600);
 const CREATE_LIMIT: Duration = Duration::from_secs(180);
 const SCRIPT_LIMIT: Duration = Duration::from_secs(3600);
@@ -134,42 +130,6 @@ impl Run {
         lines[lines.len().saturating_sub(LAST_LINES)..].iter().map(|line| (*line).to_owned()).collect()
     }
 
-    pub(super) async fn lease(&mut self) -> Result<(), FailureRecord> {
-        let plan = self.plan.accelerators.clone();
-        let Some(holder) = self.record.service.boundary.clone() else { return Ok(()) };
-        let request = LeaseRequest {
-            holder,
-            count: plan.count,
-            kind: plan.kind,
-            min_memory_bytes: plan.min_memory,
-            device_ids: plan.device_ids,
-        };
-        let accelerators = Arc::clone(&self.shared.env.accelerators);
-        let say = Arc::clone(&self.say);
-        let body = async move {
-            let until = Instant::now() + plan.queue;
-            let mut said = false;
-            loop {
-                match accelerators.lease(&request).await {
-                    Ok(lease) => return Ok::<Lease, Fault>(lease),
-                    Err(LeaseError::Busy { asked, busy }) if Instant::now() < until => {
-                        if !said {
-                            say(format!("waiting for {asked}, busy are {busy}"));
-                            said = true;
-                        }
-                        tokio::time::sleep(Duration::from_secs(1)).await;
-                    }
-                    Err(error @ LeaseError::Impossible { .. }) => return Err(Fault::lasting(error.to_string())),
-                    Err(error) => return Err(Fault::of(&error)),
-                }
-            }
-        };
-        let lease = self.stage(Stage::Lease, LEASE_LIMIT + plan.queue, body).await?;
-        self.record.accelerators =
-            lease.devices.iter().filter_map(|device| serde_json::to_value(device).ok()).collect();
-        Ok(())
-    }
-
     pub(super) async fn pull(&mut self) -> Result<(), FailureRecord> {
         let (service, say) = (Arc::clone(&self.service), Arc::clone(&self.say));
         self.stage(Stage::Pull, PULL_LIMIT, async move { service.pull(say).await }).await?;
@@ -228,6 +188,7 @@ impl Run {
         let launch = super::launch::of(&self.ctx, &self.plan, &self.dir, boundary.clone()).0;
         let mut process = ProcessSpec::new(boundary, path, output);
         process.env = launch.env;
+        process.env.extend(self.card_env());
         process.work_dir = Some(self.dir.path.clone());
         Some(ScriptSpec { process, limit: SCRIPT_LIMIT, grace: Duration::from_secs(5), keep: 2000 })
     }
@@ -265,6 +226,7 @@ impl Run {
         if from < Stage::Start {
             return Ok(Have::Nothing);
         }
+        self.tell_cards();
         let service = Arc::clone(&self.service);
         let found = self.interrupts.guard(FIND_LIMIT, async move { service.find().await }).await;
         let found = match found {

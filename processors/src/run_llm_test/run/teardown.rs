@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use testrig_host::accelerators::Released;
+
 use super::{
     super::{
         plan::Cleanup,
@@ -118,8 +120,18 @@ impl Run {
 
     async fn release(&mut self) {
         let Some(boundary) = self.record.service.boundary.clone() else { return };
-        if let Err(error) = self.shared.env.accelerators.release(&boundary).await {
-            self.warn(format!("the accelerators could not be given back: {error}"));
+        match self.shared.env.accelerators.release(&boundary).await {
+            Ok(Released::Now) => {
+                if !self.record.accelerators.is_empty() {
+                    self.ctx.log.info("the accelerators were given back");
+                }
+            }
+            Ok(Released::Later(why)) => {
+                self.warn(format!("the accelerators are given back as soon as nothing of this run is on them: {why}"));
+            }
+            Err(error) => {
+                self.warn(format!("the accelerators could not be given back now, the agent tries again: {error}"))
+            }
         }
     }
 

@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use testrig_host::{
     ExitStatus, LABEL_AGENT, LABEL_BOUNDARY, LABEL_INSTANCE, LABEL_PLATFORM_TASK, Signal,
+    accelerators::passing::{self, HostFiles, Passing},
     docker::{
         ContainerInfo, ContainerPhase, ContainerSpec, Docker, DockerError, EngineNotice, Mount, Network, PortPublish,
         PullError,
@@ -17,7 +18,7 @@ use testrig_host::{
 };
 use tokio::io::AsyncWriteExt;
 
-use super::{Details, Fault, Found, Launch, Say, Service, check_port_is_free};
+use super::{Cards, Details, Fault, Found, Launch, Say, Service, check_port_is_free};
 use crate::run_llm_test::{plan::ContainerPlan, state::Runs};
 
 /// How long a call goes on asking an engine that does not answer.
@@ -33,6 +34,8 @@ pub(in crate::run_llm_test) struct ContainerService {
     known: Mutex<Known>,
     /// Held while the engine makes or starts the container: it goes on with that although nobody waits any more.
     at_work: Arc<tokio::sync::Mutex<()>>,
+    /// The lease, on a host that has cards.
+    cards: Mutex<Option<Cards>>,
 }
 
 #[derive(Default)]
@@ -44,7 +47,7 @@ struct Known {
 
 impl ContainerService {
     pub(in crate::run_llm_test) fn new(docker: Docker, plan: ContainerPlan, launch: Launch, runs: Runs) -> Self {
-        Self { docker, plan, launch, runs, known: Mutex::default(), at_work: Arc::default() }
+        Self { docker, plan, launch, runs, known: Mutex::default(), at_work: Arc::default(), cards: Mutex::default() }
     }
 
     fn id(&self) -> Result<String, Fault> {
@@ -91,6 +94,19 @@ impl ContainerService {
         spec
     }
 
+    /// Puts the lease into the container, and nothing else that chooses cards.
+    fn pass(&self, spec: &mut ContainerSpec, passing: Passing) {
+        spec.env.retain(|(name, _)| !passing::GOVERNED.contains(&name.as_str()));
+        spec.env.extend(passing.env);
+        spec.devices = passing.devices;
+        // A run that mounts its own driver knows why.
+        let own: Vec<String> = spec.mounts.iter().map(|mount| mount.container.clone()).collect();
+        spec.mounts.extend(passing.mounts.into_iter().filter(|mount| !own.contains(&mount.container)));
+        spec.device_requests = passing.requests;
+        spec.groups = passing.groups;
+        spec.runtime = passing.runtime.or(spec.runtime.take());
+    }
+
     fn label(&self, name: &str) -> Option<&str> {
         self.launch.labels.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
@@ -102,7 +118,10 @@ impl ContainerService {
 
     /// The engine's words, and which parameter they are about.
     fn not_started(&self, error: &DockerError) -> Fault {
-        let fault = Fault::of(error);
+        let mut fault = Fault::of(error);
+        if let Some(meaning) = passing::explain(&fault.text) {
+            fault.text = format!("{} ({meaning})", fault.text);
+        }
         let says = |words: &str| fault.text.contains(words);
         if let Network::Named(network) = &self.plan.network
             && says(network.as_str())
@@ -226,6 +245,10 @@ impl Service for ContainerService {
         }
     }
 
+    fn use_cards(&self, cards: Cards) {
+        *self.cards.lock() = Some(cards);
+    }
+
     async fn pull(&self, say: Say) -> Result<(), Fault> {
         let line = say.clone();
         let image = self
@@ -255,7 +278,15 @@ impl Service for ContainerService {
                 engine.runtimes.join(", ")
             )));
         }
-        let (docker, spec) = (self.docker.clone(), self.spec(engine.init));
+        let (docker, mut spec) = (self.docker.clone(), self.spec(engine.init));
+        if let Some(Cards(cards)) = self.cards.lock().clone() {
+            let passing = passing::for_container(&cards, self.plan.runtime.as_deref(), &engine, &HostFiles::default())
+                .map_err(Fault::lasting)?;
+            if !cards.is_empty() {
+                say(format!("the container gets its accelerators by {}", passing.way));
+            }
+            self.pass(&mut spec, passing);
+        }
         let id =
             self.whole(Box::pin(async move { docker.create(&spec).await })).await.map_err(|error| match error {
                 DockerError::Refused { .. } | DockerError::NotFound { .. } => {

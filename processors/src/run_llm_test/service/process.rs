@@ -11,7 +11,7 @@ use testrig_host::{
     process::{ProcessError, ProcessHandle, ProcessRunner, ProcessSpec, ScriptSpec},
 };
 
-use super::{Details, Fault, Found, Launch, Say, Service, check_port_is_free, fill};
+use super::{Cards, Details, Fault, Found, Launch, Say, Service, check_port_is_free, fill};
 use crate::{params::mask, run_llm_test::plan::ProcessPlan};
 
 /// Bytes of a health check command's output that are kept.
@@ -25,23 +25,40 @@ pub(in crate::run_llm_test) struct ProcessService {
     memory: Option<u64>,
     work_dir: Option<PathBuf>,
     handle: Mutex<Option<ProcessHandle>>,
+    /// Environment of the lease.
+    cards: Mutex<Vec<(String, String)>>,
 }
 
 impl ProcessService {
     pub(in crate::run_llm_test) fn new(runner: ProcessRunner, plan: &ProcessPlan, launch: Launch) -> Self {
         let command = plan.command.iter().map(|part| fill(part, &launch.placeholders)).collect();
-        Self { runner, command, memory: plan.memory, work_dir: plan.work_dir.clone(), launch, handle: Mutex::new(None) }
+        Self {
+            runner,
+            command,
+            memory: plan.memory,
+            work_dir: plan.work_dir.clone(),
+            launch,
+            handle: Mutex::new(None),
+            cards: Mutex::default(),
+        }
     }
 
     fn handle(&self) -> Option<ProcessHandle> {
         self.handle.lock().clone()
     }
 
+    /// The run's environment and, stronger, that of its lease.
+    fn env(&self) -> Vec<(String, String)> {
+        let mut env = self.launch.env.clone();
+        env.extend(self.cards.lock().iter().cloned());
+        env
+    }
+
     fn spec(&self) -> ProcessSpec {
         let program = self.command.first().cloned().unwrap_or_default();
         let mut spec = ProcessSpec::new(self.launch.boundary.clone(), program, &self.launch.output);
         spec.args = self.command[1..].to_vec();
-        spec.env = self.launch.env.clone();
+        spec.env = self.env();
         spec.work_dir = self.work_dir.clone();
         spec.memory = self.memory;
         spec
@@ -75,6 +92,10 @@ impl Service for ProcessService {
             host_port: self.launch.service_port,
             ..Details::default()
         }
+    }
+
+    fn use_cards(&self, cards: Cards) {
+        *self.cards.lock() = cards.process_env();
     }
 
     async fn pull(&self, _say: Say) -> Result<(), Fault> {
@@ -133,7 +154,7 @@ impl Service for ProcessService {
         let program = command.first().map(|program| fill(program, &self.launch.placeholders)).unwrap_or_default();
         let mut process = ProcessSpec::new(boundary, program, &output);
         process.args = command.iter().skip(1).map(|arg| fill(arg, &self.launch.placeholders)).collect();
-        process.env = self.launch.env.clone();
+        process.env = self.env();
         let script = ScriptSpec { process, limit, grace: Duration::from_millis(500), keep: KEEP };
         let probe = health::host_command(&self.runner, script).await;
         // Only the outcome counts; the file would grow with every check.

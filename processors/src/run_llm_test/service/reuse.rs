@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use serde_json::Value;
 use testrig_host::{ExitStatus, Signal, health::Probe};
 
-use super::{Details, Fault, Found, Say, Service};
+use super::{Cards, Details, Fault, Found, Say, Service};
 use crate::params::mask;
 
 /// `service.reuse`.
@@ -32,6 +32,10 @@ impl Service for ReusedService {
 
     fn details(&self) -> Details {
         Details { name: Some(mask::url(self.url.as_str())), ..Details::default() }
+    }
+
+    fn use_cards(&self, _cards: Cards) {
+        // It runs already, on whatever it was started with; the plan refuses cards for it.
     }
 
     async fn pull(&self, _say: Say) -> Result<(), Fault> {

@@ -82,6 +82,7 @@ impl World {
                     min_memory_bytes: None,
                     device_ids: Vec::new(),
                     words: format!("run {n}"),
+                    waits: false,
                 };
                 if rng.chance(20) {
                     request.device_ids = vec![rng.below(cards + 1).to_string()];

@@ -67,6 +67,7 @@ fn ask(instance: i64, count: u32) -> LeaseRequest {
         min_memory_bytes: None,
         device_ids: Vec::new(),
         words: format!("instance {instance}"),
+        waits: false,
     }
 }
 
