@@ -2,9 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
+use powerjob_worker::HostNotice;
+use testrig_host::accelerators::{Accelerators, View};
 use testrig_processors::{Environment, run_llm_test};
 use testrig_store::Store;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+
+use crate::config::Lane;
 
 const EVERY: Duration = Duration::from_secs(5);
 /// A driver that has failed is not asked as often.
@@ -45,4 +50,57 @@ async fn look(env: &Environment, store: &Store) -> Result<Vec<String>, String> {
     let freed = run_llm_test::free_forgotten_leases(env, store).await?;
     env.accelerators.view().await.map_err(|error| error.to_string())?;
     Ok(freed)
+}
+
+/// What a lane's heartbeats say of the accelerators; `None` on a host without any.
+pub(super) fn notices(accelerators: &dyn Accelerators, lane: &Lane) -> Option<watch::Receiver<HostNotice>> {
+    let mut views = accelerators.watch()?;
+    let wanted = lane.accelerators.then_some(lane.smallest_lease);
+    let (tell, told) = watch::channel(notice(views.borrow_and_update().as_deref(), wanted));
+    tokio::spawn(async move {
+        // Ends with the accelerators or with the last lane that listens.
+        loop {
+            tokio::select! {
+                changed = views.changed() => if changed.is_err() { return },
+                () = tell.closed() => return,
+            }
+            let next = notice(views.borrow_and_update().as_deref(), wanted);
+            tell.send_if_modified(|last| std::mem::replace(last, next.clone()) != next);
+        }
+    });
+    Some(told)
+}
+
+/// A lane that wants cards is full while not so many of them are free, or while nobody can look at them.
+fn notice(view: Option<&View>, wanted: Option<usize>) -> HostNotice {
+    let free = view.map_or(0, View::free);
+    HostNotice { full: wanted.is_some_and(|wanted| free < wanted), extra: view.map(View::extra) }
+}
+
+#[cfg(test)]
+mod tests {
+    use testrig_host::accelerators::{Accelerator, Availability, CardState, CardView, Vendor};
+
+    use super::*;
+
+    #[test]
+    fn a_lane_is_full_while_fewer_cards_are_free_than_it_wants_or_nobody_can_look() {
+        let card = |index, availability| CardView {
+            card: Accelerator::new(index, index.to_string(), Vendor::Other, "x", 1 << 30),
+            state: CardState::default(),
+            availability,
+            lease: None,
+        };
+        let view = View {
+            cards: vec![card(0, Availability::Free), card(1, Availability::Leased("run".into()))],
+            ..View::default()
+        };
+        assert!(!notice(Some(&view), Some(1)).full && notice(Some(&view), Some(2)).full);
+        assert!(!notice(Some(&view), None).full, "a lane for light jobs takes them always");
+        assert_eq!(
+            notice(Some(&view), None).extra.as_deref(),
+            Some(r#"{"accelerators":[{"type":"x","total":2,"free":1,"memoryMiB":1024}]}"#)
+        );
+        assert_eq!(notice(None, Some(1)), HostNotice { full: true, extra: None });
+    }
 }

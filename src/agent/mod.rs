@@ -12,6 +12,7 @@ use std::{net::SocketAddr, path::Path, process::ExitCode, sync::Arc, time::Durat
 use anyhow::Context;
 use powerjob_worker::{Processor, Shutdown, Worker, WorkerConfig, WorkerHandle};
 use testrig_joblog::{Journals, Limits};
+use testrig_processors::Environment;
 use testrig_store::{Migration, StateDirLock, Store};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -146,7 +147,7 @@ impl Agent {
         let mut workers = Vec::new();
         for lane in &config.lane {
             let served = served_by(&config, lane);
-            let mut builder = Worker::builder(worker_config(&config, lane)?)
+            let mut builder = Worker::builder(worker_config(&config, lane, &environment)?)
                 .store(state.store.clone())
                 .journals(state.journals.clone());
             for (name, processor) in &processors {
@@ -240,7 +241,11 @@ fn served_by<'a>(config: &'a Config, lane: &'a crate::config::Lane) -> Vec<&'a s
     }
 }
 
-fn worker_config(config: &Config, lane: &crate::config::Lane) -> anyhow::Result<WorkerConfig> {
+fn worker_config(
+    config: &Config,
+    lane: &crate::config::Lane,
+    environment: &Environment,
+) -> anyhow::Result<WorkerConfig> {
     let app_password = config
         .powerjob
         .app_password_file
@@ -256,7 +261,8 @@ fn worker_config(config: &Config, lane: &crate::config::Lane) -> anyhow::Result<
         ignore_interfaces: lane.ignore_interfaces.clone(),
         tag: lane.tag.clone(),
         slots: lane.slots,
-        backlog: lane.backlog,
+        backlog: lane.backlog.unwrap_or(if lane.accelerators { 0 } else { 1024 }),
+        host: leases::notices(environment.accelerators.as_ref(), lane),
         result_limit: config.powerjob.result_limit,
         lane: lane.name.clone(),
         extra_peers: config.powerjob.peers.clone(),

@@ -88,8 +88,12 @@ pub(crate) struct Lane {
     pub(crate) tag: Option<String>,
     /// Processors that run at once.
     pub(crate) slots: usize,
-    /// Instances that may wait behind the slots.
-    pub(crate) backlog: usize,
+    /// Instances that may wait behind the slots. Default: 1024, and 0 on a lane with `accelerators`.
+    pub(crate) backlog: Option<usize>,
+    /// This lane serves runs that lease accelerators: while none are free it says so to the servers, and takes nothing.
+    pub(crate) accelerators: bool,
+    /// The fewest cards that must be free together for this lane to take a run (with `accelerators`).
+    pub(crate) smallest_lease: usize,
     /// Processors that this lane serves; default: all that are enabled.
     pub(crate) processors: Option<Vec<String>>,
 }
@@ -104,7 +108,9 @@ impl Default for Lane {
             ignore_interfaces: Vec::new(),
             tag: None,
             slots: 8,
-            backlog: 1024,
+            backlog: None,
+            accelerators: false,
+            smallest_lease: 1,
             processors: None,
         }
     }

@@ -251,6 +251,15 @@ fn lanes(config: &Config, say: &mut impl FnMut(&str, String)) {
         if lane.slots == 0 {
             say(&key("slots"), format!("`lane.{i}.slots` is 0; accepted: 1 or more"));
         }
+        if lane.smallest_lease == 0 {
+            say(&key("smallest_lease"), format!("`lane.{i}.smallest_lease` is 0; accepted: 1 or more"));
+        }
+        if lane.accelerators && config.accelerators.provider == AcceleratorProvider::None {
+            say(
+                &key("accelerators"),
+                format!("`lane.{i}.accelerators` needs accelerators, but `accelerators.provider` is `none`"),
+            );
+        }
         for name in lane.processors.iter().flatten() {
             if !config.processors.enabled.contains(name) && !official.contains(&name.as_str()) {
                 let off = Switch::ALL.into_iter().find(|switch| switch.class() == name);

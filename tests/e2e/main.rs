@@ -5,6 +5,7 @@
 
 mod support;
 
+mod accelerators;
 mod archive;
 mod bad_input;
 mod context;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
     powerjob_worker::install_tls();
     let mut args = Arguments::from_args();
     let together: Vec<Trial> = [
+        accelerators::tests(),
         workflow::tests(),
         bad_input::tests(),
         worker::tests(),

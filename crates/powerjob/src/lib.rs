@@ -23,6 +23,6 @@ pub use server::Cidr;
 pub use task::{MapError, SubTaskSink, Task, TaskBody};
 pub use tasks::api::{SubTask, TaskResult};
 pub use worker::{
-    CountersStatus, InstanceStatus, Listing, MIGRATIONS, OwnerStatus, Shutdown, Worker, WorkerBuilder, WorkerConfig,
-    WorkerError, WorkerHandle, WorkerStatus,
+    CountersStatus, HostNotice, InstanceStatus, Listing, MIGRATIONS, OwnerStatus, Shutdown, Worker, WorkerBuilder,
+    WorkerConfig, WorkerError, WorkerHandle, WorkerStatus,
 };

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
-use testrig_host::{ExitStatus, system::HostSampler};
+use testrig_host::{BoundaryId, ExitStatus, accelerators::Accelerators, system::HostSampler};
 use testrig_joblog::{Journal, Level, Tail};
 use tokio::{io::AsyncWriteExt, sync::watch};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
@@ -19,6 +19,27 @@ pub(super) const SOURCE: &str = "svc";
 
 /// How long the last output of an ended service may take to arrive.
 const OUTPUT_LIMIT: Duration = Duration::from_secs(30);
+
+/// The cards of a run.
+pub(super) struct LeasedCards {
+    pub(super) accelerators: Arc<dyn Accelerators>,
+    pub(super) holder: BoundaryId,
+}
+
+impl LeasedCards {
+    /// What they do now; null where nobody can look. A figure that a card does not tell is null, too.
+    async fn sample(&self) -> Value {
+        let Some(cards) = self.accelerators.sample(&self.holder).await else { return Value::Null };
+        let card = |(index, state): (u32, testrig_host::accelerators::CardState)| {
+            json!({
+                "index": index, "memory_used_bytes": state.memory_used_bytes,
+                "utilization_percent": state.utilization_percent, "temperature_c": state.temperature_c,
+                "power_w": state.power_w, "health": state.health.class,
+            })
+        };
+        cards.into_iter().map(card).collect()
+    }
+}
 
 /// What runs beside a service.
 pub(super) struct Attached {
@@ -50,9 +71,10 @@ impl Attached {
         Self { service, copy: Some(copy), follow: Some(follow), written, _exit: exit, sampler: None, health: None }
     }
 
-    /// Writes samples of host and service into `system-monitor.log`.
-    pub(super) fn sample(&mut self, every: Duration, dir: &RunDir) {
-        self.sampler = Some(spawn(sample(Arc::clone(&self.service), every, dir.monitor.clone(), dir.path.clone())));
+    /// Writes samples of host, service and leased cards into `system-monitor.log`.
+    pub(super) fn sample(&mut self, every: Duration, dir: &RunDir, cards: Option<LeasedCards>) {
+        let service = Arc::clone(&self.service);
+        self.sampler = Some(spawn(sample(service, cards, every, dir.monitor.clone(), dir.path.clone())));
     }
 
     /// Watches the health of a service that is ready.
@@ -157,7 +179,7 @@ async fn exit(service: Arc<dyn Service>, exited: watch::Sender<Option<ExitStatus
     }
 }
 
-async fn sample(service: Arc<dyn Service>, every: Duration, file: PathBuf, dir: PathBuf) {
+async fn sample(service: Arc<dyn Service>, cards: Option<LeasedCards>, every: Duration, file: PathBuf, dir: PathBuf) {
     let mut sampler = HostSampler::new();
     // The first reading has no CPU use: it only opens the interval.
     if let Ok(sampler) = &mut sampler {
@@ -167,7 +189,7 @@ async fn sample(service: Arc<dyn Service>, every: Duration, file: PathBuf, dir: 
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let line = sample_line(&service, &mut sampler, &dir).await;
+        let line = sample_line(&service, cards.as_ref(), &mut sampler, &dir).await;
         let written = async {
             let mut out = tokio::fs::OpenOptions::new().append(true).create(true).open(&file).await?;
             out.write_all(format!("{line}\n").as_bytes()).await?;
@@ -181,6 +203,7 @@ async fn sample(service: Arc<dyn Service>, every: Duration, file: PathBuf, dir: 
 
 async fn sample_line(
     service: &Arc<dyn Service>,
+    cards: Option<&LeasedCards>,
     sampler: &mut std::io::Result<HostSampler>,
     dir: &std::path::Path,
 ) -> Value {
@@ -189,7 +212,7 @@ async fn sample_line(
         Err(error) => Err(error.to_string()),
     };
     let disk = testrig_host::system::disk(dir).ok();
-    json!({
+    let mut line = json!({
         "time_ms": jiff::Timestamp::now().as_millisecond(),
         "host": match host {
             Ok(host) => json!({
@@ -201,5 +224,9 @@ async fn sample_line(
         },
         "disk": disk.map(|disk| json!({"total_bytes": disk.total_bytes, "available_bytes": disk.available_bytes})),
         "service": {"kind": service.kind(), "sample": service.sample().await},
-    })
+    });
+    if let Some(cards) = cards {
+        line["accelerators"] = cards.sample().await;
+    }
+    line
 }

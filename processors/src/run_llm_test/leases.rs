@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use testrig_host::{
-    BoundaryId, LABEL_AGENT, LABEL_BOUNDARY,
+    BoundaryId, LABEL_BOUNDARY,
     accelerators::Released,
     docker::{ContainerPhase, DockerError},
 };
@@ -22,6 +22,11 @@ use crate::Environment;
 /// # Errors
 /// The store, the engine or the driver cannot be asked. Nothing is given back on a doubt.
 pub async fn free_forgotten_leases(env: &Environment, store: &Store) -> Result<Vec<String>, String> {
+    // Mostly there is nothing to ask about.
+    let none = BTreeSet::new();
+    if env.accelerators.forgotten(&none).await.map_err(|error| error.to_string())?.is_empty() {
+        return Ok(Vec::new());
+    }
     let runs = Runs::new(store.clone());
     let open: BTreeSet<BoundaryId> = runs.open_boundaries().await.map_err(|error| chain(&error))?;
     let mut freed = Vec::new();
@@ -49,12 +54,10 @@ async fn is_empty(env: &Environment, runs: &Runs, boundary: &BoundaryId) -> Resu
     if was_process {
         return Ok(true);
     }
-    let agent = runs.agent_id().await.map_err(|error| chain(&error))?;
     let docker = docker(env)?;
+    // Whoever made it: a local run beside the agent has an id of its own, and a doubt keeps the lease.
     match docker.find_by_label(LABEL_BOUNDARY, Some(boundary.as_str())).await {
-        Ok(found) => Ok(!found
-            .iter()
-            .any(|info| info.label(LABEL_AGENT) == Some(agent.as_str()) && info.phase == ContainerPhase::Running)),
+        Ok(found) => Ok(!found.iter().any(|info| info.phase == ContainerPhase::Running)),
         Err(error @ DockerError::Unavailable { .. }) if !engine_may_be_there(docker.endpoint()) => {
             tracing::debug!(%error, "there is no engine, so there is no container");
             Ok(true)
@@ -71,8 +74,7 @@ fn engine_may_be_there(endpoint: &str) -> bool {
 impl Runs {
     /// The boundaries of all runs that are at work.
     async fn open_boundaries(&self) -> Result<BTreeSet<BoundaryId>, testrig_store::StoreError> {
-        let records = self.all().await?;
-        let open = records.into_iter().filter(|record| record.stage != Stage::Done);
+        let open = self.all().await?.into_iter().filter(|record| record.stage != Stage::Done);
         Ok(open.filter_map(|record| record.service.boundary).collect())
     }
 

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, unreachable_pub, missing_docs)]
 
+mod cards;
 mod containers;
 mod endings;
 mod engine;

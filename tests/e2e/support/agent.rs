@@ -21,6 +21,8 @@ pub(crate) struct AgentOptions {
     pub(crate) servers: Vec<String>,
     /// Slots of its lane.
     pub(crate) slots: usize,
+    /// Further keys of its lane, as TOML lines.
+    pub(crate) lane: String,
     /// Further TOML, appended to the configuration.
     pub(crate) more: String,
     /// Further environment.
@@ -31,7 +33,7 @@ impl AgentOptions {
     /// An agent of this app on the tests' server.
     pub(crate) fn new(app: &str) -> Self {
         let servers = vec![Parts::get().powerjob.clone().unwrap_or_else(|| "127.0.0.1:1".into())];
-        Self { app: app.into(), servers, slots: 8, more: String::new(), env: Vec::new() }
+        Self { app: app.into(), servers, slots: 8, lane: String::new(), more: String::new(), env: Vec::new() }
     }
 
     /// Appends TOML (whole tables) to the configuration.
@@ -80,12 +82,13 @@ impl Agent {
         let o = &self.options;
         let roots = [self.dir.display().to_string()];
         let text = format!(
-            "[powerjob]\napp = {:?}\nservers = {:?}\n[[lane]]\nname = \"main\"\nlisten = \"127.0.0.1:{}\"\nslots = {}\n\
+            "[powerjob]\napp = {:?}\nservers = {:?}\n[[lane]]\nname = \"main\"\nlisten = \"127.0.0.1:{}\"\nslots = {}\n{}\
              [state]\ndir = {:?}\n[admin]\nlisten = {:?}\n[paths]\nallowed_roots = {:?}\n{}",
             o.app,
             o.servers,
             self.port,
             o.slots,
+            o.lane,
             self.dir.join("state").display().to_string(),
             self.admin,
             roots,

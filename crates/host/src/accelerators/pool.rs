@@ -195,7 +195,12 @@ impl Accelerators for Pool {
     }
 
     async fn view(&self) -> Result<View, LeaseError> {
-        let (seen, ledger) = self.look_and_settle().await?;
+        let looked = self.look_and_settle().await;
+        if looked.is_err() {
+            // Whoever watches must not go on with what was.
+            self.newest.send_replace(None);
+        }
+        let (seen, ledger) = looked?;
         Ok(View::of(self.provider.name(), seen, &ledger, &self.settings.policy))
     }
 

@@ -86,7 +86,7 @@ impl Core {
     }
 
     fn has_room(&self, heavy: bool) -> bool {
-        if self.draining {
+        if self.draining || self.host_full {
             return false;
         }
         if heavy {
@@ -180,11 +180,11 @@ impl Core {
         self.instances.queued()
     }
 
-    /// The heartbeat's flag: no slot is free and the burst that filled the last one is over, no further instance with tasks
-    /// has room, or nothing new is taken.
+    /// The heartbeat's flag: no slot is free and the burst that filled the last one is over, the host is full, no
+    /// further instance with tasks has room, or nothing new is taken.
     pub(super) fn overload(&self) -> bool {
         let heavy_full = self.config.heavy > 0 && self.instances.heavy() >= self.config.heavy;
-        self.draining || self.fullness.told || heavy_full
+        self.draining || self.host_full || self.fullness.told || heavy_full
     }
 
     /// Sees whether all slots are taken, after everything else that is due.

@@ -267,6 +267,8 @@ pub enum Event {
     Drain(bool),
     /// End everything that waits or runs; it is reported FAILED.
     Cancel,
+    /// The host has no room for further instances (`true`) although slots may be free, or has some again.
+    HostFull(bool),
 }
 
 /// What must become durable before the actions of the same output.

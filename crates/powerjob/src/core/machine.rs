@@ -21,6 +21,8 @@ pub struct Core {
     pub(super) server: Server,
     pub(super) draining: bool,
     pub(super) fullness: Fullness,
+    /// What the host itself says beside the slots.
+    pub(super) host_full: bool,
     pub(super) next_seq: u64,
     pub(super) out: Output,
     /// What the timers of all instances were indexed for: whether there is an owner, and whether heartbeats fail.
@@ -49,6 +51,7 @@ impl Core {
             server: Server::new(recovered.owner, mono(now)),
             draining: false,
             fullness: Fullness::default(),
+            host_full: false,
             next_seq: 0,
             out: Output::default(),
             indexed_for: (false, false),
@@ -87,6 +90,8 @@ impl Core {
                 self.server.heartbeat_now(mono(now));
             }
             Event::Cancel => self.cancel(now),
+            // A flag that changes makes a heartbeat due.
+            Event::HostFull(full) => self.host_full = full,
         }
         self.do_what_is_due(now);
         self.write_what_changed(now);

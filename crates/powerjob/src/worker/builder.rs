@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    Counters, WorkerConfig, WorkerHandle, address,
+    Counters, HostNotice, WorkerConfig, WorkerHandle, address,
     clock::ServerClock,
     cluster::AskOwner,
     driver::{Driver, Input, Parts},
@@ -254,6 +254,9 @@ impl WorkerBuilder {
             given: roles.given.clone(),
         });
 
+        if let Some(host) = config.host.clone() {
+            tasks.spawn(watch_host(host, inbox.clone()));
+        }
         let kill = CancellationToken::new();
         let (gone_sender, gone) = watch::channel(false);
         tracing::info!(
@@ -291,6 +294,20 @@ impl WorkerBuilder {
             #[cfg(test)]
             peers: known_peers,
         })
+    }
+}
+
+/// Brings what the host says into the core, until the driver is gone.
+async fn watch_host(mut host: watch::Receiver<HostNotice>, inbox: mpsc::Sender<Input>) {
+    loop {
+        let full = host.borrow_and_update().full;
+        if inbox.send(Input::Event(Event::HostFull(full))).await.is_err() {
+            return;
+        }
+        tokio::select! {
+            changed = host.changed() => if changed.is_err() { return },
+            () = inbox.closed() => return,
+        }
     }
 }
 

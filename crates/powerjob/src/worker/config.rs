@@ -6,7 +6,18 @@ use std::{
 };
 
 use super::interfaces::{Pattern, Rules};
+use tokio::sync::watch;
+
 use crate::{client::ServerAddress, server::Cidr};
+
+/// What a host says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HostNotice {
+    /// It has no room: heartbeats carry the overload flag, and new instances are refused.
+    pub full: bool,
+    /// `systemMetrics.extra` of heartbeats, which the server hands to its worker filters.
+    pub extra: Option<String>,
+}
 
 /// One worker identity: its app, its servers, its port, its limits.
 #[derive(Clone, Debug)]
@@ -48,6 +59,8 @@ pub struct WorkerConfig {
     pub client: String,
     /// Further peers that may call this worker, as addresses or CIDR blocks (`10.0.0.0/8`), besides the servers.
     pub extra_peers: Vec<String>,
+    /// What the host says beside the slots: whether it has room for further instances, and a text for heartbeats.
+    pub host: Option<watch::Receiver<HostNotice>>,
     /// Directory of the journals, where [`WorkerBuilder::journals`](crate::WorkerBuilder::journals) gives none.
     pub state_dir: Option<PathBuf>,
 }
@@ -73,6 +86,7 @@ impl WorkerConfig {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             client: "testrig".to_owned(),
             extra_peers: Vec::new(),
+            host: None,
             state_dir: None,
         }
     }

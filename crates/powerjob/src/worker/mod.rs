@@ -28,7 +28,7 @@ mod task_logs;
 mod tests;
 
 pub use builder::{Worker, WorkerBuilder, WorkerError};
-pub use config::WorkerConfig;
+pub use config::{HostNotice, WorkerConfig};
 pub(crate) use context::workflow_values;
 pub use handle::{Shutdown, WorkerHandle};
 pub use listing::Listing;

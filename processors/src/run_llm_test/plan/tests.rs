@@ -376,3 +376,16 @@ fn every_parameter_of_the_documentation_is_in_the_table() {
     let unique: std::collections::BTreeSet<_> = TABLE.all().map(|field| field.name).collect();
     assert_eq!(unique.len(), TABLE.all().count(), "no name twice");
 }
+
+#[test]
+fn a_privileged_container_cannot_have_a_lease() {
+    let dir = tempfile::tempdir().expect("dir");
+    let mut env = environment(dir.path());
+    env.allow_privileged = true;
+    let mut job = job(dir.path());
+    job["docker.privileged"] = json!(true);
+    build(&env, &job, &run()).expect("without cards it may");
+    job["docker.defaultGpuCount"] = json!(1);
+    let error = build(&env, &job, &run()).expect_err("with cards it would see all of them");
+    assert!(error.contains("docker.privileged gives a container every card of the host"), "{error}");
+}

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::{
     super::{
+        attached::LeasedCards,
         service::{Cards, Fault},
         state::{FailureRecord, Stage},
     },
@@ -86,6 +87,13 @@ impl Run {
     /// What scripts on the host have in their environment.
     pub(super) fn card_env(&self) -> Vec<(String, String)> {
         if self.has_cards() { self.cards().process_env() } else { Vec::new() }
+    }
+
+    /// The run's cards for the samples, if it has any.
+    pub(super) fn leased_cards(&self) -> Option<LeasedCards> {
+        let holder = self.record.service.boundary.clone()?;
+        let accelerators = Arc::clone(&self.shared.env.accelerators);
+        (!self.record.accelerators.is_empty()).then_some(LeasedCards { accelerators, holder })
     }
 
     fn cards(&self) -> Cards {

@@ -289,7 +289,7 @@ impl Run {
             Arc::clone(&self.say),
         );
         if let Some(every) = self.plan.monitor.sample_every {
-            attached.sample(every, &self.dir);
+            attached.sample(every, &self.dir, self.leased_cards());
         }
         self.attached = Some(attached);
     }

@@ -130,7 +130,7 @@ impl Run {
                 self.warn(format!("the accelerators are given back as soon as nothing of this run is on them: {why}"));
             }
             Err(error) => {
-                self.warn(format!("the accelerators could not be given back now, the agent tries again: {error}"))
+                self.warn(format!("the accelerators could not be given back now, the agent tries again: {error}"));
             }
         }
     }

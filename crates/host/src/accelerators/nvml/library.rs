@@ -15,6 +15,7 @@ const DEFAULT: &str = "libnvidia-ml.so.1";
 const TEXT: usize = 96;
 
 /// A device of the library.
+#[repr(transparent)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Handle(*mut c_void);
 

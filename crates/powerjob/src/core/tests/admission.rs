@@ -165,6 +165,25 @@ fn a_worker_that_drains_says_overload_at_once_refuses_new_instances_and_ends_the
 }
 
 #[test]
+fn a_full_host_says_overload_at_once_refuses_new_instances_and_lets_the_others_go_on() {
+    let mut rig = Rig::online(2, 5);
+    rig.run(dispatch(1));
+    rig.send(Event::HeartbeatDone { ok: true });
+    rig.take();
+    rig.send(Event::HostFull(true));
+    assert_eq!(words(&rig.take()), ["heartbeat true"]);
+    rig.send(Event::HeartbeatDone { ok: true });
+    rig.run(dispatch(2));
+    assert_eq!((rig.stage(1), rig.stage(2)), ("running", "closed"));
+    rig.send(Event::HeartbeatDone { ok: true });
+    rig.take();
+    rig.send(Event::HostFull(false));
+    assert_eq!(words(&rig.take()), ["heartbeat false"]);
+    rig.run(dispatch(2));
+    assert_eq!(rig.stage(2), "running");
+}
+
+#[test]
 fn kinds_that_are_not_served_end_failed_with_a_text_that_says_so_and_what_to_do() {
     type Change = fn(&mut Dispatch);
     let kinds: [(&str, Change); 3] = [

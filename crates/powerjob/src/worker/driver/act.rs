@@ -166,6 +166,8 @@ async fn heartbeat(shared: &Shared, metrics: &HostMetrics, overload: bool, light
     let owner = shared.owner.borrow().clone();
     let Some(owner) = owner else { return false };
     let config = &shared.config;
+    let mut system_metrics = metrics.get().await;
+    system_metrics.extra = config.host.as_ref().and_then(|host| host.borrow().extra.clone());
     let message = WorkerHeartbeat {
         worker_address: shared.address.clone(),
         app_name: config.app.clone(),
@@ -177,7 +179,7 @@ async fn heartbeat(shared: &Shared, metrics: &HostMetrics, overload: bool, light
         client: config.client.clone(),
         light_task_tracker_num: i32::try_from(light).unwrap_or(i32::MAX),
         heavy_task_tracker_num: i32::try_from(heavy).unwrap_or(i32::MAX),
-        system_metrics: metrics.get().await,
+        system_metrics,
         overload,
         // Last: the server drops a heartbeat that is older than the one it has.
         heartbeat_time: shared.clock.heartbeat_time(&owner),
