@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use anyhow::Context;
 use testrig_host::{
     accelerators::{
-        Accelerators, Book, Declared, DeclaredCard, DeviceNode, NoAccelerators, Policy, Pool, Provider, Settings,
-        Vendor,
+        Accelerators, AscendDcmi, Book, Declared, DeclaredCard, DeviceNode, HealthMap, NoAccelerators, NpuSmi,
+        NvidiaNvml, Policy, Pool, Provider, Settings, Sysfs, Vendor,
     },
     docker::Docker,
 };

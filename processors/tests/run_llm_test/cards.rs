@@ -6,7 +6,7 @@ use powerjob_worker::TaskContext;
 use serde_json::{Value, json};
 use testrig_host::{
     BoundaryId, Signal,
-    accelerators::{Accelerators, Availability, Book, Declared, DeclaredCard, LeaseRequest, Pool, Settings, Vendor},
+    accelerators::{Availability, Book, Declared, DeclaredCard, LeaseRequest, Pool, Settings, Vendor},
     process::{ProcessRunner, ShimCommand},
 };
 use testrig_processors::{Environment, run_llm_test::free_forgotten_leases};
