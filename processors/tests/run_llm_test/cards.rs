@@ -173,7 +173,7 @@ async fn what_does_not_go_together_with_cards_is_refused_before_anything_starts(
     run["resources.deviceIds"] = json!(["0"]);
     let result = rig.process(&rig.context(&job(&rig, ""), &run)).await;
     assert!(
-        result.message.contains("instanceParams.resources.gpus is 2, but resources.deviceIds names 1"),
+        result.message.contains("instanceParams.resources.gpus: is 2, but resources.deviceIds names 1"),
         "{}",
         result.message
     );

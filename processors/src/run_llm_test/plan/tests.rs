@@ -387,5 +387,5 @@ fn a_privileged_container_cannot_have_a_lease() {
     build(&env, &job, &run()).expect("without cards it may");
     job["docker.defaultGpuCount"] = json!(1);
     let error = build(&env, &job, &run()).expect_err("with cards it would see all of them");
-    assert!(error.contains("docker.privileged gives a container every card of the host"), "{error}");
+    assert!(error.contains("docker.privileged: gives a container every card of the host"), "{error}");
 }
