@@ -208,18 +208,23 @@ impl Instance {
         .await
     }
 
-    /// Waits until so many of its tasks have succeeded and so many are at work.
-    pub(crate) async fn in_the_middle(&self, succeeded: i64, running: i64) -> Result<Value, Failed> {
+    /// Waits until so many of its tasks have succeeded and so many are at work; fails at once if it has ended.
+    pub(crate) async fn in_the_middle(&self, succeeded: i64, running: i64) -> Result<(), Failed> {
         let what = format!("instance {} has {succeeded} tasks behind it and {running} at work", self.id);
-        eventually(PATIENCE, &what, async || {
+        let ended = eventually(PATIENCE, &what, async || {
             let detail = self.detail().await?;
             let count = |name: &str| detail["taskDetail"][name].as_i64();
             let behind = count("succeedTaskNum").unwrap_or(-1);
             // 4.3.9 does not ask for it, and a worker of ours then does not tell it.
             let at_work = count("runningTaskNum").or_else(|| Some(count("totalTaskNum")? - behind));
-            if behind >= succeeded && at_work >= Some(running) { Ok(detail) } else { Err(detail.to_string()) }
-        })
-        .await
+            let ended = detail["status"].as_i64().is_some_and(|status| status > 3);
+            let there = behind >= succeeded && at_work >= Some(running);
+            if there || ended { Ok((!there).then(|| detail.to_string())) } else { Err(detail.to_string()) }
+        });
+        match ended.await? {
+            None => Ok(()),
+            Some(detail) => Err(format!("it ended before this was seen: {what}; {detail}").into()),
+        }
     }
 
     /// The kind of worker that was its task tracker.

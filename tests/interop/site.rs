@@ -116,7 +116,7 @@ impl Site {
     async fn warm_up(self: &Arc<Self>) -> Result<(), Failed> {
         let warm = async |tag: &'static str| -> Result<(), Failed> {
             let job = Job::new("MAP_REDUCE", tag, &JAVA);
-            job.run(self).await?.in_the_middle(21, 0).await.map(drop)
+            job.run(self).await?.ended().await.map(drop)
         };
         tokio::try_join!(warm(JAVA[0]), warm(JAVA[1]), warm(JAVA_KILLED)).map(drop)
     }

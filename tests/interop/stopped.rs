@@ -35,8 +35,8 @@ async fn stopped(site: Arc<Site>, execute: &'static str, tracker: Kind) -> Rows 
     let instance = job.run(&site).await?;
     match execute {
         "STANDALONE" => drop(instance.reaches(InstanceStatus::Running).await?),
-        "BROADCAST" => drop(instance.in_the_middle(1, 2).await?),
-        _ => drop(instance.in_the_middle(5, 1).await?),
+        "BROADCAST" => instance.in_the_middle(1, 2).await?,
+        _ => instance.in_the_middle(5, 1).await?,
     }
     // The server takes a report that reaches it between its own stop and the worker's as that of a running instance, whoever sends
     // it. The first reports are close to each other, later ones far.
