@@ -146,12 +146,12 @@ mod tests {
         let expected = "\
 1 of 4 accelerators free, seen through NVML, driver 550.54.14
 
-#  card         memory                use   temp  power  health         state
-0  NVIDIA H200  0 MiB / 140.4 GiB     87 %  61 C  540 W  ok             free
-1  NVIDIA H200  1.0 GiB / 140.4 GiB   87 %  61 C  540 W  ok             leased to instance 5123, task T1 for 50 min
-                                                                          python3 (pid 4711) in container llm-test-T1 of run testrig-5123-1, 98.0 GiB
-2  NVIDIA H200  2.0 GiB / 140.4 GiB   87 %  61 C  540 W  ok             busy: in use by python (pid 7) in container notebook
-3  NVIDIA H200  140.4 GiB             -     -     -      fault: XID 79  not given away: faulty: XID 79
+#  card         memory               use   temp  power  health         state
+0  NVIDIA H200  0 MiB / 140.4 GiB    87 %  61 C  540 W  ok             free
+1  NVIDIA H200  1.0 GiB / 140.4 GiB  87 %  61 C  540 W  ok             leased to instance 5123, task T1 for 50 min
+                                                                         python3 (pid 4711) in container llm-test-T1 of run testrig-5123-1, 98.0 GiB
+2  NVIDIA H200  2.0 GiB / 140.4 GiB  87 %  61 C  540 W  ok             busy: in use by python (pid 7) in container notebook
+3  NVIDIA H200  140.4 GiB            -     -     -      fault: XID 79  not given away: faulty: XID 79
 
 note: driver 550.54.14 is older than the library
 ";

@@ -167,7 +167,11 @@ async fn a_store_of_the_first_version_is_migrated_and_what_was_open_in_it_is_tak
             "the address of before, under which the server knows the instance"
         );
         let open: Vec<_> = status.instances.iter().map(|i| (i.instance_id.as_str(), i.stage, i.attempt)).collect();
-        assert_eq!(open, [(OPEN_IN_FIRST, "draining", 1)]);
+        // Its log is empty, so its outcome may be on its way already.
+        assert!(
+            matches!(open[..], [(OPEN_IN_FIRST, "draining" | "reporting", 1)]),
+            "it ended before and has not been told yet: {open:?}"
+        );
         let outcome = status.instances[0].outcome.clone().expect("it has ended");
         assert!(!outcome.0 && outcome.1.contains("not usable"), "{outcome:?}");
         agent.shutdown(Shutdown::Detach).await;

@@ -110,7 +110,7 @@ impl Runs {
                 .map_err(|why| ProcessResult::rejected(format!("failed to read the stored dispatch: {why}")))?;
             let request = Arc::new(request);
             let stop = stop.clone();
-            return Ok(Work::Tracker(Box::new(TrackerStart { request, resumed, time_left_ms, log, stop })));
+            return Ok(Work::Tracker(Box::new(TrackerStart { request, attempt, resumed, time_left_ms, log, stop })));
         }
         let processor = self.registry.find(&record.dispatch).map_err(ProcessResult::rejected)?;
         let resumed = restart(resumed, processor.restart_policy(), stop_first.is_some())?;

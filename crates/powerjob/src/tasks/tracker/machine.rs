@@ -50,7 +50,12 @@ impl Tracker {
     /// The table's.
     pub(crate) fn start(spec: Spec, table: &Table<'_>, now: Now, out: &mut Output) -> Result<Self> {
         table.forget()?;
-        let state = State { started_at: now.server_ms, workers: spec.workers.clone(), ..State::default() };
+        let state = State {
+            attempt: spec.attempt,
+            started_at: now.server_ms,
+            workers: spec.workers.clone(),
+            ..State::default()
+        };
         let mut tracker = Self::with(spec, state, now);
         tracker.changed = true;
         let several = if tracker.workers.len() == 1 { "" } else { "s" };

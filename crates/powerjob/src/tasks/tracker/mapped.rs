@@ -43,6 +43,17 @@ impl Tracker {
             other => other.to_owned(),
         };
         let before = run.total;
+        // All or none, so this is asked before the first one is stored.
+        for task in &map.sub_tasks {
+            let known = table.find(run.key, &task.task_id)?;
+            if known.is_some_and(|row| row.content.as_deref() != Some(task.content.as_slice())) {
+                return Ok(Err(PeerError::Refused(format!(
+                    "task {} is there already with another body: an earlier execution of the task that maps made it, so \
+                     these would be lost; let that task map the same bodies in the same order whenever it is executed",
+                    task.task_id
+                ))));
+            }
+        }
         for task in &map.sub_tasks {
             let new = NewTask { id: &task.task_id, name: &name, content: Some(&task.content), address: None };
             if table.add(run.key, &new, now.wall_ms)? || twice {

@@ -42,6 +42,10 @@ impl Tracker {
     ) -> Result<Option<Self>> {
         let Some(text) = table.tracker()? else { return Ok(None) };
         let state: State = read(&text)?;
+        if state.attempt != spec.attempt {
+            // A retry of the instance: what an earlier execution left, its end above all, is not this one's.
+            return Ok(None);
+        }
         let mut tracker = Self::with(spec, state, now);
         if tracker.state.end.is_some() {
             return Ok(Some(tracker));

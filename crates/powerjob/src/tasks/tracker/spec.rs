@@ -81,6 +81,8 @@ pub(crate) enum Firings {
 pub(crate) struct Spec {
     /// This worker.
     pub(crate) own: String,
+    /// Which execution of the instance on this worker it is; rows of an earlier one are not its own.
+    pub(crate) attempt: u32,
     /// What goes to every worker.
     pub(crate) info: Arc<InstanceInfo>,
     /// What becomes of a root task.
@@ -151,6 +153,7 @@ impl Spec {
         };
         Ok(Self {
             own: own.to_owned(),
+            attempt: 1,
             kind,
             firings,
             workers,
@@ -188,8 +191,10 @@ impl Spec {
 fn firings(request: &ServerScheduleJobReq) -> Result<Firings, String> {
     let text = request.time_expression.as_deref().unwrap_or_default().trim();
     let kind = &request.time_expression_type;
-    let interval = text.parse::<u64>().ok().filter(|&ms| ms > 0).ok_or_else(|| {
-        format!("the interval of this {kind} job is `{text}`; a number of milliseconds is needed, 1 or more")
+    let interval = text.parse::<u64>().ok().filter(|ms| (1..=LONGEST_INTERVAL).contains(ms)).ok_or_else(|| {
+        format!(
+            "the interval of this {kind} job is `{text}`; a number of milliseconds is needed, 1 to {LONGEST_INTERVAL}"
+        )
     })?;
     if kind == "FIXED_DELAY" {
         return Ok(Firings::Delay(interval));
@@ -200,8 +205,14 @@ fn firings(request: &ServerScheduleJobReq) -> Result<Firings, String> {
         ));
     }
     let limit = request.max_instance_num.and_then(|n| usize::try_from(n).ok()).filter(|&n| n > 0);
-    Ok(Firings::Rate(interval, limit))
+    Ok(Firings::Rate(interval, Some(limit.unwrap_or(MOST_RUNS).min(MOST_RUNS))))
 }
+
+/// Longest interval, ms: 34 years. The server's own limit is two minutes unless its operator changed it.
+const LONGEST_INTERVAL: u64 = 1 << 40;
+/// Runs of a FIXED_RATE job at once that has no limit of its own: one whose runs take longer than its interval would pile
+/// them up without end.
+const MOST_RUNS: usize = 1_000;
 
 /// The enum's number (4.2).
 fn number(time_expression_type: &str) -> i32 {

@@ -12,6 +12,9 @@ pub(crate) const HISTORY: usize = 10;
 /// The tracker's row.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct State {
+    /// Which execution of the instance on this worker the rows belong to.
+    #[serde(default)]
+    pub(crate) attempt: u32,
     /// When the instance began, epoch ms by the server's clock, beside whose times it is shown.
     pub(crate) started_at: i64,
     /// Workers that may have tasks of it: all are told to stop.

@@ -40,6 +40,8 @@ pub(crate) struct TrackerDeps {
 pub(crate) struct TrackerStart {
     /// What was dispatched.
     pub(crate) request: Arc<ServerScheduleJobReq>,
+    /// Which execution of the instance on this worker it is.
+    pub(crate) attempt: u32,
     /// The worker was restarted and found it at work: go on from the table.
     pub(crate) resumed: bool,
     /// What is left of its time limit, ms. The limit of a frequent job is one of its runs and does not belong here.

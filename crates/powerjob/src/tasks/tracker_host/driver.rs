@@ -54,7 +54,7 @@ impl Driver {
     pub(super) async fn run(mut self) -> TrackerEnd {
         let deps = &self.inner.deps;
         let spec = match Spec::new(&deps.address, &self.start.request, deps.options) {
-            Ok(spec) => spec,
+            Ok(spec) => Spec { attempt: self.start.attempt, ..spec },
             Err(why) => return failed(format!("init TaskTracker failed, reason: {why}")),
         };
         let store = match self.open().await {

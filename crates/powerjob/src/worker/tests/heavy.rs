@@ -24,7 +24,7 @@ pub(super) struct Stand {
 #[async_trait]
 impl Trackers for Stand {
     async fn run(&self, start: TrackerStart) -> TrackerEnd {
-        let TrackerStart { request, resumed, time_left_ms, stop, log } = start;
+        let TrackerStart { request, attempt: _, resumed, time_left_ms, stop, log } = start;
         assert_eq!(time_left_ms, None, "no limit was set");
         let params: Value = serde_json::from_str(request.job_params.as_deref().unwrap_or("{}")).expect("JSON");
         assert_eq!(request.thread_concurrency, 5, "the whole dispatch is there, also after a restart");

@@ -106,3 +106,15 @@ fn with_paddling_the_own_worker_gets_no_mapped_task() {
     assert_eq!(rig.map(&["0.0", "0.1", "0.2", "0.3"]), Ok(()));
     assert_eq!(rig.ids(), at(&[("0.0", B), ("0.1", C), ("0.2", B), ("0.3", C)]));
 }
+
+#[test]
+fn other_bodies_under_known_ids_are_refused_as_a_whole_and_not_lost() {
+    let mut rig = Rig::new("MAP", "API", "");
+    assert_eq!(rig.map_bodies(&[("0.0", b"rows 0-9"), ("0.1", b"rows 10-19")]), Ok(()));
+    // The root was executed again and finds other rows left to do.
+    let Err(PeerError::Refused(why)) = rig.map_bodies(&[("0.2", b"rows 40-49"), ("0.0", b"rows 20-29")]) else {
+        panic!("tasks were lost")
+    };
+    assert!(why.contains("task 0.0 is there already with another body"), "{why}");
+    assert_eq!(rig.numbers(), (3, 0, 0), "none of them was stored");
+}

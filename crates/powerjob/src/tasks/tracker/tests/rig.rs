@@ -174,6 +174,21 @@ impl Rig {
         assert_eq!(self.report(id, 5, "broken"), Ok(()));
     }
 
+    /// The same with a body for each.
+    pub(super) fn map_bodies(&mut self, tasks: &[(&str, &[u8])]) -> Answer {
+        let sub_tasks =
+            tasks.iter().map(|(id, body)| SubTask { task_id: (*id).into(), content: body.to_vec() }).collect();
+        self.say(Event::Map(MapTask { instance_id: ID, sub_instance_id: ID, task_name: "SHARD".into(), sub_tasks }))
+    }
+
+    /// The tracker that a retry of the instance on this worker finds.
+    pub(super) fn known_to_attempt(&self, attempt: u32) -> bool {
+        let spec = Spec { attempt, ..self.spec.clone() };
+        let table = Table::new(&self.db, "main", ID);
+        let found = Tracker::recover(spec, &table, self.now(), Recovery::Rolledback, &mut Output::default());
+        found.expect("the table in memory").is_some()
+    }
+
     pub(super) fn map(&mut self, ids: &[&str]) -> Answer {
         let sub_tasks =
             ids.iter().map(|id| SubTask { task_id: (*id).to_owned(), content: id.as_bytes().to_vec() }).collect();

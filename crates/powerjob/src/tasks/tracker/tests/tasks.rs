@@ -209,7 +209,7 @@ fn jobs_that_cannot_be_executed_are_named() {
     };
     assert!(text("SHARDED", "API", "").contains("execute type `SHARDED` is not known"));
     assert!(text("MAP", "FIXED_RATE", r#","timeExpression":"49""#).contains("is 49 ms; 50 ms or more"));
-    for interval in ["", "0", "-5", "1s", "0 * * * * ?"] {
+    for interval in ["", "0", "-5", "1s", "0 * * * * ?", "18446744073709551615"] {
         let more = format!(r#","timeExpression":"{interval}""#);
         assert!(text("STANDALONE", "FIXED_DELAY", &more).contains("a number of milliseconds is needed"), "{interval}");
     }
@@ -217,4 +217,16 @@ fn jobs_that_cannot_be_executed_are_named() {
         Spec::new(OWN, &dispatch("MAP", "FIXED_RATE", r#","timeExpression":" 50 ""#), TrackerOptions::default())
             .is_ok()
     );
+}
+
+#[test]
+fn a_retry_of_the_instance_never_takes_the_end_of_the_execution_before() {
+    let mut rig = mapped("");
+    for id in ["0.0", "0.1", "0.2"] {
+        rig.ok(id);
+    }
+    rig.ok("9999");
+    assert!(rig.end().is_some());
+    assert!(rig.known_to_attempt(1), "the outcome is kept for the execution that it is of");
+    assert!(!rig.known_to_attempt(2));
 }

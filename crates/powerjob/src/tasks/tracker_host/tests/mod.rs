@@ -203,7 +203,7 @@ impl Rig {
 
     fn start(&self, request: &Arc<ServerScheduleJobReq>, resumed: bool) -> TrackerStart {
         let log = JobLogger::new(self.journals.journal(request.instance_id).expect("a journal"));
-        TrackerStart { request: request.clone(), resumed, time_left_ms: None, log, stop: self.stop.clone() }
+        TrackerStart { request: request.clone(), attempt: 1, resumed, time_left_ms: None, log, stop: self.stop.clone() }
     }
 
     async fn run(&self, request: &Arc<ServerScheduleJobReq>, resumed: bool) -> TrackerEnd {
