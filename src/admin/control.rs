@@ -51,7 +51,7 @@ async fn change_lane(worker: &WorkerHandle, on: bool) -> serde_json::Value {
     let status = worker.status();
     let wish = if on { "drain" } else { "take new instances again" };
     tracing::info!(lane = %status.lane, draining = status.draining, told, "an operator asked to {wish}");
-    json!({ "lane": status.lane, "draining": status.draining, "told": told, "open": status.instances.len() })
+    json!({ "lane": status.lane, "draining": status.draining, "told": told, "open": status.instances.len() + status.open_tasks })
 }
 
 /// Whether the server's newest heartbeat of the lane says what is wanted now. A full lane says overload either way.

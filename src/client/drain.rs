@@ -77,6 +77,8 @@ async fn wait(target: &Target, lanes: &[Value]) -> Result<(), String> {
             }
             open += lane["instances"].as_array().map_or(0, Vec::len);
             running += lane["running"].as_u64().unwrap_or_default();
+            // Tasks that are done here for instances of other workers.
+            running += lane["open_tasks"].as_u64().unwrap_or_default();
         }
         if open == 0 && running == 0 {
             println!("nothing is open any more");

@@ -64,6 +64,8 @@ impl Core {
                     return self.report_again(now, id);
                 }
                 Stage::Stopping if instance.is_emptied() => Before::of(instance),
+                // Whoever drains the worker waits for its end, and not for another run behind it.
+                Stage::Stopping if self.draining => return,
                 Stage::Stopping => return instance.remember(dispatch),
                 Stage::Reporting(_) if instance.last.waits_for_log.is_some() => {
                     // Its log is on its way to a new owner, and the next run's lines go the same way.

@@ -90,7 +90,11 @@ impl Core {
                     );
                     self.out.actions.push(Action::StopProcessor { instance_id: id, reason: StopReason::Cancelled });
                 }
-                Stage::Running | Stage::Draining(_) | Stage::Reporting(_) | Stage::Stopping => {}
+                Stage::Stopping => {
+                    // What was to follow the stop.
+                    instance.dirty |= instance.record.next.take().is_some();
+                }
+                Stage::Running | Stage::Draining(_) | Stage::Reporting(_) => {}
             }
         }
     }

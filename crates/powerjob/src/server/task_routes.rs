@@ -55,13 +55,17 @@ async fn start_task(State(routes): State<TaskRoutes>, body: Body) -> Response {
     }
 }
 
+/// Stands for the trackers of all other workers.
+const OTHERS: &str = "";
+
 async fn stop_instance(State(routes): State<TaskRoutes>, body: Body) -> Response {
     let read = async { named("TaskTrackerStopInstanceReq", StopTasks::parse(&routes.reading.body(body).await?)) };
     match read.await {
         Ok(StopTasks { instance_id }) => {
-            let (processors, address) = (routes.processors.clone(), routes.address.clone());
+            let processors = routes.processors.clone();
             routes.tasks.spawn(async move {
-                if let Err(why) = processors.stop_instance(&address, instance_id).await {
+                // The own tracker does not come this way.
+                if let Err(why) = processors.stop_instance(OTHERS, instance_id).await {
                     tracing::warn!(instance_id, ?why, "failed to stop the tasks of an instance");
                 }
             });

@@ -74,8 +74,11 @@ pub(crate) enum Event {
         /// What became of it.
         answered: Answered,
     },
-    /// The tracker has stopped the instance.
+    /// This worker's own tracker has stopped the instance: nothing of it is wanted here any more.
     Stop(i64),
+    /// A tracker of another worker has stopped the instance. It may speak of an execution of before, while this worker's
+    /// own tracker has the instance now: what is done for that one goes on.
+    StopForOthers(i64),
     /// The worker is to empty itself, or takes tasks again: trackers of other workers are told that there is no room. What
     /// comes nevertheless (a broadcast has no other place) is done.
     Drain(bool),

@@ -68,8 +68,12 @@ pub(crate) struct ProcessorTrackers {
 enum Input {
     Event(Event),
     Start(Handed),
-    /// Answered when nothing of the instance runs any more.
-    Stop(i64, oneshot::Sender<()>),
+    /// Answered when nothing runs any more of what is to stop.
+    Stop {
+        instance_id: i64,
+        own: bool,
+        done: oneshot::Sender<()>,
+    },
 }
 
 /// A task handed over within this process.
@@ -160,9 +164,11 @@ impl WorkerPeer for ProcessorTrackers {
         place.await.map_err(|_| ends())
     }
 
-    async fn stop_instance(&self, _: &str, instance_id: i64) -> Result<(), PeerError> {
+    /// The own address stands for the own tracker; whatever else is one of another worker.
+    async fn stop_instance(&self, address: &str, instance_id: i64) -> Result<(), PeerError> {
         let (done, stopped) = oneshot::channel();
-        self.inbox.send(Input::Stop(instance_id, done)).await.map_err(|_| ends())?;
+        let own = address == self.address;
+        self.inbox.send(Input::Stop { instance_id, own, done }).await.map_err(|_| ends())?;
         stopped.await.map_err(|_| ends())
     }
 }
@@ -252,11 +258,14 @@ impl Driver {
                 self.handle(event, output);
             }
             Input::Start(handed) => self.waiting.push_back(handed),
-            Input::Stop(instance_id, done) => {
+            Input::Stop { instance_id, own, done } => {
+                self.stops.entry(instance_id).or_default().push(done);
+                if !own {
+                    return self.handle(Event::StopForOthers(instance_id), output);
+                }
                 // What waits for a place is of before the stop.
                 self.waiting.retain(|handed| handed.task.instance.instance_id != instance_id);
                 self.results.retain(|(id, _), _| *id != instance_id);
-                self.stops.entry(instance_id).or_default().push(done);
                 self.handle(Event::Stop(instance_id), output);
             }
         }

@@ -56,7 +56,8 @@ impl Machine {
             Event::Reported { part, task_id, report_time, answered } => {
                 self.reported(now, part, &task_id, report_time, answered, &mut out);
             }
-            Event::Stop(instance_id) => self.stop(now, instance_id, &mut out),
+            Event::Stop(instance_id) => self.stop(now, instance_id, true, &mut out),
+            Event::StopForOthers(instance_id) => self.stop(now, instance_id, false, &mut out),
             Event::Drain(on) => self.drain(now, on, &mut out),
         }
         self.address_loads(&mut out);
@@ -322,8 +323,9 @@ impl Machine {
         }
     }
 
-    fn stop(&mut self, now: Now, instance_id: i64, out: &mut Output) {
-        let closed = self.parts_of(instance_id);
+    fn stop(&mut self, now: Now, instance_id: i64, own_too: bool, out: &mut Output) {
+        let mut closed = self.parts_of(instance_id);
+        closed.retain(|number| own_too || self.parts.get(number).is_some_and(|part| !part.own));
         for number in closed {
             self.close(number, StopReason::Stopped, out);
         }

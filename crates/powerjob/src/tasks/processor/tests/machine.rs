@@ -242,6 +242,26 @@ fn a_stop_ends_all_processors_is_silent_and_over_when_the_last_has_ended() {
     assert!(rig.reports.is_empty(), "{:?}", rig.reports);
 }
 
+/// The server gave the instance to this worker after another one had lost it, and that one now empties what it knows of.
+#[test]
+fn a_stop_of_another_workers_tracker_leaves_what_the_own_tracker_has_here() {
+    let mut rig = Rig::new();
+    rig.start(task(OWN, 7, "0.0"));
+    rig.start(task(OTHER, 7, "0.1"));
+    rig.answer_all();
+    let own = rig.execution("0.0");
+    rig.handle(Event::StopForOthers(7));
+    assert_eq!(rig.stop_asked.len(), 1);
+    assert_ne!(rig.stop_asked[0].0, own);
+    rig.reports.clear();
+    rig.end("0.0", ok());
+    assert!(
+        rig.reports.iter().any(|sent| sent.report.task_id == "0.0" && sent.report.status == 6),
+        "{:?}",
+        rig.reports
+    );
+}
+
 #[test]
 fn a_stop_of_an_unknown_instance_and_a_second_one_are_over_at_once() {
     let mut rig = Rig::new();
