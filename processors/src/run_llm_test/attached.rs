@@ -20,6 +20,9 @@ pub(super) const SOURCE: &str = "svc";
 /// How long the last output of an ended service may take to arrive.
 const OUTPUT_LIMIT: Duration = Duration::from_secs(30);
 
+/// How long the end of a service is waited for whose health checks fail.
+const END_AFTER_SILENCE: Duration = Duration::from_secs(2);
+
 /// The cards of a run.
 pub(super) struct LeasedCards {
     pub(super) accelerators: Arc<dyn Accelerators>,
@@ -44,6 +47,8 @@ impl LeasedCards {
 /// What runs beside a service.
 pub(super) struct Attached {
     service: Arc<dyn Service>,
+    /// How the service ended by itself, once it has.
+    ended: watch::Receiver<Option<ExitStatus>>,
     /// Brings the output into the file.
     copy: Option<AbortOnDropHandle<()>>,
     /// Brings the file into the journal, until `written`.
@@ -67,8 +72,18 @@ impl Attached {
         let written = CancellationToken::new();
         let copy = spawn(copy(Arc::clone(&service), written.clone(), Arc::clone(&say)));
         let follow = spawn(follow(journal, output, max_line, written.clone()));
+        let ended = exited.subscribe();
         let exit = spawn(exit(Arc::clone(&service), exited, say));
-        Self { service, copy: Some(copy), follow: Some(follow), written, _exit: exit, sampler: None, health: None }
+        Self {
+            service,
+            ended,
+            copy: Some(copy),
+            follow: Some(follow),
+            written,
+            _exit: exit,
+            sampler: None,
+            health: None,
+        }
     }
 
     /// Writes samples of host, service and leased cards into `system-monitor.log`.
@@ -84,8 +99,11 @@ impl Attached {
         state: HealthState,
         unhealthy: watch::Sender<Option<String>>,
     ) {
+        let mut ended = self.ended.clone();
         self.health = Some(spawn(async move {
             let why = checker.watch(state).await;
+            // One that has ended does not answer either, and its end is the truer word: an engine under load says it later.
+            let _ = tokio::time::timeout(END_AFTER_SILENCE, ended.wait_for(Option::is_some)).await;
             unhealthy.send_replace(Some(why));
         }));
     }
