@@ -37,7 +37,7 @@ done
 
 cd "$RIG_ROOT" || exit
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$RIG_CACHE/target}
-need_rust
+need_rust rustfmt
 need_cc
 log 'building (release)'
 quietly bench-build cargo build --locked --release -p powerjob-worker --examples
