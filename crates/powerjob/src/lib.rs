@@ -1,5 +1,7 @@
 #![doc = include_str!("../README.md")]
 
+#[cfg(test)]
+mod chance;
 mod client;
 pub mod core;
 mod logger;
@@ -7,6 +9,7 @@ pub mod openapi;
 mod processor;
 mod results;
 mod server;
+mod supervise;
 mod task;
 pub mod tasks;
 pub mod wire;

@@ -86,12 +86,12 @@ async fn transaction(
 }
 
 fn cells(row: Row) -> Vec<Option<String>> {
-    let text = |value: Value| match value {
+    let text = |value: Option<Value>| match value? {
         Value::NULL => None,
         Value::Bytes(bytes) => Some(String::from_utf8_lossy(&bytes).into_owned()),
         other => Some(other.as_sql(true)),
     };
-    row.unwrap().into_iter().map(text).collect()
+    row.unwrap_raw().into_iter().map(text).collect()
 }
 
 /// Ends what a connection is doing, by a second one.

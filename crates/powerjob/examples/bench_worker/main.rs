@@ -9,6 +9,7 @@
 mod app;
 mod cases;
 mod options;
+#[path = "../common/process.rs"]
 mod process;
 mod subject;
 mod table;

@@ -91,7 +91,8 @@ impl Worker {
 
     /// Lets the highest memory begin anew.
     pub(crate) fn reset_peak(&self) -> Result<(), Failure> {
-        process::reset_peak(self.child.id())
+        let file = format!("/proc/{}/clear_refs", self.child.id());
+        std::fs::write(file, "5").context("failed to reset the peak memory of the worker")
     }
 
     /// SIGTERM, then SIGKILL after 5 s.

@@ -8,7 +8,8 @@
 //! every twentieth of the way and one for the whole; the exit code is 1 when the memory has grown by 1 MiB or more after the
 //! first tenth (and 20,000), when the last quarter's instances cost over a third more than the first's, or when one is lost or runs twice.
 
-mod sample;
+#[path = "../common/process.rs"]
+mod process;
 mod worker;
 
 use std::{
@@ -22,7 +23,7 @@ use powerjob_worker::openapi::{JobSpec, OpenApi};
 use serde_json::json;
 use testrig_devserver::{DevServer, DevServerConfig};
 
-use self::sample::{Sample, sample};
+use self::process::{Sample, sample};
 
 type Failure = anyhow::Error;
 
@@ -149,13 +150,14 @@ fn judge(ended: &Ended, start: Sample, windows: &[(u64, Sample)], took: Duration
     let growth_kib = last.1.rss_kib as f64 - warm.1.rss_kib as f64;
     let met = ended.not_succeeded == 0 && ended.run_again == 0 && growth_kib < 1024.0 && late <= first * 4.0 / 3.0;
     println!(
-        "{}: {} not succeeded, {} run again, memory {:+.2} MiB after the first tenth ({:.1} MiB), {:.3} ms each ({first:.3} ms early, \
+        "{}: {} not succeeded, {} run again, memory {:+.2} MiB after the first tenth ({:.1} MiB, at most {:.1}), {:.3} ms each ({first:.3} ms early, \
          {late:.3} ms late), {:.0} a second",
         ended.all,
         ended.not_succeeded,
         ended.run_again,
         growth_kib / 1024.0,
         last.1.rss_kib as f64 / 1024.0,
+        last.1.peak_kib as f64 / 1024.0,
         cost((0, start), last),
         ended.all as f64 / took.as_secs_f64()
     );

@@ -1,6 +1,6 @@
 //! Processors and task trackers at work.
 
-use std::{any::Any, collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc};
 
 use tokio::sync::mpsc;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
@@ -14,15 +14,13 @@ use super::{
 use crate::{
     JobLogger, ProcessResult, Processor, RestartPolicy, StopReason, StopSignal, TaskContext, WorkflowContext,
     core::{Event, InstanceRecord},
+    supervise::Supervised,
     tasks::{
         TrackerStart,
         api::{Progress, TrackerEnd},
     },
     wire::ServerScheduleJobReq,
 };
-
-/// How often the agent's log says that a processor does not end though it was asked to.
-const NAG: Duration = Duration::from_secs(60);
 
 /// One processor or task tracker at work.
 struct Run {
@@ -84,7 +82,7 @@ impl Runs {
             stop.raise(reason);
         }
         let name = start.record.dispatch.processor_info.clone();
-        let id = RunId { instance_id, attempt, name, stop: stop.clone() };
+        let id = RunId { instance_id, part: format!("attempt {attempt}"), name, stop: stop.clone() };
         let work = self.work(start, &stop).unwrap_or_else(Work::Nothing);
         let (inbox, shared) = (self.inbox.clone(), self.shared.clone());
         let task = self.tasks.spawn(async move {
@@ -153,9 +151,16 @@ fn restart(resumed: bool, policy: RestartPolicy, stopping: bool) -> Result<bool,
 /// What names a run in the agent's log, and what asks it to end.
 struct RunId {
     instance_id: i64,
-    attempt: u32,
+    part: String,
     name: String,
     stop: StopSignal,
+}
+
+impl RunId {
+    fn supervised<'a>(&'a self, what: &'a str, shared: &'a Shared) -> Supervised<'a> {
+        let Self { instance_id, part, stop, .. } = self;
+        Supervised { instance_id: *instance_id, part, what, stop, counters: &shared.counters }
+    }
 }
 
 async fn run(id: &RunId, work: Work, shared: &Arc<Shared>) -> TrackerEnd {
@@ -164,12 +169,12 @@ async fn run(id: &RunId, work: Work, shared: &Arc<Shared>) -> TrackerEnd {
         Work::Processor(processor, ctx) => {
             let workflow = ctx.workflow.clone();
             let what = format!("processor `{}`", id.name);
-            let result = supervise(id, &what, shared, async move { processor.process(*ctx).await }).await;
+            let result = id.supervised(&what, shared).run(async move { processor.process(*ctx).await }).await;
             ended(result.unwrap_or_else(|failed| failed), &workflow)
         }
         Work::Tracker(start) => {
             let trackers = shared.trackers.clone();
-            let end = supervise(id, "the task tracker", shared, async move { trackers.run(*start).await }).await;
+            let end = id.supervised("the task tracker", shared).run(async move { trackers.run(*start).await }).await;
             end.unwrap_or_else(|failed| ended(failed, &WorkflowContext::default()))
         }
     }
@@ -177,53 +182,4 @@ async fn run(id: &RunId, work: Work, shared: &Arc<Shared>) -> TrackerEnd {
 
 fn ended(result: ProcessResult, workflow: &WorkflowContext) -> TrackerEnd {
     TrackerEnd { result, appended_context: workflow.appended(), progress: Progress::default() }
-}
-
-/// Waits for the end of a run, and says every minute if it does not come although it was asked for: the slot stays taken,
-/// because whatever the processor started may still be there. A panic is its end as well.
-async fn supervise<T: Send + 'static>(
-    id: &RunId,
-    what: &str,
-    shared: &Shared,
-    work: impl Future<Output = T> + Send + 'static,
-) -> Result<T, ProcessResult> {
-    let RunId { instance_id, attempt, name, stop } = id;
-    let mut work = AbortOnDropHandle::new(tokio::spawn(work));
-    let nag = async {
-        let reason = stop.raised().await;
-        let mut minutes = 0_u32;
-        loop {
-            tokio::time::sleep(NAG).await;
-            minutes += 1;
-            tracing::warn!(
-                instance_id,
-                attempt,
-                processor = name,
-                ?reason,
-                minutes,
-                "{what} was asked to end and has not; its place stays taken until it does"
-            );
-        }
-    };
-    let ended = tokio::select! {
-        ended = &mut work => ended,
-        () = nag => unreachable!("the loop has no end"),
-    };
-    match ended {
-        Ok(result) => Ok(result),
-        Err(error) if error.is_panic() => {
-            shared.counters.panics.one();
-            let text = panic_text(error.into_panic().as_ref());
-            tracing::error!(instance_id, attempt, processor = name, panic = text, "{what} panicked");
-            Err(ProcessResult::failed(format!(
-                "{what} panicked: {text}; this is an error in its code, the place is in the worker's own log"
-            )))
-        }
-        Err(_) => Err(ProcessResult::failed(format!("{what} was cancelled from within the worker's process"))),
-    }
-}
-
-fn panic_text(payload: &(dyn Any + Send)) -> String {
-    let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no text".to_owned())
 }

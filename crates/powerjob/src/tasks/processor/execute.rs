@@ -4,13 +4,11 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
-use super::{
-    InstanceLogs,
-    supervise::{TaskName, supervise},
-};
+use super::InstanceLogs;
 use crate::{
     MapError, ProcessResult, Processor, RestartPolicy, StopSignal, SubTaskSink, Task, TaskBody, TaskContext,
     TaskResults, WorkflowContext,
+    supervise::Supervised,
     tasks::{
         api::{LAST_TASK, MapTask, PeerError, ROOT_TASK, ResultSource, StartTask, SubTask, TrackerPeer},
         kryo,
@@ -52,10 +50,13 @@ impl Executor {
             Ok((processor, step, ctx)) => {
                 let workflow = ctx.workflow.clone();
                 let info = &execution.task.instance;
-                let name = TaskName {
+                let what = format!("processor `{}`", info.processor_info);
+                let supervised = Supervised {
                     instance_id: info.instance_id,
-                    task: &execution.task.task_id,
-                    processor: &info.processor_info,
+                    part: &execution.task.task_id,
+                    what: &what,
+                    stop: &execution.stop,
+                    counters: &self.counters,
                 };
                 let work = async move {
                     match step {
@@ -65,7 +66,7 @@ impl Executor {
                         Step::Reduce(results) => processor.reduce(ctx, results).await,
                     }
                 };
-                let result = supervise(&name, work, &execution.stop, &self.counters).await;
+                let result = supervised.run(work).await.unwrap_or_else(|failed| failed);
                 (result, workflow.appended())
             }
         }

@@ -26,7 +26,6 @@ mod machine;
 mod part;
 mod receipts;
 mod recovery;
-mod supervise;
 #[cfg(test)]
 mod tests;
 

@@ -5,7 +5,6 @@
 
 mod checks;
 mod owner;
-mod rng;
 mod worker;
 mod world;
 

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rusqlite::Connection;
 
-use super::{rng::Rng, worker::Worker};
+use super::worker::Worker;
 use crate::{
     RestartPolicy,
+    chance::Rng,
     core::Now,
     tasks::{
         api::{MapTask, ReportTask, ReportWorker, StartTask},
@@ -144,7 +145,7 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new(seed: u64, bug: Option<Bug>) -> Self {
-        let mut rng = Rng::new(seed);
+        let mut rng = Rng::salted(seed, 0x5EED);
         let brief = rng.percent(60);
         let none = Faults { loss: 0, late: 0, doubled: 0, kills: 0, crashes: 0, brief };
         let faults = match seed % 5 {

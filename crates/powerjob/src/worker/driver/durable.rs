@@ -6,7 +6,7 @@ use super::{Batch, Driver, Held, Input, Leaving, STORE_RETRY, STUCK_HEARTBEAT, c
 use crate::{
     core::{Event, Write},
     server::StoreProblem,
-    worker::records::Durable,
+    worker::{Shutdown, records::Durable},
 };
 
 impl Driver {
@@ -79,8 +79,13 @@ impl Driver {
                 }
                 Input::Event(Event::Tick) => {}
                 Input::Shutdown(how) => {
-                    // Cannot wait for a store that may stay full for ever.
-                    self.leaving = Some(Leaving { how, said_goodbye: true, since: Instant::now(), cancelled: None });
+                    // A goodbye cannot wait for a store that may stay full for ever.
+                    let fresh = || Leaving { how, said_goodbye: true, since: Instant::now(), cancelled: None };
+                    self.leaving.get_or_insert_with(fresh).how = how;
+                    // The core hears of it when the store works again, or it would take new instances then.
+                    if how != Shutdown::Detach {
+                        self.waiting.push_back(Input::Shutdown(how));
+                    }
                 }
                 other => self.waiting.push_back(other),
             }

@@ -6,14 +6,13 @@
 mod calendar;
 mod driver;
 mod model;
-mod rng;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use self::{model::Server, rng::Rng};
+use self::model::Server;
 use super::{
     super::{
         bugs::{self, Bug},
@@ -21,6 +20,7 @@ use super::{
     },
     rig::Store,
 };
+use crate::chance::Rng;
 use crate::processor::ProcessResult;
 
 /// What may go wrong.

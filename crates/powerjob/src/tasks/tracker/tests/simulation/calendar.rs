@@ -12,7 +12,7 @@ use crate::{RestartPolicy, wire::ServerScheduleJobReq};
 
 impl World {
     pub(super) fn new(seed: u64, bug: Option<Bug>, db: Connection) -> Self {
-        let mut rng = Rng::new(seed);
+        let mut rng = Rng::salted(seed, 0x5851_F42D_4C95_7F2D);
         let quiet = Faults { loss: 0, doubled: 0, late: 0, kills: 0, crashes: 0, transactions: 0 };
         let faults = match seed % 5 {
             0 => quiet,

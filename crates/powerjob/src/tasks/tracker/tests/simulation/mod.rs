@@ -7,12 +7,11 @@ mod calendar;
 mod checks;
 mod driver;
 mod ours;
-mod rng;
 mod worker;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rng::Rng;
+use crate::chance::Rng;
 use rusqlite::Connection;
 
 use super::super::{Event, Spec, StartTicket, Tracker, bugs::Bug};

@@ -1,7 +1,5 @@
 //! Files that somebody appends to, brought into a journal.
 
-mod common;
-
 use std::{
     fs::{self, File, OpenOptions},
     io::Write,
@@ -11,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use common::{Place, all, texts};
+use crate::common::{Place, all, texts};
 use proptest::prelude::*;
 use testrig_joblog::{
     Followed, Journal, Journals, Level, Limits, LineSplitter, MIGRATIONS, Piece, Resumed, Tail, decode_line, follow,
@@ -265,7 +263,7 @@ async fn a_process_killed_while_it_follows_leaves_no_hole_and_no_double() {
     let mut size = 0;
     for _ in 0..6 {
         let mut child = Command::new("/proc/self/exe")
-            .args(["--exact", "what_a_child_does"])
+            .args(["--exact", "tail::what_a_child_does"])
             .env("TAIL_TEST_DIR", dir.path())
             .stdout(Stdio::null())
             .spawn()

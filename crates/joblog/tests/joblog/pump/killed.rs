@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use testrig_joblog::{Cursors, Journals, Level, Limits, Line, MIGRATIONS, Pump, PumpOptions, Sink, SinkError};
 use testrig_store::Store;
 
-use crate::sink::{quick, until};
+use super::sink::{quick, until};
 
 /// A sink that another process can look at: one line of the file for each line sent.
 struct FileSink(Mutex<std::fs::File>);
@@ -52,7 +52,7 @@ async fn a_process_killed_at_any_moment_loses_no_line_and_doubles_one_batch_at_m
     let kills = 6;
     for kill in 1..=kills {
         let mut child = Command::new("/proc/self/exe")
-            .args(["--exact", "killed::what_a_child_does"])
+            .args(["--exact", "pump::killed::what_a_child_does"])
             .env("PUMP_TEST_DIR", dir.path())
             .stdout(Stdio::null())
             .spawn()

@@ -10,7 +10,7 @@ use testrig_joblog::{Level, PumpOptions};
 
 use crate::{
     common::{Place, all},
-    sink::{FakeSink, LIMIT, LONG, fill, pump, quick, until},
+    pump::sink::{FakeSink, LIMIT, LONG, fill, pump, quick, until},
 };
 
 #[tokio::test]

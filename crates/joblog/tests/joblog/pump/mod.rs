@@ -1,7 +1,5 @@
 //! The pump's promises.
 
-#[path = "../common/mod.rs"]
-mod common;
 mod faults;
 mod killed;
 mod sink;
@@ -14,9 +12,9 @@ use std::{
     time::Duration,
 };
 
+use self::sink::{Answer, FakeSink, LIMIT, LONG, fill, pump, quick, until};
+use crate::common::{Place, all};
 use async_trait::async_trait;
-use common::{Place, all};
-use sink::{Answer, FakeSink, LIMIT, LONG, fill, pump, quick, until};
 use testrig_joblog::{Level, Line, Pump, PumpOptions, Sink, SinkError};
 
 #[tokio::test]

@@ -6,8 +6,8 @@ use proptest::prelude::*;
 use testrig_joblog::{Entry, Level, Limits, split_lines};
 
 use crate::{
-    at,
     common::{self, Place, all},
+    journal::at,
 };
 
 #[derive(Debug, Clone)]

@@ -1,7 +1,5 @@
 //! The journal's promises on real files.
 
-#[path = "../common/mod.rs"]
-mod common;
 mod cut;
 
 use std::{
@@ -14,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use common::{Place, all, texts};
+use crate::common::{Place, all, texts};
 use testrig_joblog::{Journals, Level, Limits, Position};
 
 fn at(offset: u64) -> Position {

@@ -1,7 +1,5 @@
 //! A directory with journals, and ways to look at them.
 
-#![allow(dead_code, reason = "each test binary uses its part")]
-
 use std::sync::{
     Arc,
     atomic::{AtomicI64, Ordering},
