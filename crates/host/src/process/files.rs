@@ -1,5 +1,6 @@
 //! The files of a boundary's directory, which agent and shim share (see the module's table).
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsFd;
@@ -40,6 +41,16 @@ pub(crate) struct Failed {
     pub(crate) detail: String,
 }
 
+/// How the name of a directory begins that is being removed: no boundary's name begins with a dot.
+const GONE: &str = ".gone-";
+
+fn unless_missing(outcome: io::Result<()>) -> io::Result<()> {
+    match outcome {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        outcome => outcome,
+    }
+}
+
 impl Files {
     pub(crate) fn new(dir: PathBuf) -> Self {
         Self { dir }
@@ -75,6 +86,30 @@ impl Files {
         }
     }
 
+    /// Removes the directory, which is gone at one stroke for everybody else: a shim that comes in the midst of the removal
+    /// must neither find a `spec.json` that is about to go nor put its `lock` into what is being emptied. The caller holds
+    /// the lock or knows that no shim lives.
+    pub(crate) fn remove(&self) -> io::Result<()> {
+        let mut hidden = OsString::from(GONE);
+        hidden.push(self.dir.file_name().unwrap_or_default());
+        let gone = self.dir.with_file_name(hidden);
+        // Of an agent that was killed during the removal of an earlier boundary of this name.
+        unless_missing(fs::remove_dir_all(&gone))?;
+        unless_missing(fs::rename(&self.dir, &gone))?;
+        unless_missing(fs::remove_dir_all(&gone))
+    }
+
+    /// Removes what agents that were killed during [`Files::remove`] left below `state_dir`.
+    pub(crate) fn sweep(state_dir: &Path) -> io::Result<()> {
+        for entry in fs::read_dir(state_dir)? {
+            let entry = entry?;
+            if entry.file_name().as_encoded_bytes().starts_with(GONE.as_bytes()) {
+                unless_missing(fs::remove_dir_all(entry.path()))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Whether a lock that was just taken is that of the directory as it is now, not of one that was removed meanwhile.
     pub(crate) fn is_current(&self, lock: &Flock<File>) -> bool {
         let mine = nix::sys::stat::fstat(lock.as_fd());
@@ -102,6 +137,40 @@ pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_directory_that_is_removed_is_gone_at_once_and_what_a_killed_removal_left_is_swept() {
+        let base = tempfile::tempdir().expect("temporary directory");
+        let files = Files::new(base.path().join("b"));
+        for _ in 0..200 {
+            fs::create_dir(&files.dir).expect("directory");
+            fs::write(files.spec(), "{}").expect("writable");
+            // A late shim: it opens the lock again and again, and with a lock that is current it finds no spec.
+            let late = {
+                let files = files.clone();
+                std::thread::spawn(move || {
+                    while let Ok(lock) = files.try_lock() {
+                        if let Some(lock) = lock {
+                            let permitted = files.spec().exists();
+                            assert!(permitted || !files.is_current(&lock), "the spec went before the lock");
+                        }
+                    }
+                })
+            };
+            let lock = loop {
+                if let Some(lock) = files.try_lock().expect("lock") {
+                    break lock;
+                }
+            };
+            files.remove().expect("removed");
+            drop(lock);
+            late.join().expect("no permission was seen in a directory that was going");
+        }
+        fs::create_dir_all(base.path().join(".gone-x/y")).expect("directory");
+        fs::create_dir(base.path().join("x")).expect("directory");
+        Files::sweep(base.path()).expect("swept");
+        assert!(!base.path().join(".gone-x").exists() && base.path().join("x").exists());
+    }
 
     #[test]
     fn a_lock_is_had_by_one_at_a_time_and_is_known_to_be_stale_when_its_directory_was_made_anew() {

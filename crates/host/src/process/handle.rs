@@ -1,6 +1,5 @@
 //! A started process: waiting for it, ending it, looking at it.
 
-use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -186,12 +185,7 @@ impl ProcessHandle {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         inner.start.cgroups.remove();
-        match fs::remove_dir_all(&inner.files.dir) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(file_error("remove", &inner.files.dir, error))
-            }
-            _ => Ok(()),
-        }
+        inner.files.remove().map_err(|error| file_error("remove", &inner.files.dir, error))
     }
 
     async fn empty(&self) -> Result<usize, ProcessError> {

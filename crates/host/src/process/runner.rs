@@ -95,12 +95,13 @@ impl ProcessRunner {
     /// A runner that keeps its directories under `state_dir`, which is created. Two agents must not share one.
     ///
     /// # Errors
-    /// The directory cannot be created.
+    /// The directory cannot be created or read.
     pub fn new(state_dir: impl Into<PathBuf>, shim: ShimCommand) -> Result<Self, ProcessError> {
         let state_dir = state_dir.into();
         fs::create_dir_all(&state_dir).map_err(|source| file_error("create", &state_dir, source))?;
         // Absolute, because the path is the marker and the shim may have another working directory.
         let state_dir = fs::canonicalize(&state_dir).map_err(|source| file_error("resolve", &state_dir, source))?;
+        Files::sweep(&state_dir).map_err(|source| file_error("clean", &state_dir, source))?;
         Ok(Self { state_dir, shim })
     }
 
@@ -215,7 +216,7 @@ async fn settle(boundary: &BoundaryId, files: &Files) -> Result<Found, ProcessEr
                     // Killed between the two files: the program may run, unseen. The handle finds it by its marker.
                     return Ok(Found::Started(Box::new(start), None));
                 }
-                fs::remove_dir_all(&files.dir).map_err(|source| file_error("remove", &files.dir, source))?;
+                files.remove().map_err(|source| file_error("remove", &files.dir, source))?;
                 drop(lock);
                 return Ok(Found::Nothing);
             }
@@ -226,7 +227,7 @@ async fn settle(boundary: &BoundaryId, files: &Files) -> Result<Found, ProcessEr
 /// What the files say, if they say anything for certain.
 fn started(files: &Files) -> io::Result<Option<Found>> {
     if let Some(Failed { detail }) = read_json(&files.failed())? {
-        fs::remove_dir_all(&files.dir)?;
+        files.remove()?;
         return Ok(Some(Found::Failed(detail)));
     }
     let main: Option<MainProcess> = read_json(&files.pid())?;
