@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 pub use lists::Denied;
 pub use paths::{Access, PathDenied, Root};
 pub use resources::{Database, MailServer, ObjectStore, Person, ServiceDefaults};
-use testrig_host::accelerators::Accelerators;
+use testrig_host::accelerators::{Accelerators, NoAccelerators};
 
 /// The part of the agent's configuration that processors need. Built once at start, shared by all runs.
 #[derive(Clone)]
@@ -54,4 +54,33 @@ pub struct Environment {
     pub official: crate::Official,
     /// The accelerators of this host.
     pub accelerators: Arc<dyn Accelerators>,
+}
+
+impl Environment {
+    /// The environment of a configuration that says nothing: this state directory, this shim, these roots and this client;
+    /// no accelerators, and whatever is not restricted by default is not restricted.
+    pub fn new(state_dir: PathBuf, shim: PathBuf, allowed_roots: Vec<Root>, http: reqwest::Client) -> Self {
+        Self {
+            state_dir,
+            shim,
+            allowed_roots,
+            datasets: None,
+            docker_endpoint: None,
+            allowed_images: None,
+            allow_privileged: false,
+            allowed_programs: None,
+            allowed_hosts: None,
+            databases: BTreeMap::new(),
+            object_stores: BTreeMap::new(),
+            mail: BTreeMap::new(),
+            people: BTreeMap::new(),
+            secrets: BTreeMap::new(),
+            template_dir: None,
+            http,
+            platform_base_url: None,
+            service: ServiceDefaults::default(),
+            official: crate::Official::default(),
+            accelerators: Arc::new(NoAccelerators),
+        }
+    }
 }

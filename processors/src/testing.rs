@@ -1,6 +1,6 @@
 //! What the tests of this crate share.
 
-use std::{path::Path, sync::Arc};
+use std::path::Path;
 
 use serde_json::{Value, json};
 
@@ -11,28 +11,8 @@ use crate::{
 
 /// An environment whose only allowed root is this directory.
 pub(crate) fn environment(dir: &Path) -> Environment {
-    Environment {
-        state_dir: dir.join("state"),
-        shim: dir.join("no-shim"),
-        allowed_roots: vec![Root { path: dir.to_owned(), read_only: false }],
-        datasets: None,
-        docker_endpoint: None,
-        allowed_images: None,
-        allow_privileged: false,
-        allowed_programs: None,
-        allowed_hosts: None,
-        databases: Default::default(),
-        object_stores: Default::default(),
-        mail: Default::default(),
-        people: Default::default(),
-        secrets: Default::default(),
-        template_dir: None,
-        http: client(),
-        platform_base_url: None,
-        service: Default::default(),
-        official: Default::default(),
-        accelerators: Arc::new(testrig_host::accelerators::NoAccelerators),
-    }
+    let root = Root { path: dir.to_owned(), read_only: false };
+    Environment::new(dir.join("state"), dir.join("no-shim"), vec![root], client())
 }
 
 fn client() -> reqwest::Client {

@@ -9,7 +9,7 @@ use crate::rig::{PATIENCE, Rig, alive, pid_in};
 
 /// Children that ignore SIGTERM, one of them in a session of its own.
 fn stubborn(rig: &Rig) -> String {
-    let dir = rig.dir.path().display();
+    let dir = rig.place.dir.path().display();
     format!(
         "trap '' TERM\nsetsid sh -c 'trap \"\" TERM; echo $$ > {dir}/far; while :; do sleep 1; done' &\n\
          sh -c 'trap \"\" TERM; echo $$ > {dir}/near; while :; do sleep 1; done' &\necho ready\nwhile :; do sleep 1; done\n"
@@ -20,7 +20,7 @@ async fn cut(rig: &Rig, ctx: &TaskContext, reason: StopReason) -> powerjob_worke
     let (processor, task) = (rig.processor(Switch::Shell), ctx.clone());
     let run = tokio::spawn(async move { processor.process(task).await });
     rig.logged(ctx, "stdout ready").await;
-    let pids = [pid_in(&rig.dir.path().join("far")).await, pid_in(&rig.dir.path().join("near")).await];
+    let pids = [pid_in(&rig.place.dir.path().join("far")).await, pid_in(&rig.place.dir.path().join("near")).await];
     assert!(pids.into_iter().all(alive));
     ctx.stop.raise(reason);
     let result = tokio::time::timeout(PATIENCE, run).await.expect("it ends").expect("no panic");
@@ -66,7 +66,7 @@ async fn a_script_that_ends_well_when_it_is_told_to_end_is_no_success_all_the_sa
 #[tokio::test]
 async fn a_restarted_agent_takes_a_script_up_without_a_hole_or_a_double_in_the_log() {
     let rig = Rig::new();
-    let go = rig.dir.path().join("go");
+    let go = rig.place.dir.path().join("go");
     let script = format!("echo first\nwhile [ ! -e {} ]; do sleep 0.02; done\necho second\nexit 4", go.display());
     let mut ctx = rig.task(34, &script);
     let (processor, task) = (rig.processor(Switch::Shell), ctx.clone());
@@ -90,7 +90,7 @@ async fn a_restarted_agent_takes_a_script_up_without_a_hole_or_a_double_in_the_l
 #[tokio::test]
 async fn tasks_of_one_instance_run_side_by_side() {
     let rig = Rig::new();
-    let dir = rig.dir.path().display();
+    let dir = rig.place.dir.path().display();
     let mut tasks = Vec::new();
     for id in ["1", "2"] {
         // Each waits for the other.

@@ -1,7 +1,7 @@
 //! The official script processors with real interpreters and the real shim.
 
-#![allow(clippy::unwrap_used, unreachable_pub, missing_docs)]
-
+#[path = "../common/mod.rs"]
+mod common;
 mod cut;
 mod rig;
 mod scripts;

@@ -70,7 +70,7 @@ async fn of_very_much_output_every_line_is_in_the_log_and_the_last_ones_in_the_r
 #[tokio::test]
 async fn what_a_script_leaves_in_the_background_lives_on_and_open_pipes_are_not_waited_for() {
     let rig = Rig::new();
-    let pid_file = rig.dir.path().join("pid");
+    let pid_file = rig.place.dir.path().join("pid");
     let script = format!("nohup sleep 300 & echo $! > {}; echo started", pid_file.display());
     let ctx = rig.task(17, &script);
     let result = rig.run(Switch::Shell, &ctx).await;

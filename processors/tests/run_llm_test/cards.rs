@@ -11,7 +11,7 @@ use testrig_host::{
 };
 use testrig_processors::{Environment, run_llm_test::free_forgotten_leases};
 
-use crate::rig::{HELPER, Rig};
+use crate::{common::HELPER, rig::Rig};
 
 /// A rig whose host has this many cards, and the environment with them.
 fn rig(instance: i64, cards: usize) -> (Rig, Environment) {
@@ -29,11 +29,12 @@ fn rig(instance: i64, cards: usize) -> (Rig, Environment) {
             visible_env: Some("STUB_VISIBLE_DEVICES".into()),
         };
         let provider = Declared::new((0..cards).map(card).collect());
-        let book = Book::open(&env.state_dir.join("leases.db"), env.state_dir.display().to_string()).unwrap();
+        let book = Book::open(&env.state_dir.join("leases.db"), env.state_dir.display().to_string())
+            .expect("the file system works");
         env.accelerators = Arc::new(Pool::new(Arc::new(provider), book, Settings::default()));
         kept = Some(env.clone());
     });
-    (rig, kept.unwrap())
+    (rig, kept.expect("it is there"))
 }
 
 /// A job whose service says what it sees of the cards.
@@ -45,7 +46,7 @@ fn job(rig: &Rig, stub_args: &str) -> Value {
 }
 
 async fn free(env: &Environment) -> usize {
-    env.accelerators.view().await.unwrap().free()
+    env.accelerators.view().await.expect("it works").free()
 }
 
 fn resumed(ctx: &TaskContext) -> TaskContext {
@@ -65,14 +66,15 @@ async fn a_run_gets_its_cards_shows_them_and_gives_them_back() {
     assert!(lines.contains(&"STUB_VISIBLE_DEVICES=0,1".to_owned()), "{lines:?}");
     assert!(lines.contains(&"CUDA_VISIBLE_DEVICES=".to_owned()), "its own value is dropped: {lines:?}");
     let written = rig.result();
-    let indices: Vec<&Value> = written["accelerators"].as_array().unwrap().iter().map(|card| &card["index"]).collect();
+    let indices: Vec<&Value> =
+        written["accelerators"].as_array().expect("an array").iter().map(|card| &card["index"]).collect();
     assert_eq!(indices, [0, 1]);
     assert!(written["warnings"].to_string().contains("envVars.CUDA_VISIBLE_DEVICES is not used"), "{written}");
     for text in ["accelerators of this run: 0 (stub-card), 1 (stub-card)", "the accelerators were given back"] {
         assert!(rig.log_text().contains(text), "`{text}` is not in:\n{}", rig.log_text());
     }
     let samples = rig.read("system-monitor.log");
-    let sample: Value = serde_json::from_str(samples.lines().last().expect("a sample")).unwrap();
+    let sample: Value = serde_json::from_str(samples.lines().last().expect("a sample")).expect("JSON");
     assert_eq!(sample["accelerators"].as_array().map(Vec::len), Some(2), "{sample}");
     assert_eq!(free(&env).await, 3);
 }
@@ -100,7 +102,7 @@ async fn who_waits_is_told_who_has_the_cards_and_gives_up_at_its_time() {
         words: "instance 1, task other".into(),
         waits: false,
     };
-    env.accelerators.lease(&other).await.unwrap();
+    env.accelerators.lease(&other).await.expect("it works");
     let mut run = rig.run();
     run["resources.gpus"] = json!(1);
     let result = rig.process(&rig.context(&job(&rig, ""), &run)).await;
@@ -117,7 +119,7 @@ async fn who_waits_is_told_who_has_the_cards_and_gives_up_at_its_time() {
         while rig.log_text().matches("waiting for 1 accelerator").count() == before {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        env.accelerators.release(&other.holder).await.unwrap();
+        env.accelerators.release(&other.holder).await.expect("it works");
     };
     let (result, ()) = tokio::join!(rig.process(&ctx), freed);
     assert!(result.success, "{}\n{}", result.message, rig.log_text());
@@ -133,7 +135,7 @@ async fn a_run_that_was_cut_keeps_its_cards_until_its_end() {
         run["resources.gpus"] = json!(1);
         let ctx = rig.context(&job(&rig, ""), &run);
         rig.cut_at(&ctx, mark).await;
-        let freed = free_forgotten_leases(&env, &rig.store).await.unwrap();
+        let freed = free_forgotten_leases(&env, &rig.place.store).await.expect("it works");
         assert_eq!(freed, [] as [String; 0], "{mark}: the run is at work");
         if mark != "stage lease: begins" {
             assert_eq!(free(&env).await, 1, "{mark}");
@@ -156,12 +158,13 @@ async fn a_service_that_is_left_running_keeps_its_cards_until_it_ends() {
     let result = rig.process(&rig.context(&job, &run)).await;
     assert!(!result.success, "{}", result.message);
     assert!(rig.result()["warnings"].to_string().contains("its accelerators stay leased"), "{}", rig.result());
-    assert_eq!(free_forgotten_leases(&env, &rig.store).await.unwrap(), [] as [String; 0], "it runs");
+    assert_eq!(free_forgotten_leases(&env, &rig.place.store).await.expect("it works"), [] as [String; 0], "it runs");
     let runner =
-        ProcessRunner::new(rig.dir.path().join("state/boundaries"), ShimCommand::of(PathBuf::from(HELPER))).unwrap();
-    let left = runner.adopt(&BoundaryId::new(7020, 1)).await.unwrap().expect("it was started");
-    left.stop(Signal::KILL, Duration::ZERO).await.unwrap();
-    assert_eq!(free_forgotten_leases(&env, &rig.store).await.unwrap(), ["those of testrig-7020-1"]);
+        ProcessRunner::new(rig.place.dir.path().join("state/boundaries"), ShimCommand::of(PathBuf::from(HELPER)))
+            .expect("it is there");
+    let left = runner.adopt(&BoundaryId::new(7020, 1)).await.expect("it works").expect("it was started");
+    left.stop(Signal::KILL, Duration::ZERO).await.expect("it works");
+    assert_eq!(free_forgotten_leases(&env, &rig.place.store).await.expect("it works"), ["those of testrig-7020-1"]);
     assert_eq!(free(&env).await, 1);
 }
 
@@ -182,6 +185,6 @@ async fn what_does_not_go_together_with_cards_is_refused_before_anything_starts(
     run["service.reuse"] = json!("http://127.0.0.1:9");
     let result = rig.process(&rig.context(&rig.job(&[]), &run)).await;
     assert!(result.message.contains("cannot be leased for a service that already runs"), "{}", result.message);
-    let view = env.accelerators.view().await.unwrap();
+    let view = env.accelerators.view().await.expect("it works");
     assert!(view.cards.iter().all(|card| card.availability == Availability::Free));
 }

@@ -9,15 +9,15 @@ use testrig_host::{LABEL_INSTANCE, Signal, docker::Docker};
 
 use crate::rig::Rig;
 
-pub struct Engine {
+pub(crate) struct Engine {
     endpoint: String,
-    pub docker: Docker,
-    pub stub: String,
-    pub busybox: String,
+    pub(crate) docker: Docker,
+    pub(crate) stub: String,
+    pub(crate) busybox: String,
 }
 
 /// The engine, or a line that says why there is none, for people and for the summary of `scripts/test.sh`.
-pub fn engine(name: &str) -> Option<Engine> {
+pub(crate) fn engine(name: &str) -> Option<Engine> {
     let var = |name: &str| std::env::var(name).ok();
     let found = (|| Some((var("DOCKER_HOST")?, var("TEST_IMAGE_STUB")?, var("TEST_IMAGE_BUSYBOX")?)))();
     let Some((endpoint, stub, busybox)) = found else {
@@ -25,32 +25,34 @@ pub fn engine(name: &str) -> Option<Engine> {
         println!("skipped: {name}: {reason}");
         if let Some(file) = std::env::var_os("TESTRIG_SKIPS_FILE") {
             use std::io::Write;
-            let mut file = std::fs::File::options().create(true).append(true).open(file).unwrap();
-            writeln!(file, "{}", json!({"name": name, "reason": reason})).unwrap();
+            let mut file =
+                std::fs::File::options().create(true).append(true).open(file).expect("the file system works");
+            writeln!(file, "{}", json!({"name": name, "reason": reason})).expect("it is there");
         }
         return None;
     };
-    Some(Engine { docker: Docker::connect(&endpoint).unwrap(), endpoint, stub, busybox })
+    Some(Engine { docker: Docker::connect(&endpoint).expect("it is there"), endpoint, stub, busybox })
 }
 
 impl Engine {
     /// Ids that no other run of the tests on this engine uses.
-    pub fn rig(&self, number: i64) -> Rig {
+    pub(crate) fn rig(&self, number: i64) -> Rig {
         let endpoint = self.endpoint.clone();
         Rig::with(i64::from(std::process::id()) * 1000 + number, |env| env.docker_endpoint = Some(endpoint))
     }
 
     /// Job parameters for a container that runs this script.
-    pub fn job(&self, rig: &Rig, image: &str, script: &str) -> Value {
-        let scripts = rig.dir.path().join("scripts");
-        std::fs::create_dir_all(&scripts).unwrap();
+    pub(crate) fn job(&self, rig: &Rig, image: &str, script: &str) -> Value {
+        let scripts = rig.place.dir.path().join("scripts");
+        std::fs::create_dir_all(&scripts).expect("the file system works");
         let entry = scripts.join("entry.sh");
-        std::fs::write(&entry, format!("#!/bin/sh\n{script}\n")).unwrap();
-        std::fs::set_permissions(&entry, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        std::fs::write(&entry, format!("#!/bin/sh\n{script}\n")).expect("the file system works");
+        std::fs::set_permissions(&entry, std::os::unix::fs::PermissionsExt::from_mode(0o755))
+            .expect("the file system works");
         let bridge = std::env::var("DOCKER_BRIDGE").as_deref() != Ok("no");
         json!({
             "jobType": "RUN_LLM_TEST",
-            "hostLogBaseDir": rig.dir.path().join("logs"),
+            "hostLogBaseDir": rig.place.dir.path().join("logs"),
             "hostScriptDir": scripts,
             "containerEntryScript": "/scripts/entry.sh",
             "docker": {"baseImage": image, "networkMode": if bridge { "bridge" } else { "host" }},
@@ -59,7 +61,7 @@ impl Engine {
         })
     }
 
-    pub fn stub_job(&self, rig: &Rig, flags: &str) -> Value {
+    pub(crate) fn stub_job(&self, rig: &Rig, flags: &str) -> Value {
         let script = format!(
             "echo model $MODEL_KEY for $INSTANCE_ID\nexec /usr/bin/testrig llm-stub --listen 0.0.0.0:{} --tokens 4 --ttft-ms 5 {flags}",
             rig.port
@@ -67,15 +69,15 @@ impl Engine {
         self.job(rig, &self.stub, &script)
     }
 
-    pub fn run(&self, rig: &Rig) -> Value {
+    pub(crate) fn run(&self, rig: &Rig) -> Value {
         let mut run = rig.run();
         run["platformTaskId"] = json!(format!("T-{}", rig.instance));
         run["envVars"] = json!({"MODEL_KEY": "qwen"});
         run
     }
 
-    pub async fn containers(&self, rig: &Rig) -> Vec<testrig_host::docker::ContainerInfo> {
-        self.docker.find_by_label(LABEL_INSTANCE, Some(&rig.instance.to_string())).await.unwrap()
+    pub(crate) async fn containers(&self, rig: &Rig) -> Vec<testrig_host::docker::ContainerInfo> {
+        self.docker.find_by_label(LABEL_INSTANCE, Some(&rig.instance.to_string())).await.expect("it works")
     }
 }
 
@@ -136,7 +138,7 @@ async fn an_ended_container_is_kept_or_removed_as_the_policy_says() {
     let left = engine.containers(&rig).await;
     assert_eq!(left.len(), 1);
     assert_ne!(left[0].id, kept[0].id);
-    engine.docker.remove(&left[0].id).await.unwrap();
+    engine.docker.remove(&left[0].id).await.expect("it works");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -151,14 +153,14 @@ async fn a_foreign_container_of_the_wanted_name_is_an_error_and_stays() {
         &name,
         &engine.busybox,
     );
-    let foreign = engine.docker.create(&spec).await.unwrap();
+    let foreign = engine.docker.create(&spec).await.expect("it works");
     let mut run = engine.run(&rig);
     run["containerName"] = json!(name);
     let result = rig.process(&rig.context(&engine.stub_job(&rig, ""), &run)).await;
     assert!(result.message.starts_with("stage create failed: a container named"), "{}", result.message);
     assert!(result.message.contains("was not made by this agent"), "{}", result.message);
     assert!(engine.docker.inspect(&foreign).await.is_ok(), "it is still there");
-    engine.docker.remove(&foreign).await.unwrap();
+    engine.docker.remove(&foreign).await.expect("it works");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -260,8 +262,10 @@ async fn a_container_that_ended_while_the_agent_was_away_is_told_with_code_and_w
     let ctx = rig.context(&job, &engine.run(&rig));
     rig.cut_at(&ctx, "line 100").await;
     let id = engine.containers(&rig).await[0].id.clone();
-    let exit =
-        tokio::time::timeout(Duration::from_secs(30), engine.docker.wait(&id, |_| {})).await.expect("it ends").unwrap();
+    let exit = tokio::time::timeout(Duration::from_secs(30), engine.docker.wait(&id, |_| {}))
+        .await
+        .expect("it ends")
+        .expect("it is there");
     assert_eq!(exit.code, Some(9));
     let result = rig.process(&resumed(&ctx)).await;
     assert!(
@@ -283,8 +287,8 @@ async fn a_container_that_somebody_removed_is_one_honest_failure() {
     let ctx = rig.context(&engine.stub_job(&rig, "--ready-after-ms 600000"), &engine.run(&rig));
     rig.cut_at(&ctx, "stage health: begins").await;
     let id = engine.containers(&rig).await[0].id.clone();
-    engine.docker.kill(&id, Signal::KILL).await.unwrap();
-    engine.docker.remove(&id).await.unwrap();
+    engine.docker.kill(&id, Signal::KILL).await.expect("it works");
+    engine.docker.remove(&id).await.expect("it works");
     let result = rig.process(&resumed(&ctx)).await;
     assert!(
         result.message.starts_with("stage health failed: the agent was restarted in this stage and the container"),

@@ -3,7 +3,7 @@ use std::time::Duration;
 use powerjob_worker::{ProcessResult, StopReason};
 use serde_json::{Value, json};
 
-use crate::rig::{HELPER, Rig};
+use crate::{common::HELPER, rig::Rig};
 
 fn assert_failed_in(rig: &Rig, result: &ProcessResult, stage: &str, why: &str) {
     assert!(!result.success, "{}", result.message);
@@ -75,9 +75,10 @@ async fn a_stop_in_any_stage_ends_the_run_soon_and_leaves_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stop_also_ends_the_set_up_script_and_health_check_commands() {
     let rig = Rig::new(2012);
-    let script = rig.dir.path().join("setup.sh");
-    std::fs::write(&script, "#!/bin/sh\necho setting up\nsleep 600\n").unwrap();
-    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let script = rig.place.dir.path().join("setup.sh");
+    std::fs::write(&script, "#!/bin/sh\necho setting up\nsleep 600\n").expect("the file system works");
+    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        .expect("the file system works");
     let mut job = rig.job(&[]);
     job["env.setupScript"] = json!(script);
     let ctx = rig.context(&job, &rig.run());
@@ -138,12 +139,12 @@ async fn without_kill_on_timeout_the_service_is_left_running_and_that_is_said() 
     assert!(rig.result()["warnings"].to_string().contains("was left running"), "{}", rig.result());
     assert!(!rig.survivors().is_empty(), "it runs");
     let runner = testrig_host::process::ProcessRunner::new(
-        rig.dir.path().join("state/boundaries"),
+        rig.place.dir.path().join("state/boundaries"),
         testrig_host::process::ShimCommand::of(HELPER),
     )
-    .unwrap();
-    let left = runner.adopt(&testrig_host::BoundaryId::new(2022, 1)).await.unwrap().expect("it was started");
-    left.stop(testrig_host::Signal::KILL, Duration::ZERO).await.unwrap();
+    .expect("it is there");
+    let left = runner.adopt(&testrig_host::BoundaryId::new(2022, 1)).await.expect("it works").expect("it was started");
+    left.stop(testrig_host::Signal::KILL, Duration::ZERO).await.expect("it works");
     assert_eq!(rig.survivors(), [] as [String; 0]);
 }
 
@@ -164,9 +165,9 @@ async fn children_that_left_the_session_do_not_survive_the_run() {
 async fn a_load_in_which_every_request_fails_is_no_success() {
     let rig = Rig::new(2040);
     let mut job = rig.job(&[]);
-    let page = rig.dir.path().join("page");
-    std::fs::create_dir(&page).unwrap();
-    std::fs::write(page.join("healthz"), "ok").unwrap();
+    let page = rig.place.dir.path().join("page");
+    std::fs::create_dir(&page).expect("the file system works");
+    std::fs::write(page.join("healthz"), "ok").expect("the file system works");
     job["service.command"] =
         json!(["python3", "-m", "http.server", "--bind", "127.0.0.1", "--directory", page, "{servicePort}"]);
     let result = rig.process(&rig.context(&job, &rig.run())).await;
@@ -184,7 +185,7 @@ async fn bad_parameters_are_all_told_and_leave_nothing_behind() {
     let mut run = rig.run();
     run["servicePort"] = json!(99999);
     run["resources.gpus"] = json!("two");
-    run["datasetPath"] = json!(rig.dir.path().join("missing.jsonl"));
+    run["datasetPath"] = json!(rig.place.dir.path().join("missing.jsonl"));
     run["test.driver"] = json!("script");
     run["monitorOverrides.killSignal"] = json!("SIGNOPE");
     run["surprise"] = json!(1);
@@ -204,7 +205,7 @@ async fn bad_parameters_are_all_told_and_leave_nothing_behind() {
         assert!(result.message.contains(expected), "`{expected}` is not in:\n{}", result.message);
     }
     assert!(rig.log_text().contains("instanceParams.surprise is not a parameter of RunLLMTest"), "{}", rig.log_text());
-    assert!(!rig.dir.path().join("logs").exists());
+    assert!(!rig.place.dir.path().join("logs").exists());
     assert_eq!(rig.survivors(), [] as [String; 0]);
 }
 
@@ -218,7 +219,7 @@ async fn what_this_host_cannot_give_fails_in_its_stage_before_the_start() {
     assert!(!result.retryable);
 
     let rig = Rig::new(2061);
-    let taken = std::net::TcpListener::bind(("127.0.0.1", rig.port)).unwrap();
+    let taken = std::net::TcpListener::bind(("127.0.0.1", rig.port)).expect("a free port");
     let result = rig.process(&rig.context(&rig.job(&[]), &rig.run())).await;
     assert_failed_in(&rig, &result, "create", "is in use on this host already");
     drop(taken);

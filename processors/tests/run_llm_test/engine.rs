@@ -74,12 +74,12 @@ async fn a_network_that_is_not_there_and_a_port_that_is_taken_are_named() {
         return;
     }
     let rig = engine.rig(121);
-    let taken = TcpListener::bind("0.0.0.0:0").unwrap();
-    let port = taken.local_addr().unwrap().port();
+    let taken = TcpListener::bind("0.0.0.0:0").expect("a free port");
+    let port = taken.local_addr().expect("bound").port();
     let mut run = engine.run(&rig);
     run["hostPort"] = json!(port);
     let result = rig.process(&rig.context(&engine.stub_job(&rig, ""), &run)).await;
-    let first = result.message.lines().next().unwrap();
+    let first = result.message.lines().next().expect("one more");
     assert!(
         first.contains(&port.to_string()) && first.contains("hostPort") && first.contains("in use"),
         "{}",
@@ -95,8 +95,8 @@ async fn a_stop_or_the_end_of_the_time_cuts_a_pull_from_a_registry_that_never_an
         return;
     };
     // Connections are made and nobody ever answers.
-    let registry = TcpListener::bind("127.0.0.1:0").unwrap();
-    let image = format!("127.0.0.1:{}/llm/stalled:1", registry.local_addr().unwrap().port());
+    let registry = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let image = format!("127.0.0.1:{}/llm/stalled:1", registry.local_addr().expect("bound").port());
     for (number, stopped) in [(130, true), (131, false)] {
         let rig = engine.rig(number);
         let mut job = engine.job(&rig, &image, "exit 0");
@@ -143,7 +143,7 @@ async fn a_stop_while_the_engine_makes_or_starts_the_container_leaves_none_runni
         assert_eq!(seen.len(), later.len(), "{stage} {wait}: one appeared behind the run's back");
         for container in later {
             assert_ne!(container.phase, ContainerPhase::Running, "{stage} {wait}\n{}", rig.log_text());
-            engine.docker.remove(&container.id).await.unwrap();
+            engine.docker.remove(&container.id).await.expect("it works");
         }
     }
 }
@@ -166,7 +166,7 @@ async fn much_output_of_a_container_is_whole_and_a_kill_under_load_is_told() {
         rig.logged("stage load: begins").await;
         tokio::time::sleep(Duration::from_millis(700)).await;
         let id = engine.containers(&rig).await[0].id.clone();
-        engine.docker.kill(&id, testrig_host::Signal::KILL).await.unwrap();
+        engine.docker.kill(&id, testrig_host::Signal::KILL).await.expect("it works");
     };
     let ctx = rig.context(&job, &run);
     let (result, ()) = tokio::join!(rig.process(&ctx), kill);
@@ -175,7 +175,7 @@ async fn much_output_of_a_container_is_whole_and_a_kill_under_load_is_told() {
     let lines = rig.service_lines();
     assert_eq!(lines.iter().filter(|line| *line == "a line of the service").count(), 20_000);
     assert!(lines.iter().any(|line| line == "the last line"));
-    let file = std::fs::metadata(rig.log_dir().join(format!("svc-m-{}.log", rig.port))).unwrap();
+    let file = std::fs::metadata(rig.log_dir().join(format!("svc-m-{}.log", rig.port))).expect("the file system works");
     assert!(file.len() > 20_000 * 22 + 3_000_000 + 5000, "{}", file.len());
 }
 
@@ -198,8 +198,8 @@ impl OwnNetwork {
     }
 
     fn ask(&self, request: &str) -> String {
-        let mut stream = UnixStream::connect(&self.socket).unwrap();
-        stream.write_all(request.as_bytes()).unwrap();
+        let mut stream = UnixStream::connect(&self.socket).expect("it is there");
+        stream.write_all(request.as_bytes()).expect("it is there");
         let mut answer = String::new();
         let _ = stream.read_to_string(&mut answer);
         answer
@@ -224,7 +224,7 @@ async fn on_a_named_network_the_service_port_is_published() {
     run["networkModeOverride"] = json!(network.name);
     let result = rig.process(&rig.context(&engine.stub_job(&rig, ""), &run)).await;
     assert!(result.success, "{}\n{}", result.message, rig.log_text());
-    let port = rig.result()["service"]["hostPort"].as_u64().unwrap();
+    let port = rig.result()["service"]["hostPort"].as_u64().expect("a number");
     assert_eq!(rig.result()["service"]["address"], format!("127.0.0.1:{port}"));
     assert_eq!(engine.containers(&rig).await.len(), 0);
 }

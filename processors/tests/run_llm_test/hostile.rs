@@ -5,7 +5,7 @@ use std::{path::Path, process::Command, time::Duration};
 use powerjob_worker::StopReason;
 use serde_json::json;
 
-use crate::rig::{HELPER, Rig};
+use crate::{common::HELPER, rig::Rig};
 
 /// Command of a service: a script first, then the stub.
 fn with_script(rig: &Rig, script: &str) -> serde_json::Value {
@@ -17,8 +17,8 @@ fn with_script(rig: &Rig, script: &str) -> serde_json::Value {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_under_load_is_one_failure_that_says_so_and_leaves_nothing() {
     let rig = Rig::new(2501);
-    let logs = rig.dir.path().join("logs");
-    std::fs::create_dir(&logs).unwrap();
+    let logs = rig.place.dir.path().join("logs");
+    std::fs::create_dir(&logs).expect("the file system works");
     let Some(_mounted) = Tmpfs::mount(&logs, "size=1m") else {
         println!("skipped: no tmpfs can be mounted here");
         return;
@@ -28,7 +28,7 @@ async fn a_full_disk_under_load_is_one_failure_that_says_so_and_leaves_nothing()
     run["concurrency"] = json!(16);
     let result = rig.process(&rig.context(&rig.job(&[]), &run)).await;
     assert!(!result.success);
-    let first = result.message.lines().next().unwrap();
+    let first = result.message.lines().next().expect("one more");
     assert!(
         first.starts_with("stage load failed: ") && first.contains("No space left on device"),
         "{}",
@@ -65,7 +65,7 @@ async fn much_long_and_binary_output_is_whole_in_file_and_journal() {
                   head -c 20000 /dev/urandom; echo; echo the last line";
     let result = rig.process(&rig.context(&with_script(&rig, script), &rig.run())).await;
     assert!(result.success, "{}", result.message);
-    let file = std::fs::read(rig.log_dir().join(format!("svc-m-{}.log", rig.port))).unwrap();
+    let file = std::fs::read(rig.log_dir().join(format!("svc-m-{}.log", rig.port))).expect("the file system works");
     assert!(file.len() > 50_000 * 44 + 5_000_000 + 20_000, "{}", file.len());
     let lines = rig.service_lines();
     assert_eq!(lines.iter().filter(|line| line.starts_with("a line of the service")).count(), 50_000);
@@ -84,9 +84,16 @@ async fn a_service_that_is_killed_under_load_is_told_by_its_signal_at_once() {
     let kill = async {
         rig.logged("stage load: begins").await;
         tokio::time::sleep(Duration::from_millis(500)).await;
-        let pid =
-            rig.survivors().iter().find(|p| p.contains(" stub ")).unwrap().split(' ').next().unwrap()[6..].to_owned();
-        assert!(Command::new("kill").args(["-9", &pid]).status().unwrap().success());
+        let pid = rig
+            .survivors()
+            .iter()
+            .find(|p| p.contains(" stub "))
+            .expect("it is there")
+            .split(' ')
+            .next()
+            .expect("one more")[6..]
+            .to_owned();
+        assert!(Command::new("kill").args(["-9", &pid]).status().expect("kill runs").success());
     };
     let (result, ()) = tokio::join!(rig.process(&ctx), kill);
     assert!(result.message.starts_with("stage load failed: the service ended by itself: "), "{}", result.message);
@@ -105,9 +112,16 @@ async fn a_service_that_was_ready_and_hangs_is_lost_after_so_many_failures() {
     let ctx = rig.context(&job, &run);
     let stop = async {
         rig.logged("stage load: begins").await;
-        let pid =
-            rig.survivors().iter().find(|p| p.contains(" stub ")).unwrap().split(' ').next().unwrap()[6..].to_owned();
-        assert!(Command::new("kill").args(["-STOP", &pid]).status().unwrap().success());
+        let pid = rig
+            .survivors()
+            .iter()
+            .find(|p| p.contains(" stub "))
+            .expect("it is there")
+            .split(' ')
+            .next()
+            .expect("one more")[6..]
+            .to_owned();
+        assert!(Command::new("kill").args(["-STOP", &pid]).status().expect("kill runs").success());
     };
     let (result, ()) = tokio::join!(rig.process(&ctx), stop);
     assert!(
@@ -137,9 +151,10 @@ async fn tcp_and_no_checks_work_for_a_process() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_teardown_script_that_hangs_does_not_hold_a_stopped_run() {
     let rig = Rig::new(2550);
-    let script = rig.dir.path().join("teardown.sh");
-    std::fs::write(&script, "#!/bin/sh\necho tearing down\nsleep 600\n").unwrap();
-    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let script = rig.place.dir.path().join("teardown.sh");
+    std::fs::write(&script, "#!/bin/sh\necho tearing down\nsleep 600\n").expect("the file system works");
+    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        .expect("the file system works");
     let mut job = rig.job(&[]);
     job["env.teardownScript"] = json!(script);
     job["monitor"]["stopTimeoutSeconds"] = json!(1);
@@ -172,15 +187,16 @@ async fn runs_in_a_row_leave_no_descriptors_threads_children_or_directories() {
     let rig = Rig::new(2570);
     // Other tests of this program run beside it: only what points into this run's directories is its own.
     let held = || {
-        let fds = std::fs::read_dir("/proc/self/fd").unwrap().filter_map(Result::ok);
+        let fds = std::fs::read_dir("/proc/self/fd").expect("the file system works").filter_map(Result::ok);
         let links = fds.filter_map(|fd| std::fs::read_link(fd.path()).ok());
         links
             .filter(|to| {
-                to.starts_with(rig.dir.path().join("logs")) || to.starts_with(rig.dir.path().join("state/boundaries"))
+                to.starts_with(rig.place.dir.path().join("logs"))
+                    || to.starts_with(rig.place.dir.path().join("state/boundaries"))
             })
             .collect::<Vec<_>>()
     };
-    let count = |what: &str| std::fs::read_dir(format!("/proc/self/{what}")).unwrap().count();
+    let count = |what: &str| std::fs::read_dir(format!("/proc/self/{what}")).expect("the file system works").count();
     let rounds = std::env::var("TESTRIG_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(6);
     for round in 0..rounds {
         let mut run = rig.run();
@@ -191,6 +207,9 @@ async fn runs_in_a_row_leave_no_descriptors_threads_children_or_directories() {
         println!("round {round}: {} descriptors, {} threads", count("fd"), count("task"));
     }
     assert_eq!(held(), [] as [std::path::PathBuf; 0]);
-    assert_eq!(std::fs::read_dir(rig.dir.path().join("state/boundaries")).unwrap().count(), 0);
+    assert_eq!(
+        std::fs::read_dir(rig.place.dir.path().join("state/boundaries")).expect("the file system works").count(),
+        0
+    );
     assert_eq!(rig.survivors(), [] as [String; 0]);
 }

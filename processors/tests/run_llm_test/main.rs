@@ -1,8 +1,8 @@
 //! RunLLMTest as a whole, with a host process as the service.
 
-#![allow(clippy::unwrap_used, unreachable_pub, missing_docs)]
-
 mod cards;
+#[path = "../common/mod.rs"]
+mod common;
 mod containers;
 mod endings;
 mod engine;

@@ -3,7 +3,7 @@ use std::time::Duration;
 use powerjob_worker::{StopReason, TaskContext};
 use serde_json::json;
 
-use crate::rig::{HELPER, Rig};
+use crate::{common::HELPER, rig::Rig};
 
 fn resumed(ctx: &TaskContext) -> TaskContext {
     TaskContext { resumed: true, ..ctx.clone() }
@@ -60,7 +60,8 @@ async fn a_load_that_was_cut_is_started_again_and_its_records_are_set_aside() {
     assert!(result.success, "{}\n{}", result.message, rig.log_text());
     let found = rig.result();
     assert_eq!(found["loadRestarts"], 1);
-    let loads: Vec<_> = found["stages"].as_array().unwrap().iter().filter(|stage| stage["name"] == "load").collect();
+    let loads: Vec<_> =
+        found["stages"].as_array().expect("an array").iter().filter(|stage| stage["name"] == "load").collect();
     assert_eq!(loads.len(), 2, "{found}");
     assert_eq!((loads[0]["outcome"].as_str(), loads[1]["restarted"].as_bool()), (Some("cut"), Some(true)));
     let records = rig.read("metrics-chat_completion.log");
@@ -101,17 +102,22 @@ async fn a_run_that_was_cut_before_its_result_was_written_writes_it() {
     let ctx = rig.context(&rig.job(&[]), &rig.run());
     let first = rig.process(&ctx).await;
     // As the store was when the stage was entered: a kill there is too short to be hit.
-    let text: String =
-        rig.store.read(|conn| conn.query_row("SELECT record FROM llm_runs", [], |row| row.get(0))).await.unwrap();
-    let mut record: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let text: String = rig
+        .place
+        .store
+        .read(|conn| conn.query_row("SELECT record FROM llm_runs", [], |row| row.get(0)))
+        .await
+        .expect("it works");
+    let mut record: serde_json::Value = serde_json::from_str(&text).expect("JSON");
     record["stage"] = json!("result");
     record["outcome"] = json!(null);
     let text = record.to_string();
-    rig.store
+    rig.place
+        .store
         .write(move |conn| conn.execute("UPDATE llm_runs SET stage = 'result', record = ?1", [text]))
         .await
-        .unwrap();
-    std::fs::write(rig.log_dir().join("result.json"), "{}").unwrap();
+        .expect("it works");
+    std::fs::write(rig.log_dir().join("result.json"), "{}").expect("the file system works");
     assert_eq!(rig.process(&resumed(&ctx)).await, first);
     assert_eq!(rig.result()["status"], "SUCCEED");
 }
@@ -165,13 +171,13 @@ async fn a_service_that_is_gone_without_a_trace_is_one_honest_failure() {
     let ctx = rig.context(&rig.job(&["--ready-after-ms", "600000"]), &rig.run());
     rig.cut_at(&ctx, "stage health: begins").await;
     let runner = testrig_host::process::ProcessRunner::new(
-        rig.dir.path().join("state/boundaries"),
+        rig.place.dir.path().join("state/boundaries"),
         testrig_host::process::ShimCommand::of(HELPER),
     )
-    .unwrap();
-    let left = runner.adopt(&testrig_host::BoundaryId::new(3060, 1)).await.unwrap().expect("it was started");
-    left.stop(testrig_host::Signal::KILL, Duration::ZERO).await.unwrap();
-    left.forget().await.unwrap();
+    .expect("it is there");
+    let left = runner.adopt(&testrig_host::BoundaryId::new(3060, 1)).await.expect("it works").expect("it was started");
+    left.stop(testrig_host::Signal::KILL, Duration::ZERO).await.expect("it works");
+    left.forget().await.expect("it works");
     let result = rig.process(&resumed(&ctx)).await;
     assert!(!result.success);
     assert!(result.message.contains("is not there any more") && result.message.contains("lost"), "{}", result.message);

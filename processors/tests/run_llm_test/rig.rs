@@ -1,84 +1,50 @@
 //! One agent's worth of surroundings for a run, without an agent.
 
 use std::{
-    collections::HashMap,
     path::{Path, PathBuf},
-    sync::{Arc, Once},
+    sync::Arc,
     time::Duration,
 };
 
-use powerjob_worker::{JobLogger, ProcessResult, Processor, StopSignal, TaskContext, WorkflowContext};
+use powerjob_worker::{ProcessResult, Processor, StopSignal, TaskContext};
 use serde_json::{Value, json};
-use testrig_host::accelerators::NoAccelerators;
-use testrig_joblog::{Journals, Limits, Line};
-use testrig_processors::{Environment, Root, run_llm_test::RunLlmTest};
-use testrig_store::{Migration, Store};
+use testrig_joblog::Line;
+use testrig_processors::{Environment, run_llm_test::RunLlmTest};
+
+use crate::common::{HELPER, Place};
 
 /// How long a test waits for what it knows will come.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-pub const HELPER: &str = env!("CARGO_BIN_EXE_testrig-processors-test-helper");
-
-pub struct Rig {
-    pub dir: tempfile::TempDir,
-    pub store: Store,
-    journals: Journals,
-    pub processor: Arc<RunLlmTest>,
-    pub instance: i64,
-    pub port: u16,
+pub(crate) struct Rig {
+    pub(crate) place: Place,
+    pub(crate) processor: Arc<RunLlmTest>,
+    pub(crate) instance: i64,
+    pub(crate) port: u16,
 }
 
 impl Rig {
-    pub fn new(instance: i64) -> Self {
+    pub(crate) fn new(instance: i64) -> Self {
         Self::with(instance, |_| {})
     }
 
-    pub fn with(instance: i64, change: impl FnOnce(&mut Environment)) -> Self {
-        static TLS: Once = Once::new();
-        TLS.call_once(|| {
-            let _ = rustls::crypto::ring::default_provider().install_default();
-        });
-        let dir = tempfile::tempdir().expect("dir");
-        let migrations: Vec<Migration> =
-            testrig_joblog::MIGRATIONS.iter().chain(testrig_processors::MIGRATIONS).copied().collect();
-        let store = Store::open(&dir.path().join("state/state.db"), &migrations).expect("store");
-        let journals =
-            Journals::open(&dir.path().join("state/journals"), Limits::default(), store.clone()).expect("journals");
-        let mut env = Environment {
-            state_dir: dir.path().join("state"),
-            shim: HELPER.into(),
-            allowed_roots: vec![Root { path: dir.path().to_owned(), read_only: false }],
-            datasets: None,
-            docker_endpoint: Some(format!("unix://{}/no-engine.sock", dir.path().display())),
-            allowed_images: None,
-            allow_privileged: false,
-            allowed_programs: None,
-            allowed_hosts: None,
-            databases: Default::default(),
-            object_stores: Default::default(),
-            mail: Default::default(),
-            people: Default::default(),
-            secrets: Default::default(),
-            template_dir: None,
-            http: reqwest::Client::builder().no_proxy().build().expect("client"),
-            platform_base_url: None,
-            service: Default::default(),
-            official: Default::default(),
-            accelerators: Arc::new(NoAccelerators),
-        };
+    /// Without an engine, unless `change` names one.
+    pub(crate) fn with(instance: i64, change: impl FnOnce(&mut Environment)) -> Self {
+        let place = Place::new();
+        let mut env = place.environment();
+        env.docker_endpoint = Some(format!("unix://{}/no-engine.sock", place.dir.path().display()));
         change(&mut env);
-        let processor = Arc::new(RunLlmTest::new(Arc::new(env), store.clone()));
-        let port = free_port();
-        Self { dir, store, journals, processor, instance, port }
+        let processor = Arc::new(RunLlmTest::new(Arc::new(env), place.store.clone()));
+        Self { place, processor, instance, port: free_port() }
     }
 
     /// Job parameters for a stub service as a host process.
-    pub fn job(&self, stub_args: &[&str]) -> Value {
+    pub(crate) fn job(&self, stub_args: &[&str]) -> Value {
         let mut command = vec![HELPER.to_owned(), "stub".into(), "--port".into(), "{servicePort}".into()];
         command.extend(stub_args.iter().map(|arg| (*arg).to_owned()));
         json!({
             "jobType": "RUN_LLM_TEST",
-            "hostLogBaseDir": self.dir.path().join("logs"),
+            "hostLogBaseDir": self.place.dir.path().join("logs"),
             "monitor": {"trackMode": "PROCESS", "stopTimeoutSeconds": 5, "statsSampleIntervalSeconds": 0.3},
             "healthCheck": {"intervalMillis": 50, "timeoutMillis": 2000, "maxRetry": 400},
             "service.command": command,
@@ -86,44 +52,28 @@ impl Rig {
     }
 
     /// Parameters of a short run.
-    pub fn run(&self) -> Value {
+    pub(crate) fn run(&self) -> Value {
         json!({
             "platformTaskId": "T1", "modelKey": "m", "scenario": "chat_completion", "servicePort": self.port,
             "concurrency": 2, "runSeconds": 1, "extraTags": {"bizLine": "tests"}, "logDirSuffix": format!("task-{}", self.instance),
         })
     }
 
-    pub fn context(&self, job: &Value, run: &Value) -> TaskContext {
-        TaskContext {
-            job_id: 1,
-            instance_id: self.instance,
-            wf_instance_id: None,
-            processor: "RunLLMTest".into(),
-            job_params: Some(job.to_string()),
-            instance_params: Some(run.to_string()),
-            task: powerjob_worker::Task::single(1, self.instance),
-            attempt: 1,
-            task_retry_num: 0,
-            time_limit: None,
-            resumed: false,
-            worker_address: "127.0.0.1:1".into(),
-            log: JobLogger::new(self.journals.journal(self.instance).expect("journal")),
-            stop: StopSignal::new(),
-            workflow: WorkflowContext::new(HashMap::new()),
-        }
+    pub(crate) fn context(&self, job: &Value, run: &Value) -> TaskContext {
+        self.place.task(self.instance, job.to_string(), Some(run.to_string()), StopSignal::new())
     }
 
-    pub async fn process(&self, ctx: &TaskContext) -> ProcessResult {
+    pub(crate) async fn process(&self, ctx: &TaskContext) -> ProcessResult {
         tokio::time::timeout(PATIENCE, self.processor.process(ctx.clone())).await.expect("the run ends")
     }
 
     /// Starts a run, waits until its log holds `mark`, and forgets it as a killed agent would.
-    pub async fn cut_at(&self, ctx: &TaskContext, mark: &str) {
+    pub(crate) async fn cut_at(&self, ctx: &TaskContext, mark: &str) {
         self.cut_when(ctx, self.logged(mark)).await;
     }
 
     /// The same at any moment.
-    pub async fn cut_when(&self, ctx: &TaskContext, moment: impl Future<Output = ()>) {
+    pub(crate) async fn cut_when(&self, ctx: &TaskContext, moment: impl Future<Output = ()>) {
         let run = self.processor.process(ctx.clone());
         tokio::select! {
             result = run => panic!("the run ended before it was cut: {result:?}\n{}", self.log_text()),
@@ -134,8 +84,8 @@ impl Rig {
     }
 
     /// Waits until the log holds a text.
-    pub async fn logged(&self, mark: &str) {
-        let journal = self.journals.journal(self.instance).expect("journal");
+    pub(crate) async fn logged(&self, mark: &str) {
+        let journal = self.place.journals.journal(self.instance).expect("journal");
         let mut changed = journal.subscribe();
         let wait = async {
             while !self.log_text().contains(mark) {
@@ -147,8 +97,8 @@ impl Rig {
         }
     }
 
-    pub fn lines(&self) -> Vec<Line> {
-        let journal = self.journals.journal(self.instance).expect("journal");
+    pub(crate) fn lines(&self) -> Vec<Line> {
+        let journal = self.place.journals.journal(self.instance).expect("journal");
         let (mut lines, mut from) = (Vec::new(), 0);
         loop {
             let more = journal.read(from, 10_000, 64 << 20).expect("readable");
@@ -158,17 +108,17 @@ impl Rig {
         }
     }
 
-    pub fn log_text(&self) -> String {
+    pub(crate) fn log_text(&self) -> String {
         self.lines().iter().map(|line| format!("{} {}", line.source, line.text)).collect::<Vec<_>>().join("\n")
     }
 
     /// Lines of the service in the journal.
-    pub fn service_lines(&self) -> Vec<String> {
+    pub(crate) fn service_lines(&self) -> Vec<String> {
         self.lines().into_iter().filter(|line| line.source == "svc").map(|line| line.text).collect()
     }
 
-    pub fn log_dir(&self) -> PathBuf {
-        let day = std::fs::read_dir(self.dir.path().join("logs/dev"))
+    pub(crate) fn log_dir(&self) -> PathBuf {
+        let day = std::fs::read_dir(self.place.dir.path().join("logs/dev"))
             .expect("one day")
             .next()
             .expect("one day")
@@ -176,17 +126,17 @@ impl Rig {
         day.path().join(format!("task-{}", self.instance))
     }
 
-    pub fn result(&self) -> Value {
+    pub(crate) fn result(&self) -> Value {
         let text = std::fs::read_to_string(self.log_dir().join("result.json")).expect("result.json");
         serde_json::from_str(&text).expect("JSON")
     }
 
-    pub fn read(&self, file: &str) -> String {
+    pub(crate) fn read(&self, file: &str) -> String {
         std::fs::read_to_string(self.log_dir().join(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
     }
 
     /// Processes that carry this instance's marker and are alive.
-    pub fn survivors(&self) -> Vec<String> {
+    pub(crate) fn survivors(&self) -> Vec<String> {
         let mark = format!("TESTRIG_BOUNDARY=testrig-{}-", self.instance);
         let own = |pid: &Path| {
             std::fs::read(pid.join("environ")).is_ok_and(|env| String::from_utf8_lossy(&env).contains(&mark))

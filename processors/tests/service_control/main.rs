@@ -1,5 +1,7 @@
 //! Service control with real processes: they outlive the job, are found again, replaced, looked at and ended.
 
+#[path = "../common/mod.rs"]
+mod common;
 mod rig;
 
 use std::time::Duration;
@@ -7,7 +9,8 @@ use std::time::Duration;
 use powerjob_worker::{StopReason, StopSignal};
 use serde_json::{Value, json};
 
-use rig::{HELPER, Rig, free_port};
+use common::HELPER;
+use rig::{Rig, free_port};
 
 /// A service as a command: the stand-in LLM service.
 fn stub(port: u16, extra: &Value) -> Value {
