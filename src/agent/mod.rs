@@ -1,18 +1,18 @@
 //! `testrig agent`: everything wired together, from the state directory to the signals.
 
 mod environment;
+mod lanes;
 mod leases;
 mod retention;
 pub(crate) mod signals;
 #[cfg(test)]
 mod tests;
 
-use std::{net::SocketAddr, path::Path, process::ExitCode, sync::Arc, time::Duration};
+use std::{net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use powerjob_worker::{Processor, Shutdown, Worker, WorkerConfig, WorkerHandle};
+use powerjob_worker::{Shutdown, WorkerHandle};
 use testrig_joblog::{Journals, Limits};
-use testrig_processors::Environment;
 use testrig_store::{Migration, StateDirLock, Store};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -142,26 +142,7 @@ impl Agent {
             .map_err(anyhow::Error::msg)?;
         let (listener, admin_address) = admin::bind(&config.admin.listen).await?;
         let environment = Arc::new(environment(&config)?);
-        let processors = testrig_processors::registry(&environment, &state.store);
-        let refused = testrig_processors::refused(&environment);
-        let mut workers = Vec::new();
-        for lane in &config.lane {
-            let served = served_by(&config, lane);
-            let mut builder = Worker::builder(worker_config(&config, lane, &environment)?)
-                .store(state.store.clone())
-                .journals(state.journals.clone());
-            for (name, processor) in &processors {
-                if served.contains(name) {
-                    builder = builder.processor(*name, Arc::clone(processor) as Arc<dyn Processor>);
-                }
-            }
-            for (name, why) in &refused {
-                builder = builder.refuse(*name, why);
-            }
-            let worker = builder.start().await.with_context(|| format!("failed to start lane `{}`", lane.name))?;
-            tracing::info!(lane = %lane.name, address = %worker.address(), processors = served.join(","), "lane started");
-            workers.push(worker);
-        }
+        let workers = lanes::start(&config, &environment, &state).await?;
         let workers = Arc::new(workers);
         let stopping = CancellationToken::new();
         let admin_state = admin::AdminState::new(state.journals.clone(), Arc::clone(&workers), token, stopping.clone());
@@ -228,45 +209,4 @@ impl Agent {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
-}
-
-/// Names that a lane serves: its own list, else all that are enabled.
-fn served_by<'a>(config: &'a Config, lane: &'a crate::config::Lane) -> Vec<&'a str> {
-    match &lane.processors {
-        Some(own) => own.iter().map(String::as_str).collect(),
-        None => {
-            let ours = config.processors.enabled.iter().map(String::as_str);
-            ours.chain(crate::config::official_names(config)).collect()
-        }
-    }
-}
-
-fn worker_config(
-    config: &Config,
-    lane: &crate::config::Lane,
-    environment: &Environment,
-) -> anyhow::Result<WorkerConfig> {
-    let app_password = config
-        .powerjob
-        .app_password_file
-        .as_deref()
-        .map(|f: &Path| crate::client::read_token(f))
-        .transpose()
-        .map_err(anyhow::Error::msg)?;
-    Ok(WorkerConfig {
-        app_password,
-        listen: lane.listen.clone(),
-        advertise: lane.advertise.clone(),
-        prefer_interfaces: lane.prefer_interfaces.clone(),
-        ignore_interfaces: lane.ignore_interfaces.clone(),
-        tag: lane.tag.clone(),
-        slots: lane.slots,
-        backlog: lane.backlog.unwrap_or(if lane.accelerators { 0 } else { 1024 }),
-        host: leases::notices(environment.accelerators.as_ref(), lane),
-        result_limit: config.powerjob.result_limit,
-        lane: lane.name.clone(),
-        extra_peers: config.powerjob.peers.clone(),
-        state_dir: Some(config.state.dir.clone()),
-        ..WorkerConfig::new(config.powerjob.servers.clone(), config.powerjob.app.clone())
-    })
 }

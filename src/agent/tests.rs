@@ -216,3 +216,25 @@ async fn a_second_agent_on_a_state_directory_ends_at_once_and_says_who_holds_it(
     drop(first);
     agent(&dir).await.shutdown(Shutdown::Detach).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_whose_second_lane_cannot_start_leaves_nothing_of_its_first_one_behind() {
+    powerjob_worker::install_tls();
+    let dir = tempfile::tempdir().expect("a directory");
+    let free = || std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let taken = free();
+    let first = free().local_addr().expect("bound");
+    let second = taken.local_addr().expect("bound");
+    let lanes = [format!("lane.0.listen={first}"), "lane.1.name=more".into(), format!("lane.1.listen={second}")];
+    let start = || Agent::start(config(&dir, &lanes.each_ref().map(String::as_str)));
+
+    let error = start().await.err().expect("the port is taken");
+    let told = format!("{error:#}");
+    assert!(told.starts_with("failed to start lane `more`") && told.contains(&second.port().to_string()), "{told}");
+
+    // Its port, the directory and the store are free at once: the same agent starts as soon as the other port is.
+    drop(taken);
+    let agent = start().await.expect("nothing is left of the first attempt");
+    assert_eq!(agent.workers().len(), 2);
+    agent.shutdown(Shutdown::Detach).await;
+}

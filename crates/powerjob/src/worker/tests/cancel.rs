@@ -45,3 +45,27 @@ async fn a_cancel_without_a_server_ends_the_worker_and_the_next_start_reports() 
     assert!(result.contains("cancelled by the agent's shutdown"), "{result}");
     worker.shutdown(Shutdown::Detach).await;
 }
+
+/// Nothing can be made durable at the moment of the order, and what was ordered holds when it can again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancel_that_comes_while_the_store_fails_is_carried_out_when_it_works_again() {
+    let rig = Rig::new().await;
+    let migrations = [crate::MIGRATIONS, testrig_joblog::MIGRATIONS].concat();
+    let store = testrig_store::Store::open(&rig.dir.path().join("worker.db"), &migrations).expect("a store");
+    let worker = rig.builder().store(store.clone()).start().await.expect("starts");
+    until("it is listed", || worker.status().listed).await;
+    rig.dispatch(&worker, ID, "fail", json!({"sleep": 600_000})).await;
+    until("it runs", || worker.status().running == 1).await;
+    let full = "CREATE TRIGGER full BEFORE INSERT ON powerjob_instance BEGIN SELECT RAISE(ABORT, 'disk is full'); END";
+    store.write(move |db| db.execute_batch(full)).await.expect("a trigger");
+    until("the failure is seen", || worker.status().store_error.is_some()).await;
+    let ending = async {
+        tokio::join!(worker.shutdown(Shutdown::Cancel), async {
+            tokio::time::sleep(Duration::from_millis(700)).await;
+            store.write(|db| db.execute_batch("DROP TRIGGER full")).await.expect("space again");
+        })
+    };
+    tokio::time::timeout(PATIENCE, ending).await.expect("the worker ends");
+    let result = rig.fake.finals(ID).first().and_then(|report| report.result.clone()).unwrap_or_default();
+    assert!(result.contains("cancelled by the agent's shutdown"), "{result}");
+}
