@@ -22,6 +22,9 @@ use crate::{
 /// How long a connection waits for another process that holds the file (a backup, a person with `sqlite3`).
 pub(crate) const BUSY: Duration = Duration::from_secs(10);
 
+/// Compiled statements that the writer keeps: those of all crates that write often.
+const STATEMENTS: usize = 48;
+
 /// The agent's SQLite file: one writer thread with group commit, readers beside it. Cheap to clone.
 #[derive(Clone)]
 pub struct Store {
@@ -179,6 +182,7 @@ impl Drop for Inner {
 
 fn prepare(conn: &Connection, path: &Path) -> Result<(), StoreError> {
     let sql = |e| StoreError::open(path, e);
+    conn.set_prepared_statement_cache_capacity(STATEMENTS);
     conn.busy_timeout(BUSY).map_err(sql)?;
     let found: String = conn.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(sql)?;
     if found != "ok" {

@@ -13,6 +13,8 @@ use crate::{StoreError, kill_point};
 
 /// As many operations share one commit at most; the rest waits for the next one.
 const GROUP: usize = 512;
+const BEGIN: &str = "BEGIN IMMEDIATE";
+const COMMIT: &str = "COMMIT";
 
 /// An operation in the writer's queue.
 pub(crate) trait Work: Send {
@@ -90,13 +92,16 @@ pub(crate) fn work(conn: &Connection, path: &Path, queue: &Receiver<Box<dyn Work
 }
 
 fn commit_group(conn: &Connection, path: &Path, group: &mut [Box<dyn Work>]) {
+    if let [alone] = group {
+        return commit_alone(conn, path, alone);
+    }
     // Operations from `start` on are inside of the open transaction.
     let mut start = 0;
     let mut open = false;
     for i in 0..group.len() {
         if !open {
             start = i;
-            if let Err(e) = conn.execute_batch("BEGIN IMMEDIATE") {
+            if let Err(e) = execute(conn, BEGIN) {
                 lose(&mut group[i..], path, &e);
                 return;
             }
@@ -104,36 +109,68 @@ fn commit_group(conn: &Connection, path: &Path, group: &mut [Box<dyn Work>]) {
         }
         if let Err(e) = step(conn, path, group[i].as_mut()) {
             lose(&mut group[start..=i], path, &e);
-            if !conn.is_autocommit() {
-                let _gone_either_way = conn.execute_batch("ROLLBACK");
-            }
+            roll_back(conn);
             open = false;
         }
     }
     kill_point();
-    if open && let Err(e) = conn.execute_batch("COMMIT") {
-        if !conn.is_autocommit() {
-            let _gone_either_way = conn.execute_batch("ROLLBACK");
-        }
+    if open && let Err(e) = execute(conn, COMMIT) {
+        roll_back(conn);
         lose(&mut group[start..], path, &e);
+    }
+}
+
+/// A transaction for one operation, which needs no savepoint: what undoes the one undoes the other.
+fn commit_alone(conn: &Connection, path: &Path, op: &mut Box<dyn Work>) {
+    let one = std::slice::from_mut(op);
+    if let Err(e) = execute(conn, BEGIN) {
+        return lose(one, path, &e);
+    }
+    let good = one[0].run(conn, path);
+    if conn.is_autocommit() {
+        return lose(one, path, &ended_inside());
+    }
+    if !good {
+        // If this fails the next BEGIN does, too, and says so.
+        return roll_back(conn);
+    }
+    kill_point();
+    if let Err(e) = execute(conn, COMMIT) {
+        roll_back(conn);
+        lose(one, path, &e);
     }
 }
 
 /// One operation inside of its savepoint. An error means that the whole transaction is lost: SQLite ends it by itself
 /// when space or memory runs out in the middle of a statement.
 fn step(conn: &Connection, path: &Path, op: &mut dyn Work) -> rusqlite::Result<()> {
-    conn.execute_batch("SAVEPOINT op")?;
+    execute(conn, "SAVEPOINT op")?;
     let good = op.run(conn, path);
     if conn.is_autocommit() {
-        return Err(rusqlite::Error::SqliteFailure(
-            rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_ABORT_ROLLBACK),
-            Some("the transaction ended inside of an operation".to_owned()),
-        ));
+        return Err(ended_inside());
     }
     if !good {
-        conn.execute_batch("ROLLBACK TO op")?;
+        execute(conn, "ROLLBACK TO op")?;
     }
-    conn.execute_batch("RELEASE op")
+    execute(conn, "RELEASE op")
+}
+
+/// A statement around operations: asked for so often that it is compiled once.
+fn execute(conn: &Connection, sql: &str) -> rusqlite::Result<()> {
+    conn.prepare_cached(sql)?.execute([]).map(drop)
+}
+
+fn roll_back(conn: &Connection) {
+    if !conn.is_autocommit() {
+        let _gone_either_way = execute(conn, "ROLLBACK");
+    }
+}
+
+fn ended_inside() -> rusqlite::Error {
+    rusqlite::Error::SqliteFailure(
+        rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_ABORT_ROLLBACK),
+        Some("the transaction ended inside of an operation".to_owned()),
+    )
 }
 
 fn lose(group: &mut [Box<dyn Work>], path: &Path, error: &rusqlite::Error) {
