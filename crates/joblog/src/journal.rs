@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    fs::OpenOptions,
+    fs::{File, OpenOptions},
     io,
     path::{Path, PathBuf},
     sync::{
@@ -76,28 +76,11 @@ impl Journal {
         clock: Clock,
         handles: Arc<Handles>,
     ) -> io::Result<Self> {
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
-        let scan = Scan::of(&file)?;
-        match &scan.header {
-            Some(header) if !header.is_readable_header() => {
-                return Err(io::Error::new(
-                    io::ErrorKind::InvalidData,
-                    format!("the journal {} was written by a newer testrig; start that one", path.display()),
-                ));
-            }
-            None if scan.end > 0 => {
-                return Err(io::Error::new(
-                    io::ErrorKind::InvalidData,
-                    format!("{} does not begin as a journal does; move it away", path.display()),
-                ));
-            }
-            _ => {}
-        }
-        // What a kill cut in the middle of a write goes, whole lines of an unfinished text included.
-        if file.metadata()?.len() != scan.end {
-            file.set_len(scan.end)?;
-        }
-        drop(file);
+        let (file, scan) = match OpenOptions::new().read(true).write(true).create_new(true).open(path) {
+            Ok(file) => (file, Scan::of_nothing()),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => read_whole(path)?,
+            Err(e) => return Err(e),
+        };
         let fresh = AtomicBool::new(scan.end == 0);
         let mut state = State {
             medium: Medium::new(handles),
@@ -113,12 +96,8 @@ impl Journal {
             loss: Loss::found(scan.dropped),
             draft: Draft::default(),
         };
-        if state.end == 0 {
-            state.draft.mark(&Mark::header(instance_id), clock.now_ms());
-            state.commit(path)?;
-        }
-        if state.closed.is_some() {
-            state.medium.rest();
+        if state.closed.is_none() {
+            state.medium.hold(file);
         }
         let watch = watch::Sender::new(JournalState { len: state.len, closed: state.closed.clone() });
         Ok(Self { instance_id, path: path.to_owned(), fresh, limits, clock, state: Mutex::new(state), watch })
@@ -244,15 +223,13 @@ impl Journal {
     /// Opens a closed journal for a further attempt of the instance; indices and log times go on.
     pub fn reopen(&self) {
         let mut state = self.state.lock();
-        let State { closed, end_unwritten, draft, loss, .. } = &mut *state;
-        if closed.take().is_none() {
+        if state.closed.take().is_none() {
             return;
         }
-        *end_unwritten = false;
-        let now = self.clock.now_ms();
-        draft.clear();
-        draft.mark(&Mark::Reopened, now);
-        let late = loss.late_line();
+        state.end_unwritten = false;
+        self.begin(&mut state);
+        state.draft.mark(&Mark::Reopened, self.clock.now_ms());
+        let late = state.loss.late_line();
         if let Some(text) = &late {
             self.note(&mut state, Level::Warn, text);
         }
@@ -274,7 +251,7 @@ impl Journal {
         if state.closed.is_some() && !state.end_unwritten {
             return true;
         }
-        state.draft.clear();
+        self.begin(&mut state);
         let unwritten = state.loss.unwritten_line();
         for text in unwritten.iter().chain(&state.loss.final_line()) {
             self.note(&mut state, Level::Warn, text);
@@ -298,7 +275,7 @@ impl Journal {
 
     /// Drafts and writes the texts; on an error the draft still knows how many lines the producer wanted.
     fn add(&self, state: &mut State, entries: &[Entry<'_>]) -> io::Result<()> {
-        state.draft.clear();
+        self.begin(state);
         let kept = |entry: &&Entry<'_>| state.keep.takes(entry.level);
         if !entries.iter().any(|entry| kept(&entry)) {
             return Ok(());
@@ -348,6 +325,14 @@ impl Journal {
         Ok(())
     }
 
+    /// Begins a draft; the first one of a file begins with what makes it a journal.
+    fn begin(&self, state: &mut State) {
+        state.draft.clear();
+        if state.end == 0 {
+            state.draft.mark(&Mark::header(self.instance_id), self.clock.now_ms());
+        }
+    }
+
     /// Drafts a line about the log itself.
     fn note(&self, state: &mut State, level: Level, text: &str) {
         let entry = Entry { level, source: AGENT, text, position: None };
@@ -365,6 +350,32 @@ impl Journal {
             changed
         });
     }
+}
+
+/// Opens a file that is there, reads it once and takes away what a kill cut in the middle of a write, whole lines of an
+/// unfinished text included.
+fn read_whole(path: &Path) -> io::Result<(File, Scan)> {
+    let file = OpenOptions::new().read(true).write(true).open(path)?;
+    let scan = Scan::of(&file)?;
+    match &scan.header {
+        Some(header) if !header.is_readable_header() => {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("the journal {} was written by a newer testrig; start that one", path.display()),
+            ));
+        }
+        None if scan.end > 0 => {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("{} does not begin as a journal does; move it away", path.display()),
+            ));
+        }
+        _ => {}
+    }
+    if file.metadata()?.len() != scan.end {
+        file.set_len(scan.end)?;
+    }
+    Ok((file, scan))
 }
 
 impl State {

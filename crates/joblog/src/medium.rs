@@ -34,18 +34,29 @@ impl Medium {
         Self { handles, kept: None, torn: false }
     }
 
+    /// Takes a file that is open already, if there is room.
+    pub(crate) fn hold(&mut self, file: File) {
+        if self.kept.is_none() {
+            self.keep(&Arc::new(file));
+        }
+    }
+
     /// The open file.
     pub(crate) fn file(&mut self, path: &Path) -> io::Result<Arc<File>> {
         if let Some(file) = &self.kept {
             return Ok(Arc::clone(file));
         }
         let file = Arc::new(OpenOptions::new().read(true).write(true).open(path)?);
+        self.keep(&file);
+        Ok(file)
+    }
+
+    fn keep(&mut self, file: &Arc<File>) {
         if self.handles.kept.fetch_add(1, Ordering::Relaxed) < MOST {
-            self.kept = Some(Arc::clone(&file));
+            self.kept = Some(Arc::clone(file));
         } else {
             self.handles.kept.fetch_sub(1, Ordering::Relaxed);
         }
-        Ok(file)
     }
 
     /// Writes behind the good end, all or nothing.

@@ -37,9 +37,9 @@ struct Whole {
 }
 
 impl Scan {
-    /// Reads everything up to the last line that a kill did not cut.
-    pub(crate) fn of(file: &File) -> io::Result<Self> {
-        let mut scan = Self {
+    /// What a file without a byte holds.
+    pub(crate) fn of_nothing() -> Self {
+        Self {
             end: 0,
             len: 0,
             index: SparseIndex::new(),
@@ -48,7 +48,12 @@ impl Scan {
             closed: None,
             dropped: 0,
             header: None,
-        };
+        }
+    }
+
+    /// Reads everything up to the last line that a kill did not cut.
+    pub(crate) fn of(file: &File) -> io::Result<Self> {
+        let mut scan = Self::of_nothing();
         let mut whole = Whole { end: 0, len: 0, log_time_ms: 0 };
         let mut reader = BufReader::with_capacity(128 * 1024, file);
         let mut line = Vec::new();

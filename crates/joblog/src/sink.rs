@@ -21,6 +21,12 @@ pub trait Sink: Send + Sync {
     /// The name of its cursor; it never changes.
     fn name(&self) -> &str;
 
+    /// Waits until it wants a batch; the lines are read afterwards, `waiting` of them or more. For a sink that sends those
+    /// of several journals together; it must end soon.
+    async fn ready(&self, waiting: u64) {
+        let _any_moment_is_right = waiting;
+    }
+
     /// Takes the lines, in order and as a whole. After `Ok` they are never sent again, except after a crash or a
     /// [`crate::Pump::rewind`], and then with the same index and log time.
     async fn send(&self, instance_id: i64, lines: &[Line]) -> Result<(), SinkError>;

@@ -1,7 +1,7 @@
 //! Brings one journal to one sink.
 //!
 //! ```text
-//! wait for lines -> read a batch -> send -> acknowledged -> cursor durable -> wait for lines
+//! wait for lines -> sink ready -> read a batch -> send -> acknowledged -> cursor durable -> wait for lines
 //!                                    |-> retry: back off, the same lines again
 //!                                    `-> refused: half of them, down to one line; after some tries that is skipped and told
 //! ```

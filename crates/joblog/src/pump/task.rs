@@ -102,6 +102,10 @@ impl Task {
         if !self.lines_wait().await? {
             return Ok(());
         }
+        self.sink_ready().await?;
+        if self.rewound() {
+            return Ok(());
+        }
         let (lines, bytes) = (self.batching.lines(), self.options.max_bytes);
         // A few lines are still in the page cache: a thread of their own would cost more than the read.
         let read = if self.journal.len().saturating_sub(self.next) <= FEW {
@@ -128,6 +132,15 @@ impl Task {
             Err(SinkError::Refused(reason)) => self.refused(&lines, reason).await?,
         }
         Ok(())
+    }
+
+    async fn sink_ready(&self) -> Result<(), Stop> {
+        let waiting = self.journal.len().saturating_sub(self.next);
+        tokio::select! {
+            biased;
+            () = self.sink.ready(waiting) => Ok(()),
+            () = self.shared.stop.cancelled() => Err(Stop),
+        }
     }
 
     async fn send(&self, lines: &[Line]) -> Result<Result<(), SinkError>, Stop> {
