@@ -21,6 +21,9 @@ pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Servers close connections that are idle for 300 s; ours end before.
 const POOL_IDLE: Duration = Duration::from_secs(60);
 
+/// Connections that are kept for the next requests: as many as there are reports under way at once.
+const POOL_CONNECTIONS: usize = 64;
+
 /// Makes ring the TLS provider of this process. Safe to call often and beside others that do the same.
 pub fn install_tls() {
     static ONCE: Once = Once::new();
@@ -41,7 +44,7 @@ pub(crate) fn http_client() -> Result<reqwest::Client, reqwest::Error> {
         .connect_timeout(CONNECT_TIMEOUT)
         .timeout(ASK_TIMEOUT)
         .pool_idle_timeout(POOL_IDLE)
-        .pool_max_idle_per_host(16)
+        .pool_max_idle_per_host(POOL_CONNECTIONS)
         .tcp_nodelay(true)
         .redirect(reqwest::redirect::Policy::none())
         .build()

@@ -409,8 +409,9 @@ impl Inbound for Requests {
             // They may report tasks before the answer to the dispatch is out.
             self.peers.name_workers(&request.all_worker_address).await;
         }
-        let request_text = String::from_utf8_lossy(&raw).into_owned();
-        let input = Input::Dispatch { dispatch: Box::new(request.into_dispatch()), request: request_text, answer };
+        let dispatch = Box::new(request.into_dispatch());
+        let text = dispatch.is_heavy().then(|| String::from_utf8_lossy(&raw).into_owned());
+        let input = Input::Dispatch { dispatch, request: text, answer };
         let ends = || StoreProblem("this worker is ending".to_owned());
         self.inbox.send(input).await.map_err(|_| ends())?;
         answered.await.map_err(|_| ends())?

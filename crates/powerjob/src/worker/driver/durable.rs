@@ -10,13 +10,15 @@ use crate::{
 };
 
 impl Driver {
-    /// Makes the writes of a batch durable, all or none.
-    pub(super) async fn commit(&mut self, batch: &Batch) -> Result<(), String> {
-        let mut requests: HashMap<i64, &String> = batch.requests.iter().map(|(id, text)| (*id, text)).collect();
+    /// Makes the writes of the batches durable, all or none.
+    pub(super) async fn commit<const N: usize>(&mut self, batches: [&Batch; N]) -> Result<(), String> {
+        let requests = batches.iter().flat_map(|batch| &batch.requests);
+        let mut requests: HashMap<i64, &String> = requests.map(|(id, text)| (*id, text)).collect();
         // First: an id among them may be closed once more by this batch.
         let mut writes: Vec<Durable> = self.p.logs_closed.iter().map(|&id| Durable::LogClosed(id)).collect();
         let known = writes.len();
-        for write in batch.outputs.iter().flat_map(|output| &output.writes) {
+        let outputs = batches.iter().flat_map(|batch| &batch.outputs);
+        for write in outputs.flat_map(|output| &output.writes) {
             let request = match write {
                 Write::Put(record) => requests.remove(&record.dispatch.instance_id).cloned(),
                 _ => None,
@@ -50,7 +52,7 @@ impl Driver {
             return;
         };
         let Held { batch, heartbeat_at, .. } = held;
-        if self.commit(&batch).await.is_ok() {
+        if self.commit([&batch]).await.is_ok() {
             return self.carry_out(batch).await;
         }
         let now = Instant::now();

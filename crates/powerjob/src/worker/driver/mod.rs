@@ -37,6 +37,9 @@ use crate::{
 
 /// Inputs handled with one transaction at most.
 const BATCH: usize = 256;
+/// One transaction in this time, while they come that often: what arrives in between shares the next one. The first input
+/// after a pause never waits.
+const PACE: Duration = Duration::from_millis(10);
 /// Pause before a failed transaction is tried again.
 const STORE_RETRY: Duration = Duration::from_millis(500);
 /// Heartbeats while the store fails.
@@ -74,10 +77,10 @@ impl Clock {
 /// What comes to the driver.
 pub(crate) enum Input {
     Event(Event),
-    /// A `runJob`, answered when its record is durable.
+    /// A `runJob`, answered when its record is durable. `request` is its text as it came, if it brings tasks.
     Dispatch {
         dispatch: Box<Dispatch>,
-        request: String,
+        request: Option<String>,
         answer: oneshot::Sender<Result<(), StoreProblem>>,
     },
     /// A discovery round ended.
@@ -107,6 +110,24 @@ pub(crate) enum Input {
     /// Nothing is left here of an instance that another worker owns.
     ReleaseLog(i64),
     Shutdown(Shutdown),
+}
+
+impl Input {
+    /// Whether it may wait for others to share a transaction with. All that is common may; orders of the server and of
+    /// people, and what only a change of the surroundings brings, are carried out at once.
+    fn may_wait(&self) -> bool {
+        match self {
+            Self::Dispatch { .. } | Self::Reported { .. } | Self::Drained { .. } => true,
+            Self::Event(event) => {
+                matches!(event, Event::Tick | Event::FirstLineSent(_) | Event::ProcessorEnded { .. })
+            }
+            _ => false,
+        }
+    }
+
+    fn is_dispatch(&self) -> bool {
+        matches!(self, Self::Dispatch { .. })
+    }
 }
 
 /// What a driver is made of.
@@ -166,12 +187,15 @@ pub(crate) struct Driver {
     leaving: Option<Leaving>,
     foreign: Foreign,
     skew_warned: Option<Instant>,
+    /// When common inputs are handled next, if it lies in the future.
+    pace: Instant,
 }
 
 impl Driver {
     pub(crate) fn new(parts: Parts) -> Self {
         let waiting = VecDeque::from([Input::Event(Event::Tick)]);
-        Self { p: parts, waiting, held: None, leaving: None, foreign: Foreign::default(), skew_warned: None }
+        let pace = Instant::now();
+        Self { p: parts, waiting, held: None, leaving: None, foreign: Foreign::default(), skew_warned: None, pace }
     }
 
     pub(crate) fn processors(&self) -> Vec<String> {
@@ -217,11 +241,24 @@ impl Driver {
             }
         }
         // Bounded, so that a flood of requests cannot keep the driver from working.
-        for _ in 0..BATCH {
-            let Ok(input) = self.p.inputs.try_recv() else {
+        while self.waiting.len() < BATCH {
+            if let Ok(input) = self.p.inputs.try_recv() {
+                self.waiting.push_back(input);
+                continue;
+            }
+            if self.held.is_some() || self.pace <= Instant::now() || !self.waiting.iter().all(Input::may_wait) {
                 break;
-            };
-            self.waiting.push_back(input);
+            }
+            tokio::select! {
+                biased;
+                Some(input) = self.p.inputs.recv() => self.waiting.push_back(input),
+                () = tokio::time::sleep_until(self.pace.into()) => {}
+            }
+        }
+        if self.waiting.iter().all(Input::may_wait) {
+            // Common inputs came from different sides at the same time: in this order slots are free before they are
+            // taken, and one transaction holds them all.
+            self.waiting.make_contiguous().sort_by_key(Input::is_dispatch);
         }
     }
 
@@ -236,47 +273,49 @@ impl Driver {
         due.into_iter().chain(goodbye).chain(reported).min()
     }
 
-    /// Handles some of the waiting inputs: either dispatches or others, because only dispatches can be undone.
+    /// Handles some of the waiting inputs, the dispatches among them last, because only those can be undone.
     async fn step(&mut self) {
-        let dispatches = matches!(self.waiting.front(), Some(Input::Dispatch { .. }));
-        if dispatches {
-            self.p.core.begin();
-        }
+        self.pace = Instant::now() + PACE;
         let mut batch = Batch::default();
-        while batch.outputs.len() < BATCH
-            && self.waiting.front().is_some_and(|input| matches!(input, Input::Dispatch { .. }) == dispatches)
-        {
-            let Some(input) = self.waiting.pop_front() else {
-                break;
-            };
+        let mut whole = true;
+        while whole && batch.outputs.len() < BATCH && self.waiting.front().is_some_and(|input| !input.is_dispatch()) {
+            let Some(input) = self.waiting.pop_front() else { break };
             if matches!(input, Input::Discovered(_)) && !batch.outputs.is_empty() {
                 // What was meant for the owner of before leaves first: a new one lacks the logs of before.
                 self.waiting.push_front(input);
+                whole = false;
                 break;
             }
             self.handle(input, &mut batch);
             // What the core writes behind a rewind must not be durable before the rewind is done.
             let rewinds = |output: &Output| output.actions.iter().any(|a| matches!(a, Action::RewindLog(_)));
-            if batch.outputs.last().is_some_and(rewinds) {
-                break;
+            whole = !batch.owner_seen && !batch.outputs.last().is_some_and(rewinds);
+        }
+        let mut taken = Batch::default();
+        if whole && self.waiting.front().is_some_and(Input::is_dispatch) {
+            self.p.core.begin();
+            while taken.outputs.len() < BATCH && self.waiting.front().is_some_and(Input::is_dispatch) {
+                let Some(input) = self.waiting.pop_front() else { break };
+                self.handle(input, &mut taken);
             }
         }
-        match self.commit(&batch).await {
+        match self.commit([&batch, &taken]).await {
             Ok(()) => {
                 self.p.core.keep();
                 self.carry_out(batch).await;
+                self.carry_out(taken).await;
             }
-            Err(why) if dispatches => {
+            Err(why) => {
                 self.p.core.undo();
-                self.p.shared.counters.dispatches_not_stored.add(batch.answers.len() as u64);
-                for answer in batch.answers {
+                self.p.shared.counters.dispatches_not_stored.add(taken.answers.len() as u64);
+                for answer in taken.answers {
                     // The server may have hung up.
                     let _ = answer.send(Err(StoreProblem(why.clone())));
                 }
-            }
-            Err(_) => {
-                let now = Instant::now();
-                self.held = Some(Held { batch, retry_at: now + STORE_RETRY, heartbeat_at: now });
+                if !batch.outputs.is_empty() || batch.owner_seen {
+                    let now = Instant::now();
+                    self.held = Some(Held { batch, retry_at: now + STORE_RETRY, heartbeat_at: now });
+                }
             }
         }
     }
@@ -297,7 +336,7 @@ impl Driver {
                 } else if !self.p.core.has(id) {
                     counters.overload_ignored.one();
                 }
-                batch.requests.push((id, request));
+                batch.requests.extend(request.map(|request| (id, request)));
                 batch.answers.push(answer);
                 batch.outputs.push(output);
                 return;

@@ -4,6 +4,7 @@
 //! the server still wants the instance (late lines hide its archived log), ended when nothing more may go there. One that
 //! sends nothing to the server never keeps anybody waiting: it has its first line acknowledged, and is drained, at once.
 
+mod collector;
 mod server;
 mod stdout;
 
@@ -14,6 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use collector::Collector;
 use server::{Gate, ReportLogSink, SINK};
 use stdout::StdoutSink;
 use testrig_joblog::{Journal, Journals, Level, Pump, PumpOptions};
@@ -102,6 +104,7 @@ pub(crate) struct Logs {
     /// `logConfig` of instances that other workers own.
     foreign: HashMap<i64, Option<String>>,
     rounds: u64,
+    collector: Arc<Collector>,
     shared: Arc<Shared>,
     inbox: mpsc::Sender<Input>,
     tasks: TaskTracker,
@@ -144,7 +147,9 @@ impl Logs {
         inbox: mpsc::Sender<Input>,
         tasks: TaskTracker,
     ) -> Self {
-        Self { journals, found, open: HashMap::new(), foreign: HashMap::new(), rounds: 0, shared, inbox, tasks }
+        let collector = Collector::new(shared.clone(), tasks.clone());
+        let (open, foreign) = (HashMap::new(), HashMap::new());
+        Self { journals, found, open, foreign, rounds: 0, collector, shared, inbox, tasks }
     }
 
     /// Opens the log; `send` lets its lines go to the server, and [`Event::FirstLineSent`] follow.
@@ -362,7 +367,7 @@ impl Logs {
         let cursors = self.journals.cursors().clone();
         if settings.is_sent() {
             let (gate, gated) = watch::channel(Gate::Held);
-            let sink = ReportLogSink { shared: self.shared.clone(), gate: gated };
+            let sink = ReportLogSink::new(self.collector.clone(), gated);
             let pump = Pump::spawn(journal.clone(), Arc::new(sink), cursors, PumpOptions::default());
             Way::Server { gate, pump: Arc::new(pump) }
         } else if settings.is_printed() {
