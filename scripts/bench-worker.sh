@@ -2,12 +2,13 @@
 # Measures this project's worker and the Java worker in turn against one real PowerJob server, and prints the table of
 # docs/benchmarks.md.
 #
-#   bench-worker.sh [--short] [--write] [--only NAME] [--no-java]
+#   bench-worker.sh [--short] [--write] [--only NAME] [--instances N] [--no-java]
 #
 #   --short    smaller numbers: about 10 minutes instead of more than an hour
 #   --write    puts the table into docs/benchmarks.md, between its markers
 #   --only     only the measurements with this text in their name: start, running, memory, empties, tasks, two-workers,
 #              map-reduce, lines, million
+#   --instances  so many in the measurement `empties`
 #   --no-java  only ours
 #
 # It installs, builds, starts and stops everything that it needs; nothing else should run on the machine meanwhile.
@@ -24,6 +25,10 @@ while (($#)); do
     --no-java) JAVA='' ;;
     --only)
       ARGS+=(--only "${2:?--only wants a name}")
+      shift
+      ;;
+    --instances)
+      ARGS+=(--instances "${2:?--instances wants a number}")
       shift
       ;;
     -h | --help)

@@ -25,6 +25,9 @@ pub(crate) struct Options {
     /// A few minutes instead of most of an hour: smaller numbers, and the table says so.
     #[arg(long)]
     pub(crate) short: bool,
+    /// Instances of the case `empties`, in place of 20,000 (with --short: 1,000).
+    #[arg(long)]
+    pub(crate) instances: Option<usize>,
     /// Only cases with this in their name.
     #[arg(long)]
     pub(crate) only: Option<String>,

@@ -71,7 +71,7 @@ struct Many {
 
 /// Processor time of one instance, and whether each ran once.
 pub(super) async fn many(bench: &Bench<'_>) -> Result<Vec<Row>, Failure> {
-    let instances = bench.options.size(20_000, 1_000);
+    let instances = bench.options.instances.unwrap_or_else(|| bench.options.size(20_000, 1_000));
     let mut both = Both::<Many>::default();
     for &kind in &bench.kinds {
         let app = bench.app("empties").await?;
