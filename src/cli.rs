@@ -143,6 +143,12 @@ impl AgentArgs {
 pub(crate) struct RunArgs {
     /// {"processor","jobParams","instanceParams"} or {"nodes":[{"processor","jobParams"}..],"initParams"}; `-` = standard input
     pub(crate) file: PathBuf,
+    /// Show what would be done, where every parameter comes from and what is wrong; start nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// With --dry-run: as one JSON object
+    #[arg(long, requires = "dry_run")]
+    pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) common: ConfigArgs,
 }

@@ -8,6 +8,7 @@ mod notify_result;
 pub mod official;
 mod outbound;
 pub mod params;
+pub mod preview;
 mod registry;
 mod related;
 pub mod run_llm_test;

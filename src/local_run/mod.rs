@@ -1,5 +1,6 @@
 //! `testrig run FILE.json`: processors here and now, without a server.
 
+mod dry;
 mod place;
 mod spec;
 
@@ -15,6 +16,7 @@ use anyhow::Context;
 use powerjob_worker::{JobLogger, ProcessResult, Processor, StopReason, StopSignal, TaskContext, WorkflowContext};
 use serde_json::{Map, Value, json};
 use testrig_joblog::Journal;
+use testrig_processors::Environment;
 
 use crate::{
     agent::{StateDir, environment, signals},
@@ -39,28 +41,38 @@ async fn run(args: &RunArgs) -> anyhow::Result<bool> {
     let mut config = load(&args.common.sources(), std::env::vars(), Purpose::Local)?;
     // Paths that a parameter may name hang on the agent's state directory; its store and journals belong to the agent.
     let environment = Arc::new(environment(&config)?);
+    if args.dry_run {
+        return dry::run(&name, &spec, &environment, args.json).await;
+    }
     config.state.dir = place::make(&config.state.dir.join("local"));
     let state = StateDir::open(&config)?;
     eprintln!("the log is kept in {} (of the newest {} runs)", state.journals.dir().display(), place::KEPT);
     let processors = testrig_processors::registry(&environment, &state.store);
-    let refused = testrig_processors::refused(&environment);
     let mut found = Vec::new();
     for node in &spec.nodes {
-        let known: Vec<&str> = processors.iter().map(|(n, _)| *n).collect();
-        let processor =
-            processors.iter().find(|(n, _)| *n == node.processor).map(|(_, p)| Arc::clone(p) as Arc<dyn Processor>);
-        let Some(processor) = processor else {
-            if let Some((_, why)) = refused.iter().find(|(refused, _)| *refused == node.processor) {
-                anyhow::bail!("{name}: {why}");
-            }
-            let hint = nearest(&node.processor, &known).map(|n| format!("; did you mean `{n}`?")).unwrap_or_default();
-            anyhow::bail!("{name}: unknown processor `{}`{hint} known: {}", node.processor, known.join(", "));
-        };
-        found.push(processor);
+        found.push(served(&name, &node.processor, &processors, &environment)?);
     }
     let report = run_nodes(&spec, &found, &state).await?;
     println!("{report:#}");
     Ok(report["status"] == "SUCCEED")
+}
+
+/// The processor that a file names.
+fn served(
+    file: &str,
+    name: &str,
+    processors: &[(&'static str, Arc<dyn Processor>)],
+    environment: &Environment,
+) -> anyhow::Result<Arc<dyn Processor>> {
+    if let Some((_, processor)) = processors.iter().find(|(known, _)| *known == name) {
+        return Ok(Arc::clone(processor));
+    }
+    if let Some((_, why)) = testrig_processors::refused(environment).iter().find(|(refused, _)| *refused == name) {
+        anyhow::bail!("{file}: {why}");
+    }
+    let known: Vec<&str> = processors.iter().map(|(known, _)| *known).collect();
+    let hint = nearest(name, &known).map(|n| format!("; did you mean `{n}`?")).unwrap_or_default();
+    anyhow::bail!("{file}: unknown processor `{name}`{hint} known: {}", known.join(", "))
 }
 
 fn read(args: &RunArgs) -> std::io::Result<String> {

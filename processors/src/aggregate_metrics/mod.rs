@@ -31,7 +31,9 @@ use self::{
 use crate::{
     Environment,
     figures::{MAIN, rounded},
-    input_of, related,
+    input_of,
+    params::{Input, Params, Problems},
+    related,
 };
 
 /// Most figures that go through the workflow, and most characters: the whole context has 8192.
@@ -48,6 +50,14 @@ impl AggregateMetrics {
     pub fn new(env: Arc<Environment>) -> Self {
         Self { env }
     }
+}
+
+/// The parameters as a run would read them; nothing is done.
+///
+/// # Errors
+/// What is wrong with them.
+pub(crate) fn check(input: &Input<'_>, env: &Environment) -> Result<Params, Problems> {
+    plan::plan(input, env).map(|(_, params)| params)
 }
 
 #[async_trait]

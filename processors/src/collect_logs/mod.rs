@@ -41,7 +41,11 @@ use self::{
     plan::Plan,
     target::Target,
 };
-use crate::{Environment, input_of, related};
+use crate::{
+    Environment, input_of,
+    params::{Input, Params, Problems},
+    related,
+};
 
 /// Between two lines that say how far it is.
 const TELL_EVERY: Duration = Duration::from_secs(5);
@@ -58,6 +62,14 @@ impl CollectLogs {
     pub fn new(env: Arc<Environment>) -> Self {
         Self { env }
     }
+}
+
+/// The parameters as a run would read them; nothing is done.
+///
+/// # Errors
+/// What is wrong with them.
+pub(crate) fn check(input: &Input<'_>, env: &Environment) -> Result<Params, Problems> {
+    plan::plan(input, env).map(|(_, params)| params)
 }
 
 #[async_trait]

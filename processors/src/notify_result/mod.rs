@@ -28,7 +28,11 @@ use self::{
     plan::Plan,
     sent::Sent,
 };
-use crate::{Environment, input_of, outbound, related};
+use crate::{
+    Environment, input_of, outbound,
+    params::{Input, Params, Problems},
+    related,
+};
 
 /// The processor `NotifyResult`.
 pub struct NotifyResult {
@@ -41,6 +45,14 @@ impl NotifyResult {
     pub fn new(env: Arc<Environment>, store: Store) -> Self {
         Self { env, sent: Sent::new(store) }
     }
+}
+
+/// The parameters as a run would read them; nothing is done.
+///
+/// # Errors
+/// What is wrong with them.
+pub(crate) fn check(input: &Input<'_>, env: &Environment) -> Result<Params, Problems> {
+    plan::plan(input, env).map(|(_, params)| params)
 }
 
 #[async_trait]

@@ -20,7 +20,7 @@ pub use problem::{Problem, Problems, nearest};
 pub use read::{Input, read};
 pub use schema::schema;
 pub use table::{Field, Home, Kind, State, Table};
-pub use values::{Origin, Params};
+pub use values::{Origin, Params, Resolved};
 
 #[cfg(test)]
 mod tests;

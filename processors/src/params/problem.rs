@@ -25,6 +25,13 @@ impl Problem {
     }
 }
 
+impl Problem {
+    /// Whether nothing is wrong but that nobody gave it.
+    pub(crate) fn is_missing(&self) -> bool {
+        self.text.starts_with("is missing")
+    }
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.path, self.text)

@@ -26,7 +26,7 @@ pub struct Input<'a> {
 
 /// Merges and checks. Problems are inside the result until [`Params::check`] is called.
 pub fn read(table: &'static Table, input: &Input<'_>) -> Params {
-    let upstream: Vec<&str> = APPENDED.iter().copied().filter(|name| !table.not_from_upstream.contains(name)).collect();
+    let upstream: Vec<&str> = APPENDED.iter().copied().filter(|name| table.takes_from_upstream(name)).collect();
     let sources = layers(input.job_params, input.instance_params, input.in_workflow, APPENDED);
     let unreadable = !sources.problems.is_empty();
     let mut params = Params {

@@ -87,6 +87,13 @@ pub enum Kind {
     Any,
 }
 
+impl Table {
+    /// Whether earlier nodes of a workflow may leave a value for this parameter.
+    pub(crate) fn takes_from_upstream(&self, name: &str) -> bool {
+        APPENDED.contains(&name) && !self.not_from_upstream.contains(&name)
+    }
+}
+
 impl Field {
     /// A parameter of the template.
     pub const fn job(name: &'static str, kind: Kind, doc: &'static str) -> Self {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::de::DeserializeOwned;
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
 use super::{
@@ -19,6 +19,17 @@ pub enum Origin {
     Given(&'static str),
     /// The table's default.
     Default,
+}
+
+/// A parameter as a run would have it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Resolved {
+    /// Its name.
+    pub name: &'static str,
+    /// Its value.
+    pub value: Value,
+    /// `jobParams`, `instanceParams`, `instanceParams.initParams` or `default`.
+    pub from: &'static str,
 }
 
 /// Merged, checked values of one table; problems are inside until [`Params::check`].
@@ -167,6 +178,19 @@ impl Params {
             true => Ok(()),
             false => Err(Problems { processor: self.table.processor, list: self.problems.clone() }),
         }
+    }
+
+    /// Every value with where it came from, secrets masked, in the order of the names.
+    pub fn resolved(&self) -> Vec<Resolved> {
+        let one = |(name, (value, origin)): (&&'static str, &(Value, Origin))| {
+            let masked = mask::json(&Value::Object(Map::from_iter([((*name).to_owned(), value.clone())])));
+            let from = match origin {
+                Origin::Given(label) => label,
+                Origin::Default => "default",
+            };
+            Resolved { name, value: masked.get(*name).cloned().unwrap_or_default(), from }
+        };
+        self.values.iter().map(one).collect()
     }
 
     /// The resolved values as one nested object with every secret masked, for the log.

@@ -16,6 +16,7 @@ mod health;
 mod interrupt;
 mod leases;
 mod plan;
+mod preview;
 mod result;
 mod run;
 mod service;
@@ -29,6 +30,7 @@ use powerjob_worker::{ProcessResult, Processor, RestartPolicy, TaskContext};
 use testrig_store::Store;
 
 pub use leases::free_forgotten_leases;
+pub(crate) use preview::preview;
 pub use state::MIGRATIONS;
 pub use table::TABLE;
 

@@ -27,7 +27,7 @@ use super::{
 };
 use crate::Environment;
 
-pub(super) use begin::{docker, runner};
+pub(super) use begin::{docker, engine, runner};
 
 /// What all runs share.
 pub(super) struct Shared {

@@ -27,7 +27,10 @@ use self::{
     plan::{Action, Flavour, Plan},
     record::Records,
 };
-use crate::{Environment, input_of};
+use crate::{
+    Environment, input_of,
+    params::{Input, Params, Problems, Table},
+};
 
 /// Name of the specification's processor that gives the script's output as its result.
 pub const PYTHON_LAUNCHER: &str = "llmPythonProcessor#pythonLauncher";
@@ -43,6 +46,32 @@ pub struct ServiceControl {
     records: Records,
     locks: Locks,
     flavour: Flavour,
+}
+
+/// The parameters of the processor of this name; `None` = it is not one of these.
+pub(crate) fn table_of(name: &str) -> Option<&'static Table> {
+    match flavour(name)? {
+        Flavour::Control => Some(&TABLE),
+        Flavour::Launcher | Flavour::Streaming => Some(&table::LAUNCHER),
+    }
+}
+
+/// The parameters as a job under this name would read them; nothing is done.
+///
+/// # Errors
+/// What is wrong with them.
+pub(crate) fn check(name: &str, input: &Input<'_>, env: &Environment) -> Result<Params, Problems> {
+    plan::plan(input, env, flavour(name).unwrap_or(Flavour::Control)).map(|(_, params)| params)
+}
+
+fn flavour(name: &str) -> Option<Flavour> {
+    [
+        (TABLE.processor, Flavour::Control),
+        (PYTHON_LAUNCHER, Flavour::Launcher),
+        (PYTHON_LAUNCHER_STREAMING, Flavour::Streaming),
+    ]
+    .into_iter()
+    .find_map(|(known, flavour)| (known == name).then_some(flavour))
 }
 
 /// All of them, by name.

@@ -91,6 +91,12 @@ pub trait Accelerators: Send + Sync {
     /// [`LeaseError`], each told apart.
     async fn lease(&self, request: &LeaseRequest) -> Result<Lease, LeaseError>;
 
+    /// The cards that such a request would get now. Nothing is taken.
+    ///
+    /// # Errors
+    /// As [`Accelerators::lease`].
+    async fn would_get(&self, request: &LeaseRequest) -> Result<Vec<Accelerator>, LeaseError>;
+
     /// The holder's lease, if it has one.
     ///
     /// # Errors

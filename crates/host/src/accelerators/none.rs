@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use async_trait::async_trait;
 
-use super::{Accelerators, CardState, Lease, LeaseError, LeaseRequest, Released, View};
+use super::{Accelerator, Accelerators, CardState, Lease, LeaseError, LeaseRequest, Released, View};
 use crate::BoundaryId;
 
 /// Gives empty leases only; who asks for a card is refused at once.
@@ -29,6 +29,10 @@ impl Accelerators for NoAccelerators {
             });
         }
         Ok(Lease { holder: request.holder.clone(), devices: Vec::new() })
+    }
+
+    async fn would_get(&self, request: &LeaseRequest) -> Result<Vec<Accelerator>, LeaseError> {
+        self.lease(request).await.map(|lease| lease.devices)
     }
 
     async fn leased(&self, _holder: &BoundaryId) -> Result<Option<Lease>, LeaseError> {

@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use super::{
-    Accelerators, Released,
+    Accelerator, Accelerators, Released,
     book::{self, Book},
     card::{CardState, Observation, Provider},
     ledger::{Availability, Change, Decision, Ledger, Policy},
@@ -242,6 +242,18 @@ impl Accelerators for Pool {
             }
             (Decision::Busy(busy), _) => Err(LeaseError::Busy { asked: request.in_words(), busy }),
             (Decision::Impossible(there), _) => Err(LeaseError::Impossible { asked: request.in_words(), there }),
+        }
+    }
+
+    async fn would_get(&self, request: &LeaseRequest) -> Result<Vec<Accelerator>, LeaseError> {
+        if !request.wants_any() {
+            return Ok(Vec::new());
+        }
+        let (seen, ledger) = self.look_and_settle().await?;
+        match ledger.decide(request, &seen, &self.settings.policy) {
+            Decision::Grant(cards) => Ok(cards.into_iter().map(|at| seen.cards[at].card.clone()).collect()),
+            Decision::Busy(busy) => Err(LeaseError::Busy { asked: request.in_words(), busy }),
+            Decision::Impossible(there) => Err(LeaseError::Impossible { asked: request.in_words(), there }),
         }
     }
 

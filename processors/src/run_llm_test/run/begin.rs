@@ -200,11 +200,7 @@ async fn plan(env: &Environment, ctx: &TaskContext, cut: Option<&RunRecord>) -> 
 
 /// Without an engine a service that has a command is a host process.
 async fn engine_or_process(env: &Environment, ctx: &TaskContext) -> TrackMode {
-    let engine = match docker(env) {
-        Ok(docker) => docker.ping().await.map(drop).map_err(|error| error.to_string()),
-        Err(message) => Err(message),
-    };
-    match engine {
+    match engine(env).await {
         Ok(()) => TrackMode::Container,
         Err(why) => {
             ctx.log.info(format!(
@@ -213,6 +209,11 @@ async fn engine_or_process(env: &Environment, ctx: &TaskContext) -> TrackMode {
             TrackMode::Process
         }
     }
+}
+
+/// Whether there is a container engine; else why not.
+pub(in crate::run_llm_test) async fn engine(env: &Environment) -> Result<(), String> {
+    docker(env)?.ping().await.map(drop).map_err(|error| error.to_string())
 }
 
 pub(in crate::run_llm_test) fn docker(env: &Environment) -> Result<Docker, String> {

@@ -96,6 +96,22 @@ async fn two_runs_share_the_cards_and_a_third_is_told_who_has_them() {
 }
 
 #[tokio::test]
+async fn who_only_asks_what_it_would_get_takes_nothing() {
+    let rig = rig(3);
+    let shown = async |count| {
+        let cards = rig.pool.would_get(&ask(9, count)).await?;
+        Ok::<Vec<u32>, LeaseError>(cards.iter().map(|card| card.index).collect())
+    };
+    assert_eq!(shown(2).await.expect("free"), [0, 1]);
+    assert_eq!(shown(2).await.expect("still free"), [0, 1]);
+    assert_eq!(indices(&rig.pool.lease(&ask(1, 2)).await.expect("free")), [0, 1]);
+    assert_eq!(shown(1).await.expect("one is left"), [2]);
+    assert!(matches!(shown(2).await, Err(LeaseError::Busy { .. })));
+    assert!(matches!(shown(4).await, Err(LeaseError::Impossible { .. })));
+    assert_eq!(shown(0).await.expect("nothing was asked"), [0; 0]);
+}
+
+#[tokio::test]
 async fn a_lease_outlives_the_agent_and_is_forgotten_only_when_its_run_is_over() {
     let rig = rig(2);
     let lease = rig.pool.lease(&ask(1, 1)).await.expect("free");
