@@ -11,6 +11,7 @@ mod bad_input;
 mod context;
 mod crash;
 mod demo;
+mod dry_run;
 mod endings;
 mod failover;
 mod lanes;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         context::tests(),
         crash::tests(),
         demo::tests(),
+        dry_run::tests(),
         outage::tests(),
         archive::tests(),
         logs::tests(),
