@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use testrig_loadgen::{Distribution, Record, Summary, names};
 
+use super::reported::PREFIX;
 use crate::params::nearest;
 
 /// Aggregates by strategy, for a distribution whose definition names none.
@@ -111,7 +112,7 @@ pub(super) fn read(
 
 /// The figures that a name stands for: itself, or a distribution's by strategy.
 fn expand(name: &str, strategy: Option<&str>) -> Result<Vec<String>, String> {
-    if Summary::knows(name) {
+    if Summary::knows(name) || name.strip_prefix(PREFIX).is_some_and(|name| !name.is_empty()) {
         return Ok(vec![name.to_owned()]);
     }
     if names::DISTRIBUTIONS.contains(&name) {

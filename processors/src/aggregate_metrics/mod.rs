@@ -7,6 +7,7 @@ pub(crate) mod database;
 mod definitions;
 mod plan;
 mod records;
+mod reported;
 mod source;
 mod table;
 #[cfg(test)]
@@ -27,6 +28,7 @@ use self::{
     database::Row,
     plan::Plan,
     records::{Counted, Wanted},
+    reported::PREFIX,
 };
 use crate::{
     Environment,
@@ -131,7 +133,7 @@ fn usable(counted: &Counted, plan: &Plan, ctx: &TaskContext) -> Result<(), Proce
         counted.out_of_window,
         counted.bad
     ));
-    if counted.measured > 0 {
+    if counted.measured > 0 || !counted.reported.figures.is_empty() {
         return Ok(());
     }
     Err(ProcessResult::failed(match counted.lines {
@@ -159,13 +161,30 @@ fn shown(ms: Option<i64>) -> String {
 
 /// The figures by name; asked for ones without a value are told and left out.
 fn figures(plan: &Plan, counted: &Counted, ctx: &TaskContext) -> Vec<(String, f64)> {
+    // Without a record there is nothing that a sum over the records could say.
+    let of_records = |name: &str| (counted.measured > 0).then(|| counted.summary.metric(name)).flatten();
     let standard: Vec<(String, Option<f64>)> = match &plan.definitions.standard {
-        None => counted.summary.metrics().into_iter().map(|(name, value)| (name, Some(value))).collect(),
-        Some(names) => names.iter().map(|name| (name.clone(), counted.summary.metric(name))).collect(),
+        None => {
+            let all = if counted.measured > 0 { counted.summary.metrics() } else { Vec::new() };
+            let own = counted.reported.figures.iter().map(|(name, value)| (name.clone(), *value));
+            let theirs = all.into_iter().filter(|(name, _)| counted.reported.get(name).is_none());
+            theirs.chain(own).map(|(name, value)| (name, Some(value))).collect()
+        }
+        // What the script says of itself is the truer word.
+        Some(names) => {
+            let of = |name: &String| counted.reported.get(name).or_else(|| of_records(name));
+            names.iter().map(|name| (name.strip_prefix(PREFIX).unwrap_or(name).to_owned(), of(name))).collect()
+        }
     };
     let mut figures = Vec::new();
     let mut without = Vec::new();
     for (name, value) in standard.into_iter().chain(counted.custom.iter().cloned()) {
+        let taken = plan::COLUMNS.iter().any(|column| column.eq_ignore_ascii_case(&name))
+            || figures.iter().any(|(known, _): &(String, f64)| known.eq_ignore_ascii_case(&name));
+        if taken {
+            ctx.log.warn(format!("the figure {name:?} is left out: a column has that name already"));
+            continue;
+        }
         match value {
             Some(value) => figures.push((name, value)),
             None => without.push(name),
@@ -221,7 +240,7 @@ fn row(plan: &Plan, counted: &Counted, figures: &[(String, f64)]) -> Row {
     ];
     values.extend(figures.iter().map(|(name, value)| (name.clone(), "REAL", Sql::Real(*value))));
     values.push((database::ALL_FIGURES.to_owned(), "TEXT", text(Value::Object(all).to_string())));
-    values.push(("failures_json".to_owned(), "TEXT", text(json!(counted.summary.failures).to_string())));
+    values.push(("failures_json".to_owned(), "TEXT", text(json!(failures(counted)).to_string())));
     values.push(("extra_tags".to_owned(), "TEXT", text(json!(plan.extra_tags).to_string())));
     let key = [
         ("platform_task_id", &plan.task),
@@ -233,6 +252,12 @@ fn row(plan: &Plan, counted: &Counted, figures: &[(String, f64)]) -> Row {
     Row { key: key.map(|(name, value)| (name.to_owned(), value.clone())).to_vec(), values }
 }
 
+/// Failures by class, those that a test script counted itself included.
+fn failures(counted: &Counted) -> BTreeMap<String, Value> {
+    let records = counted.summary.failures.iter().map(|(class, count)| ((*class).to_owned(), json!(count)));
+    records.chain(counted.reported.failures.clone()).collect()
+}
+
 /// Compact JSON for the workflow: the usual main figures, those that the job defined itself, and failures by class.
 fn main_figures(plan: &Plan, counted: &Counted, figures: &[(String, f64)]) -> String {
     let asked = plan.definitions.standard.as_deref().unwrap_or_default();
@@ -240,11 +265,15 @@ fn main_figures(plan: &Plan, counted: &Counted, figures: &[(String, f64)]) -> St
     let mut out = Map::new();
     // What decides whether a run was good is there even if nobody asked for it.
     for name in ["requests", "succeeded", "failed", "error_rate"] {
-        if let Some(value) = counted.summary.metric(name) {
+        if counted.measured > 0
+            && let Some(value) = counted.reported.get(name).or_else(|| counted.summary.metric(name))
+        {
             out.insert(name.to_owned(), rounded(value));
         }
     }
-    let custom = |name: &str| counted.custom.iter().any(|(known, _)| known == name);
+    let custom = |name: &str| {
+        counted.custom.iter().any(|(known, _)| known == name) || counted.reported.figures.contains_key(name)
+    };
     for (name, value) in figures
         .iter()
         .filter(|(name, _)| main(name))
@@ -254,7 +283,7 @@ fn main_figures(plan: &Plan, counted: &Counted, figures: &[(String, f64)]) -> St
             out.insert(name.clone(), rounded(*value));
         }
     }
-    let failures: &BTreeMap<_, _> = &counted.summary.failures;
+    let failures = failures(counted);
     if !failures.is_empty() {
         out.insert("failures".to_owned(), json!(failures));
     }

@@ -10,7 +10,10 @@ use std::{
 use testrig_loadgen::{Phase, Record, Slo, Summarizer, Summary, Window};
 use tokio_util::sync::CancellationToken;
 
-use super::definitions::{Custom, Tally, plain};
+use super::{
+    definitions::{Custom, Tally, plain},
+    reported::{self, Reported},
+};
 
 /// Longest line that is read; a record with a hundred thousand tokens stays far below.
 const LINE_LIMIT: u64 = 16 << 20;
@@ -42,6 +45,8 @@ pub(super) struct Counted {
     pub(super) out_of_window: u64,
     /// Records in window and tags that measure something.
     pub(super) measured: u64,
+    /// What a test script reported itself.
+    pub(super) reported: Reported,
 }
 
 /// Reads and adds up. Blocking; ends with `Interrupted` soon after `stop`.
@@ -56,6 +61,7 @@ pub(super) fn add_up(wanted: &Wanted, stop: &CancellationToken) -> Result<Counte
         other_tags: 0,
         out_of_window: 0,
         measured: 0,
+        reported: Reported::default(),
     };
     for path in &wanted.files {
         reader.file(path, stop).map_err(|error| (path.clone(), error))?;
@@ -69,6 +75,7 @@ pub(super) fn add_up(wanted: &Wanted, stop: &CancellationToken) -> Result<Counte
         other_tags: reader.other_tags,
         out_of_window: reader.out_of_window,
         measured: reader.measured,
+        reported: reader.reported,
     })
 }
 
@@ -82,6 +89,7 @@ struct Reader<'a> {
     other_tags: u64,
     out_of_window: u64,
     measured: u64,
+    reported: Reported,
 }
 
 impl Reader<'_> {
@@ -110,6 +118,10 @@ impl Reader<'_> {
                 continue;
             }
             self.lines += 1;
+            if let Some(line) = std::str::from_utf8(text).ok().and_then(reported::parse) {
+                self.reported(line);
+                continue;
+            }
             match std::str::from_utf8(text)
                 .map_err(|e| e.to_string())
                 .and_then(|text| Record::parse(text).map_err(|e| e.to_string()))
@@ -120,10 +132,27 @@ impl Reader<'_> {
         }
     }
 
+    fn reported(&mut self, line: reported::Line) {
+        let window = self.wanted.window;
+        let at = line.start_unix_ms;
+        let inside = window.start_unix_ms.is_none_or(|start| at.is_none_or(|at| start <= at))
+            && window.end_unix_ms.is_none_or(|end| at.is_none_or(|at| at <= end));
+        if !self.is_wanted(&line.tags) {
+            self.other_tags += 1;
+        } else if inside {
+            self.reported.take(line);
+        } else {
+            self.out_of_window += 1;
+        }
+    }
+
+    fn is_wanted(&self, tags: &serde_json::Map<String, serde_json::Value>) -> bool {
+        let tagged = |(key, value): (&String, &String)| tags.get(key).is_some_and(|found| plain(found) == *value);
+        self.wanted.tags.iter().all(tagged)
+    }
+
     fn record(&mut self, record: &Record) {
-        let tagged =
-            |(key, value): (&String, &String)| record.tags.get(key).is_some_and(|found| plain(found) == *value);
-        if !self.wanted.tags.iter().all(tagged) {
+        if !self.is_wanted(&record.tags) {
             self.other_tags += 1;
             return;
         }

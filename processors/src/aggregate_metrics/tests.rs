@@ -124,6 +124,44 @@ async fn window_tags_definitions_and_custom_figures_decide_what_is_written() {
 }
 
 #[tokio::test]
+async fn figures_that_a_test_script_reported_are_written_with_and_without_records() {
+    let rig = Rig::new();
+    let reported = json!({"v": 1, "reported": {"accuracy": 0.5, "bleu": 31.5, "env": 1}, "failures": {"wrong": 2},
+        "start_unix_ms": 1_000_000, "tags": {"bizLine": "odd"}})
+    .to_string();
+    let file = write(&rig, std::slice::from_ref(&reported));
+    let (result, ctx) = run(&rig, &job(json!({})), &context(&file)).await;
+    assert!(result.success, "{}", result.message);
+    assert_eq!(ctx.workflow.appended()["metricsSummary"], r#"{"accuracy":0.5,"bleu":31.5,"failures":{"wrong":2}}"#);
+    assert!(rig.log(&ctx).contains("the figure \"env\" is left out"), "{}", rig.log(&ctx));
+    let conn = Connection::open(rig.database()).expect("database");
+    let row: (String, f64, String) = conn
+        .query_row("SELECT env, bleu, failures_json FROM summary", [], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)))
+        .expect("row");
+    assert_eq!(row, ("dev".into(), 31.5, r#"{"wrong":2}"#.into()));
+
+    // Beside records: what they say is there too, and the script's own word goes before it.
+    let mut lines: Vec<String> = records().iter().map(Value::to_string).collect();
+    lines.push(reported);
+    let file = write(&rig, &lines);
+    let asked = json!({"metricDefinitions": ["accuracy", "requests", "reported.bleu"], "outputTableOverride": "asked"});
+    let (result, _) = run(&rig, &job(asked), &context(&file)).await;
+    assert!(result.success, "{}", result.message);
+    let row: (f64, f64, f64) = conn
+        .query_row("SELECT accuracy, requests, bleu FROM asked", [], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)))
+        .expect("row");
+    assert_eq!(row, (0.5, 100.0, 31.5));
+    // Other tags than asked for, or another time, are not this run's.
+    for other in [json!({"filterTags": {"bizLine": "even"}}), json!({"timeRange": {"start": 1, "end": 2}})] {
+        let mut context = context(&file);
+        write(&rig, &lines[100..]);
+        context.as_object_mut().expect("object").extend(other.as_object().expect("object").clone());
+        let (result, _) = run(&rig, &job(json!({})), &context).await;
+        assert!(!result.success, "{}", result.message);
+    }
+}
+
+#[tokio::test]
 async fn bad_lines_are_counted_and_told_and_only_bad_lines_fail() {
     let rig = Rig::new();
     let mut lines: Vec<String> = records().iter().map(Value::to_string).collect();

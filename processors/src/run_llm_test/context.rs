@@ -12,6 +12,9 @@ use super::{
 };
 use crate::{figures, related};
 
+/// Most figures of a test script that go through the workflow, whose whole context has 8192 characters.
+const MOST_REPORTED: usize = 16;
+
 /// The entries after a run.
 pub(super) fn of(ctx: &TaskContext, plan: &Plan, dir: &RunDir, record: &RunRecord) -> BTreeMap<String, String> {
     let mut entries = of_refused(ctx);
@@ -25,8 +28,8 @@ pub(super) fn of(ctx: &TaskContext, plan: &Plan, dir: &RunDir, record: &RunRecor
     put("datasetId", plan.load.dataset_id.clone());
     put("runStatus", status(record).to_owned());
     put("timeRange", time_range(record).to_string());
-    if let Some(metrics) = &record.metrics {
-        put("metricsSummary", main_figures(metrics).to_string());
+    if record.metrics.is_some() {
+        put("metricsSummary", main_figures(record).to_string());
     }
     entries
 }
@@ -56,10 +59,15 @@ pub(super) fn time_range(record: &RunRecord) -> Value {
     json!({"start": start, "end": end})
 }
 
-/// The few main figures, rounded to what is measurable.
-pub(super) fn main_figures(metrics: &Value) -> Value {
+/// The few main figures, rounded to what is measurable: the usual ones, and those that a test script reported.
+pub(super) fn main_figures(record: &RunRecord) -> Value {
+    let Some(metrics) = &record.metrics else { return json!({}) };
+    let own = record.load.as_ref().and_then(|load| load["reported"].as_array()).into_iter().flatten();
+    let own = own.filter_map(Value::as_str).take(MOST_REPORTED);
     let told = figures::MAIN
         .iter()
-        .filter_map(|name| Some(((*name).to_owned(), figures::rounded(metrics.get(name)?.as_f64()?))));
+        .copied()
+        .chain(own)
+        .filter_map(|name| Some((name.to_owned(), figures::rounded(metrics.get(name)?.as_f64()?))));
     Value::Object(told.collect())
 }

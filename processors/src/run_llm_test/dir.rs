@@ -31,12 +31,17 @@ pub(super) struct RunDir {
     pub(super) teardown_log: PathBuf,
     /// `system-monitor.log`.
     pub(super) monitor: PathBuf,
+    /// `metrics.json`, where a test script leaves its figures; not there from the start.
+    pub(super) reported: PathBuf,
     /// `result.json`.
     pub(super) result: PathBuf,
 }
 
 /// `result.json` while it is written.
 const TEMPORARY: &str = ".result.json.tmp";
+
+/// Where a test script leaves its figures.
+pub(super) const REPORTED: &str = "metrics.json";
 
 /// The longest part of a file name that a parameter gives.
 const FILE_PART_BYTES: usize = 150;
@@ -56,15 +61,17 @@ impl RunDir {
         let suffix =
             plan.log_suffix.clone().unwrap_or_else(|| format!("task-{}-{instance_id}", plan.who.platform_task_id));
         let path = plan.log_base.join(&plan.who.env).join(date).join(&suffix);
-        let scenario = plan.load.scenario.as_str();
+        let scenario = Some(plan.load.scenario.as_str()).filter(|name| !name.is_empty());
+        let scenario = scenario.map(|name| format!("-{name}")).unwrap_or_default();
         let port = plan.service_port.map(|port| format!("-{port}")).unwrap_or_default();
         Self {
             service_log: path.join(format!("svc-{}{port}.log", file_part(&plan.who.model_key))),
-            metrics: path.join(format!("metrics-{scenario}.log")),
-            requests: path.join(format!("client-req-{scenario}.log")),
+            metrics: path.join(format!("metrics{scenario}.log")),
+            requests: path.join(format!("client-req{scenario}.log")),
             setup_log: path.join("env-setup.log"),
             teardown_log: path.join("env-teardown.log"),
             monitor: path.join("system-monitor.log"),
+            reported: path.join(REPORTED),
             result: path.join("result.json"),
             date: date.to_owned(),
             suffix,
@@ -211,6 +218,7 @@ mod tests {
             setup_log: path.join("env-setup.log"),
             teardown_log: path.join("env-teardown.log"),
             monitor: path.join("system-monitor.log"),
+            reported: path.join(REPORTED),
             result: path.join("result.json"),
             path,
         }

@@ -93,11 +93,12 @@ mod tests {
 
     use testrig_loadgen::{Dataset, Scenario, Scorer, Slo};
 
-    use super::*;
+    use super::{super::plan::Driver, *};
 
     fn settings(arrival: Arrival, qps: Option<f64>, concurrency: Option<usize>) -> LoadSettings {
         LoadSettings {
-            scenario: Scenario::ChatCompletion,
+            driver: Driver::Builtin { scenario: Scenario::ChatCompletion, dataset: Dataset::builtin() },
+            scenario: "chat_completion".into(),
             arrival,
             warmup: Duration::ZERO,
             run: Duration::from_secs(1),
@@ -105,7 +106,7 @@ mod tests {
             api_key: None,
             max_tokens: None,
             temperature: None,
-            dataset: Dataset::builtin(),
+            dataset_path: None,
             dataset_id: "builtin".into(),
             scorer: Scorer::None,
             slo: Slo::default(),

@@ -1,6 +1,8 @@
 //! The typed plan of a run: everything decided before anything starts.
 
 mod container;
+mod driver;
+mod interpreter;
 mod load;
 mod process;
 
@@ -9,6 +11,7 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 use testrig_host::{Signal, accelerators::passing};
 
 pub(super) use container::ContainerPlan;
+pub(super) use driver::{Driver, ScriptPlan};
 pub(super) use load::LoadSettings;
 pub(super) use process::ProcessPlan;
 
@@ -150,7 +153,7 @@ impl Plan {
         let service_port = port(params, "servicePort");
         let health = health(params, service_port, mode);
         let monitor = monitor(params);
-        let load = load::settings(params, env, seed);
+        let load = load::settings(params, env, mode, seed);
         let accelerators = accelerators(params, mode);
         let mut env_vars = params.map("envVars");
         if env.accelerators.provider() != "none" {

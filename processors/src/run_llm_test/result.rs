@@ -148,8 +148,27 @@ fn cards(record: &RunRecord) -> Option<String> {
     (!words.is_empty()).then(|| words.join(" and "))
 }
 
+/// What a test script or command says of itself, and its main figures; nothing where the load generator tested.
+fn scripted_text(record: &RunRecord) -> Option<String> {
+    let load = record.load.as_ref()?;
+    let driver = load["driver"].as_str().filter(|driver| *driver != "builtin")?;
+    let mut parts = vec![format!("test {driver} succeeded")];
+    parts.extend(load["message"].as_str().map(|said| said.chars().take(LINE_IN_TEXT).collect()));
+    if let Value::Object(figures) = context::main_figures(record) {
+        parts.extend(figures.iter().map(|(name, value)| format!("{name} {value}")));
+    }
+    parts.extend(cards(record).map(|cards| format!("on {cards}")));
+    if record.cuts > 0 {
+        parts.push(format!("started again {} times after restarts of the agent", record.cuts));
+    }
+    Some(parts.join(", "))
+}
+
 /// One line with the main figures.
 fn success_text(record: &RunRecord) -> String {
+    if let Some(text) = scripted_text(record) {
+        return text;
+    }
     let metrics = record.metrics.clone().unwrap_or_default();
     let figure = |name: &str| metrics.get(name).and_then(Value::as_f64);
     let count = |name: &str| metrics.get(name).and_then(Value::as_u64).unwrap_or(0);

@@ -1,10 +1,14 @@
 //! One run from its parameters to its outcome.
 
 mod begin;
+mod commanded;
+mod facts;
 mod hold;
 mod launch;
 mod lease;
 mod load;
+mod reported;
+mod scripted;
 mod stages;
 mod teardown;
 
@@ -96,7 +100,7 @@ impl Run {
             self.start().await?;
         }
         self.health().await?;
-        self.load(loaded_before).await
+        self.test(loaded_before).await
     }
 
     /// Writes result.json, stores the outcome, gives it to the worker.

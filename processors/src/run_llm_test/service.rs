@@ -11,6 +11,7 @@ use serde_json::Value;
 use testrig_host::{
     BoundaryId, ExitStatus, Signal,
     accelerators::{Accelerator, passing},
+    docker::Docker,
     health::Probe,
 };
 
@@ -155,6 +156,11 @@ pub(super) trait Service: Send + Sync {
 
     /// Runs a health check command where the service is. `Err` = nothing was learnt about the service.
     async fn probe_command(&self, command: &[String], limit: Duration) -> Result<Probe, Fault>;
+
+    /// The engine and the container's id, where the service is a container that exists.
+    fn container(&self) -> Option<(Docker, String)> {
+        None
+    }
 
     /// What it uses now; `None` where that cannot be said.
     async fn sample(&self) -> Option<Value>;

@@ -171,6 +171,9 @@ pub(super) struct RunRecord {
     /// What the load was really asked to do.
     pub(super) load: Option<Value>,
     pub(super) accelerators: Vec<Value>,
+    /// The engine's id of a test command in the container, stored before it runs.
+    #[serde(default)]
+    pub(super) test_exec: Option<String>,
     pub(super) failure: Option<FailureRecord>,
     pub(super) outcome: Option<OutcomeRecord>,
 }
@@ -203,6 +206,7 @@ impl RunRecord {
             metrics: None,
             load: None,
             accelerators: Vec::new(),
+            test_exec: None,
             failure: None,
             outcome: None,
         }

@@ -1,6 +1,6 @@
 //! Every parameter of RunLLMTest, and whether it works in this version.
 
-use testrig_loadgen::{ARRIVAL_NAMES, Scenario, Scorer};
+use testrig_loadgen::{ARRIVAL_NAMES, Scorer};
 
 use crate::params::{Field, Kind, Table};
 
@@ -111,7 +111,7 @@ static FIELDS: &[Field] = &[
     Field::instance("env", Kind::Component, "environment, overrides envDefault"),
     Field::instance("modelKey", Kind::Str, "the model, e.g. qwen2_7b").required(),
     Field::instance("modelVersion", Kind::Str, "its version; tag of an image that has neither tag nor digest"),
-    Field::instance("scenario", Kind::Enum(&Scenario::NAMES), "what is tested"),
+    Field::instance("scenario", Kind::Component, "what is tested: an API of the load generator, or a test script's name"),
     Field::instance("datasetId", Kind::Component, "a file of the agent's dataset directory"),
     Field::instance("datasetPath", Kind::Path, "a dataset file inside the allowed roots"),
     Field::instance("image", Kind::Str, "overrides docker.baseImage"),
@@ -181,10 +181,10 @@ static FIELDS: &[Field] = &[
     Field::instance("monitorOverrides.stopTimeoutSeconds", SECONDS, "overrides monitor.stopTimeoutSeconds"),
     Field::instance("monitorOverrides.cleanupPolicy", Kind::Enum(CLEANUP), "overrides monitor.cleanupPolicy"),
     Field::instance("test.driver", Kind::Enum(DRIVERS), "what tests the service"),
-    Field::instance("test.script", Kind::Str, "test script on the host")
-        .refused("this version tests with its built-in load generator (`test.driver` builtin)"),
-    Field::instance("test.command", Kind::List(&Kind::Str), "test command in the container")
-        .refused("this version tests with its built-in load generator (`test.driver` builtin)"),
+    Field::instance("test.script", Kind::Str, "test script on the host, absolute or below hostScriptDir"),
+    Field::instance("test.interpreter", Kind::Str, "program that runs test.script"),
+    Field::instance("test.args", Kind::List(&Kind::Str), "arguments of test.script, instead of the flags it knows"),
+    Field::instance("test.command", Kind::List(&Kind::Str), "test command in the container"),
     Field::instance("test.model", Kind::Str, "model name sent to the service, default modelKey"),
     Field::instance(
         "test.apiKeyRef",

@@ -181,7 +181,7 @@ async fn bad_parameters_are_all_told_and_leave_nothing_behind() {
     let mut job = rig.job(&[]);
     job["hostLogBaseDir"] = json!("/etc/testrig-logs");
     job["healthCheck"]["type"] = json!("HTTPS");
-    job["downstream"] = json!([]);
+    job["metricsPushEndpoint"] = json!("http://gateway:9091");
     let mut run = rig.run();
     run["servicePort"] = json!(99999);
     run["resources.gpus"] = json!("two");
@@ -195,11 +195,11 @@ async fn bad_parameters_are_all_told_and_leave_nothing_behind() {
         "stage plan failed: the parameters of RunLLMTest are not usable, 8 problems:",
         "jobParams.hostLogBaseDir: `/etc/testrig-logs` is outside of the allowed roots",
         "jobParams.healthCheck.type: found the text \"HTTPS\"; accepted: one of HTTP, TCP, CMD, NONE; did you mean \"HTTP\"?",
-        "jobParams.downstream: is not served yet: connect the jobs by a workflow instead",
+        "jobParams.metricsPushEndpoint: is not served yet",
         "instanceParams.servicePort: found the number 99999; accepted: a whole number from 1 to 65535",
         "instanceParams.resources.gpus: found the text \"two\"",
         "instanceParams.datasetPath: failed to read dataset",
-        "instanceParams.test.driver: `script` is not served yet",
+        "instanceParams.test.script: is missing",
         "instanceParams.monitorOverrides.killSignal: `SIGNOPE` is no signal",
     ] {
         assert!(result.message.contains(expected), "`{expected}` is not in:\n{}", result.message);

@@ -1,6 +1,7 @@
 //! RunLLMTest as a whole, with a host process as the service.
 
 mod cards;
+mod commands;
 #[path = "../common/mod.rs"]
 mod common;
 mod containers;
@@ -10,3 +11,4 @@ mod good;
 mod hostile;
 mod resume;
 mod rig;
+mod scripts;

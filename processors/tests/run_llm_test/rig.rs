@@ -18,6 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) struct Rig {
     pub(crate) place: Place,
+    pub(crate) env: Arc<Environment>,
     pub(crate) processor: Arc<RunLlmTest>,
     pub(crate) instance: i64,
     pub(crate) port: u16,
@@ -34,8 +35,9 @@ impl Rig {
         let mut env = place.environment();
         env.docker_endpoint = Some(format!("unix://{}/no-engine.sock", place.dir.path().display()));
         change(&mut env);
-        let processor = Arc::new(RunLlmTest::new(Arc::new(env), place.store.clone()));
-        Self { place, processor, instance, port: free_port() }
+        let env = Arc::new(env);
+        let processor = Arc::new(RunLlmTest::new(Arc::clone(&env), place.store.clone()));
+        Self { place, env, processor, instance, port: free_port() }
     }
 
     /// Job parameters for a stub service as a host process.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bollard::exec::{CreateExecOptions, StartExecOptions, StartExecResults};
 use futures_util::StreamExt;
 use nix::libc::SIGKILL;
+use tokio::io::AsyncWriteExt;
 
 use super::client::{Docker, QUICK};
 use super::container::short;
@@ -28,6 +29,17 @@ pub struct ExecOutcome {
     pub left_running: bool,
 }
 
+/// What a command in a container is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExecState {
+    /// Made ready and never started.
+    Ready,
+    /// At work.
+    Running,
+    /// Ended with this exit code.
+    Ended(i64),
+}
+
 impl Docker {
     /// Runs `command` in the container, keeping the last `keep` bytes of its output.
     ///
@@ -41,13 +53,7 @@ impl Docker {
         keep: usize,
     ) -> Result<ExecOutcome, DockerError> {
         let doing = format!("run `{}` in container `{}`", command.join(" "), short(id));
-        let options = CreateExecOptions {
-            attach_stdout: Some(true),
-            attach_stderr: Some(true),
-            cmd: Some(command.to_vec()),
-            ..CreateExecOptions::default()
-        };
-        let exec = self.call(&doing, QUICK, async |d| d.create_exec(id, options).await).await?.id;
+        let exec = self.make_exec(&doing, id, command, &[]).await?;
         let mut output = Vec::new();
         let run = self.attached(&doing, &exec, keep, &mut output);
         let outcome = tokio::time::timeout(limit, run).await;
@@ -59,6 +65,81 @@ impl Docker {
                 Ok(ExecOutcome { code: None, output, timed_out: true, left_running })
             }
         }
+    }
+
+    async fn make_exec(
+        &self,
+        doing: &str,
+        id: &str,
+        command: &[String],
+        env: &[(String, String)],
+    ) -> Result<String, DockerError> {
+        let options = CreateExecOptions {
+            attach_stdout: Some(true),
+            attach_stderr: Some(true),
+            cmd: Some(command.to_vec()),
+            env: Some(env.iter().map(|(name, value)| format!("{name}={value}")).collect()),
+            ..CreateExecOptions::default()
+        };
+        Ok(self.call(doing, QUICK, async |d| d.create_exec(id, options).await).await?.id)
+    }
+
+    /// Makes a command ready in a running container, without running it: the caller stores the id first, to find the command
+    /// again after a kill.
+    ///
+    /// # Errors
+    /// [`DockerError::Conflict`] if the container does not run.
+    pub async fn prepare_exec(
+        &self,
+        id: &str,
+        command: &[String],
+        env: &[(String, String)],
+    ) -> Result<String, DockerError> {
+        self.make_exec(&format!("make a command ready in container `{}`", short(id)), id, command, env).await
+    }
+
+    /// Runs what was made ready; its output goes into `output`. Returns when the output ends, which the command usually
+    /// does at the same time: [`Docker::exec_state`] knows. Dropping this does not end the command.
+    ///
+    /// # Errors
+    /// It cannot be started, the connection to the engine was lost, or the output cannot be written.
+    pub async fn run_exec(&self, exec: &str, output: &mut tokio::fs::File) -> Result<(), DockerError> {
+        let doing = "run a command in a container";
+        let client = self.client(doing)?;
+        let started = client.start_exec(exec, None::<StartExecOptions>).await.map_err(|e| self.fail(doing, e))?;
+        let StartExecResults::Attached { output: mut stream, input: _input } = started else { return Ok(()) };
+        while let Some(part) = stream.next().await {
+            let part = part.map_err(|e| self.fail(doing, e))?;
+            let written = async {
+                output.write_all(part.as_ref()).await?;
+                output.flush().await
+            };
+            written.await.map_err(|error| DockerError::NotDone {
+                doing: doing.to_owned(),
+                message: format!("its output cannot be written: {error}"),
+            })?;
+        }
+        Ok(())
+    }
+
+    /// What became of a command that was made ready.
+    ///
+    /// # Errors
+    /// [`DockerError::NotFound`] if the engine does not know it (any more), as after a restart of the engine.
+    pub async fn exec_state(&self, exec: &str) -> Result<ExecState, DockerError> {
+        let doing = "look at a command in a container";
+        let state = self.call(doing, QUICK, async |d| d.inspect_exec(exec).await).await?;
+        Ok(match (state.running, state.exit_code) {
+            (Some(true), _) => ExecState::Running,
+            (_, Some(code)) => ExecState::Ended(code),
+            (_, None) if state.pid.is_some_and(|pid| pid > 0) => ExecState::Running,
+            (_, None) => ExecState::Ready,
+        })
+    }
+
+    /// Ends a command. False if something of it is left, which then ends with its container at the latest.
+    pub async fn stop_exec(&self, id: &str, exec: &str) -> bool {
+        self.end_exec("end a command in a container", id, exec).await
     }
 
     /// Kills what a command has become, so that checks that hang do not pile up in a container. True if nothing is left.

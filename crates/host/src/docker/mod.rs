@@ -17,7 +17,7 @@ mod wait;
 
 pub use client::{Docker, EngineInfo};
 pub use error::{DockerError, PullError};
-pub use exec::ExecOutcome;
+pub use exec::{ExecOutcome, ExecState};
 pub use image::{ImageInfo, PullPolicy, RegistryAuth};
 pub use lines::{LogLine, OutputStream};
 pub use logs::LogStream;

@@ -24,6 +24,8 @@ pub(crate) mod cgroup;
 mod empty;
 pub(crate) mod files;
 mod handle;
+mod inside;
+mod network;
 pub(crate) mod proc;
 mod runner;
 mod script;
@@ -31,6 +33,8 @@ mod spec;
 mod stats;
 
 pub use handle::{ProcessHandle, StopReport};
+pub use inside::{Inside, InsideSample};
+pub use network::{NetworkBytes, network};
 pub use runner::{ProcessError, ProcessRunner, ShimCommand};
 pub use script::{ScriptOutcome, ScriptSpec};
 pub use spec::ProcessSpec;

@@ -2,14 +2,18 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use testrig_loadgen::{Arrival, Dataset, DatasetError, Scenario, Scorer, Slo};
+use testrig_loadgen::{Arrival, Dataset, DatasetError, Scorer, Slo};
 
+use super::{TrackMode, driver, driver::Driver};
 use crate::{Access, Environment, params::Params};
 
 /// How the service is loaded.
 #[derive(Debug)]
 pub(in crate::run_llm_test) struct LoadSettings {
-    pub(in crate::run_llm_test) scenario: Scenario,
+    /// What tests the service.
+    pub(in crate::run_llm_test) driver: Driver,
+    /// `scenario` as it was given; empty where a test script needs none.
+    pub(in crate::run_llm_test) scenario: String,
     pub(in crate::run_llm_test) arrival: Arrival,
     pub(in crate::run_llm_test) warmup: Duration,
     pub(in crate::run_llm_test) run: Duration,
@@ -17,7 +21,8 @@ pub(in crate::run_llm_test) struct LoadSettings {
     pub(in crate::run_llm_test) api_key: Option<String>,
     pub(in crate::run_llm_test) max_tokens: Option<u32>,
     pub(in crate::run_llm_test) temperature: Option<f64>,
-    pub(in crate::run_llm_test) dataset: Dataset,
+    /// The file that scripts are told; the built-in load generator has read it already.
+    pub(in crate::run_llm_test) dataset_path: Option<PathBuf>,
     /// `datasetId` as downstream jobs know it.
     pub(in crate::run_llm_test) dataset_id: String,
     pub(in crate::run_llm_test) scorer: Scorer,
@@ -28,19 +33,21 @@ pub(in crate::run_llm_test) struct LoadSettings {
     pub(in crate::run_llm_test) host_max_concurrency: Option<usize>,
 }
 
-pub(super) fn settings(params: &mut Params, env: &Environment, seed: u64) -> Option<LoadSettings> {
-    if let Some(driver) = params.str("test.driver").filter(|driver| *driver != "builtin") {
-        let text = format!(
-            "`{driver}` is not served yet: this version tests with its built-in load generator; accepted: builtin"
-        );
-        params.refuse("test.driver", text);
-    }
-    let scenario = params.str("scenario").and_then(|name| name.parse::<Scenario>().ok());
-    if params.is_missing("scenario") {
-        let names = Scenario::NAMES.join(", ");
-        params.refuse("scenario", format!("is missing; accepted by the built-in load generator: one of {names}"));
-    }
-    let (dataset, dataset_id) = dataset(params, env)?;
+pub(super) fn settings(params: &mut Params, env: &Environment, mode: TrackMode, seed: u64) -> Option<LoadSettings> {
+    let kind = driver::Kind::of(params);
+    let (dataset_path, dataset_id) = find_dataset(params, env, kind)?;
+    let dataset = match &dataset_path {
+        // Scripts read what they like; only the load generator's datasets have a form.
+        _ if kind != driver::Kind::Builtin => None,
+        Found::Builtin => Some(Dataset::builtin()),
+        Found::File { name, path } => load(params, name, path),
+        Found::Nothing => None,
+    };
+    let dataset_path = match dataset_path {
+        Found::File { path, .. } => Some(path),
+        Found::Builtin | Found::Nothing => None,
+    };
+    let driver = driver::plan(params, env, mode, kind, dataset);
     let api_key = match params.str("test.apiKeyRef").map(str::to_owned) {
         None => None,
         Some(key) => {
@@ -65,7 +72,8 @@ pub(super) fn settings(params: &mut Params, env: &Environment, seed: u64) -> Opt
     }
     let arrival = arrival(params, seed);
     Some(LoadSettings {
-        scenario: scenario?,
+        driver: driver?,
+        scenario: params.string("scenario"),
         arrival: arrival?,
         warmup: seconds(pick(params, "warmupSeconds", "defaultLoad.warmupSeconds")),
         run,
@@ -73,7 +81,7 @@ pub(super) fn settings(params: &mut Params, env: &Environment, seed: u64) -> Opt
         api_key,
         max_tokens: params.u64("test.maxTokens").and_then(|n| u32::try_from(n).ok()),
         temperature: params.num("test.temperature"),
-        dataset: dataset?,
+        dataset_path,
         dataset_id,
         scorer: params.str("test.scorer").and_then(|name| name.parse().ok()).unwrap_or_default(),
         slo: Slo {
@@ -107,27 +115,43 @@ fn arrival(params: &mut Params, seed: u64) -> Option<Arrival> {
     }
 }
 
-type Found = (Option<Dataset>, String);
+/// What the dataset parameters come to.
+enum Found {
+    /// The built-in prompts.
+    Builtin,
+    /// This file, as this parameter says.
+    File { name: &'static str, path: PathBuf },
+    /// None; the problem is noted.
+    Nothing,
+}
 
 /// The dataset and its id; `None` only where nothing can be said yet.
-fn dataset(params: &mut Params, env: &Environment) -> Option<Found> {
+fn find_dataset(params: &mut Params, env: &Environment, kind: driver::Kind) -> Option<(Found, String)> {
     // `builtin` is what an upstream run without a dataset calls it.
     let id = params.str("datasetId").filter(|id| *id != "builtin").map(str::to_owned);
     if let Some(path) = params.str("datasetPath").map(PathBuf::from) {
         let file = super::allowed(params, env, "datasetPath", &path, Access::Read);
         let stem = path.file_stem().map_or_else(|| "dataset".into(), |stem| stem.to_string_lossy().into_owned());
-        let dataset = file.and_then(|file| load(params, "datasetPath", &file));
-        return Some((dataset, id.unwrap_or(stem)));
+        let file = file.filter(|file| {
+            let there = kind == driver::Kind::Builtin || file.exists();
+            if !there {
+                params.refuse("datasetPath", format!("`{}` does not exist on this host", path.display()));
+            }
+            there
+        });
+        let found = file.map_or(Found::Nothing, |path| Found::File { name: "datasetPath", path });
+        return Some((found, id.unwrap_or(stem)));
     }
     let Some(id) = id else {
-        return Some((Some(Dataset::builtin()), "builtin".into()));
+        return Some((Found::Builtin, "builtin".into()));
     };
     let Some(dir) = &env.datasets else {
         params.refuse("datasetId", format!("`{id}` cannot be looked up: the agent's configuration has no `[paths] datasets`; give datasetPath, or configure the directory"));
-        return Some((None, id));
+        return Some((Found::Nothing, id));
     };
     let candidates = [dir.join(&id), dir.join(format!("{id}.jsonl")), dir.join(format!("{id}.json"))];
-    match candidates.iter().find(|file| file.is_file()) {
+    let fits = |file: &&PathBuf| if kind == driver::Kind::Builtin { file.is_file() } else { file.exists() };
+    match candidates.iter().find(fits) {
         Some(file) if !is_below(file, dir) && env.allow_path(file, Access::Read).is_err() => {
             params.refuse(
                 "datasetId",
@@ -136,16 +160,16 @@ fn dataset(params: &mut Params, env: &Environment) -> Option<Found> {
                     dir.display()
                 ),
             );
-            Some((None, id))
+            Some((Found::Nothing, id))
         }
-        Some(file) => Some((load(params, "datasetId", file), id)),
+        Some(file) => Some((Found::File { name: "datasetId", path: file.clone() }, id)),
         None => {
             let there = names_in(dir);
             params.refuse(
                 "datasetId",
                 format!("`{id}` is not in {} (neither `{id}` nor `{id}.jsonl`); there is: {there}", dir.display()),
             );
-            Some((None, id))
+            Some((Found::Nothing, id))
         }
     }
 }

@@ -177,7 +177,7 @@ fn every_bad_parameter_is_one_clear_problem_with_its_path() {
         (
             json!({}),
             json!({"scenario": "chat"}),
-            "instanceParams.scenario: found the text \"chat\"; accepted: one of chat_completion, completion, embedding; did you mean \"chat_completion\"?",
+            "instanceParams.scenario: found the text \"chat\"; accepted: one of chat_completion, completion, embedding; did you mean \"chat_completion\"? (any other name needs test.driver script or container)",
         ),
         (
             json!({}),

@@ -292,7 +292,7 @@ async fn sweep(env: &Environment, ctx: &TaskContext, left: &RunRecord, agent: &s
 /// Ends the scripts and health check commands that a cut stage left running beside the service.
 pub(super) async fn sweep_parts(env: &Environment, boundary: &BoundaryId) -> Result<usize, String> {
     let mut ended = 0;
-    for part in ["setup", "health"] {
+    for part in ["setup", "health", super::scripted::PART] {
         if let Ok(part) = boundary.part(part) {
             ended += sweep_process(env, &part).await?;
         }

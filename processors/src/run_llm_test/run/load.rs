@@ -18,7 +18,7 @@ use super::{
     super::{
         guard::Share,
         interrupt::Cut,
-        plan::LoadSettings,
+        plan::{Driver, LoadSettings},
         service::Fault,
         state::{FailureRecord, Stage},
     },
@@ -96,7 +96,7 @@ impl Run {
     }
 
     /// This run's part of the host's load, waiting for one where other runs use all of it.
-    async fn share(&mut self, stage: Stage) -> Result<Share, FailureRecord> {
+    pub(super) async fn share(&mut self, stage: Stage) -> Result<Share, FailureRecord> {
         let mut said = false;
         loop {
             if let Some(share) = self.shared.host_load.take(&self.plan.load) {
@@ -222,13 +222,15 @@ fn load_plan(run: &Run, base_url: String, arrival: Arrival) -> LoadPlan {
     let settings = &run.plan.load;
     let mut load = LoadPlan::new(base_url, &settings.model);
     load.api_key = settings.api_key.clone();
-    load.scenario = settings.scenario;
+    if let Driver::Builtin { scenario, dataset } = &settings.driver {
+        load.scenario = *scenario;
+        load.dataset = dataset.clone();
+    }
     load.arrival = arrival;
     load.warmup = settings.warmup;
     load.run = settings.run;
     load.max_tokens = settings.max_tokens;
     load.temperature = settings.temperature;
-    load.dataset = settings.dataset.clone();
     load.scorer = settings.scorer;
     load.slo = settings.slo;
     load.tags = tags(run);
@@ -237,7 +239,7 @@ fn load_plan(run: &Run, base_url: String, arrival: Arrival) -> LoadPlan {
 }
 
 /// Labels of every record, which AggregateMetrics can filter by.
-fn tags(run: &Run) -> Map<String, Value> {
+pub(super) fn tags(run: &Run) -> Map<String, Value> {
     let who = &run.plan.who;
     let mut tags: Map<String, Value> = who.tags.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
     tags.insert("platformTaskId".into(), json!(who.platform_task_id));

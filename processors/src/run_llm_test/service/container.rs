@@ -393,6 +393,10 @@ impl Service for ContainerService {
         }
     }
 
+    fn container(&self) -> Option<(Docker, String)> {
+        Some((self.docker.clone(), self.id().ok()?))
+    }
+
     async fn sample(&self) -> Option<Value> {
         let stats = self.docker.stats(&self.id().ok()?).await.ok()?;
         serde_json::to_value(stats).ok()

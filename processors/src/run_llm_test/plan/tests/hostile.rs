@@ -41,7 +41,7 @@ fn what_would_only_fail_after_the_start_is_refused_before_it() {
         ("env", json!(".."), "is not a name"),
         ("envDefault", json!("a/b"), "separator"),
         ("platformTaskId", json!("../../x"), "separator"),
-        ("scenario", json!("../chat"), "accepted: one of chat_completion"),
+        ("scenario", json!("../chat"), "separator"),
         ("healthCheck.path", json!("//evil.example/x"), "a path that begins with one `/`"),
         ("healthCheck.path", json!("/\\evil.example/x"), "a path that begins with one `/`"),
     ];
