@@ -111,7 +111,11 @@ static FIELDS: &[Field] = &[
     Field::instance("env", Kind::Component, "environment, overrides envDefault"),
     Field::instance("modelKey", Kind::Str, "the model, e.g. qwen2_7b").required(),
     Field::instance("modelVersion", Kind::Str, "its version; tag of an image that has neither tag nor digest"),
-    Field::instance("scenario", Kind::Component, "what is tested: an API of the load generator, or a test script's name"),
+    Field::instance(
+        "scenario",
+        Kind::Component,
+        "what is tested: an API of the load generator, or a test script's name",
+    ),
     Field::instance("datasetId", Kind::Component, "a file of the agent's dataset directory"),
     Field::instance("datasetPath", Kind::Path, "a dataset file inside the allowed roots"),
     Field::instance("image", Kind::Str, "overrides docker.baseImage"),

@@ -50,7 +50,11 @@ async fn a_command_runs_in_the_container_and_its_exit_code_and_figures_are_the_r
 
     let rig = engine.rig(201);
     let result = rig.process(&rig.context(&job(&engine, &rig), &run_with(&engine, &rig, "echo bad; exit 3"))).await;
-    assert!(!result.success && result.message.contains("failed: exit code 3; its last lines:\n  | bad"), "{}", result.message);
+    assert!(
+        !result.success && result.message.contains("failed: exit code 3; its last lines:\n  | bad"),
+        "{}",
+        result.message
+    );
     assert_eq!(engine.containers(&rig).await.len(), 0);
 
     let rig = engine.rig(202);
@@ -88,9 +92,9 @@ async fn a_stop_ends_a_command_also_where_the_service_is_left_running() {
     assert_eq!(left.len(), 1, "the service stays");
     let pid = rig.read("pid");
     let look = ["kill".to_owned(), "-0".to_owned(), pid.trim().to_owned()];
-    let found = engine.docker.exec(&left[0].id, &look, Duration::from_secs(30), 200).await.unwrap();
+    let found = engine.docker.exec(&left[0].id, &look, Duration::from_secs(30), 200).await.expect("as it should");
     assert_eq!(found.code, Some(1), "the command does not stay: {}", found.output);
-    engine.docker.remove(&left[0].id).await.unwrap();
+    engine.docker.remove(&left[0].id).await.expect("as it should");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -107,14 +111,14 @@ async fn a_command_outlives_a_kill_of_the_agent_and_is_not_started_twice() {
         rig.cut_at(&ctx, "test start").await;
         let dir = rig.log_dir();
         if waits_for_end {
-            std::fs::write(dir.join("go"), "").unwrap();
+            std::fs::write(dir.join("go"), "").expect("as it should");
             while !dir.join("ended").exists() {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         }
         let go = async {
             rig.logged("the test command was taken over where it is").await;
-            std::fs::write(dir.join("go"), "").unwrap();
+            std::fs::write(dir.join("go"), "").expect("as it should");
         };
         let again = TaskContext { resumed: true, ..ctx.clone() };
         let (result, ()) = tokio::join!(rig.process(&again), go);

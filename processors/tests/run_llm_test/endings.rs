@@ -198,7 +198,7 @@ async fn bad_parameters_are_all_told_and_leave_nothing_behind() {
         "jobParams.metricsPushEndpoint: is not served yet",
         "instanceParams.servicePort: found the number 99999; accepted: a whole number from 1 to 65535",
         "instanceParams.resources.gpus: found the text \"two\"",
-        "instanceParams.datasetPath: failed to read dataset",
+        "missing.jsonl` does not exist on this host",
         "instanceParams.test.script: is missing",
         "instanceParams.monitorOverrides.killSignal: `SIGNOPE` is no signal",
     ] {

@@ -73,29 +73,39 @@ async fn a_platform_script_with_the_specifications_arguments_works_and_its_figur
     assert_eq!(rig.read("client-req-smoke.log").lines().collect::<Vec<_>>(), test_lines(&rig));
 
     let found = rig.result();
-    assert_eq!((found["metrics"]["accuracy"].as_f64(), found["metrics"]["bleu_avg"].as_f64()), (Some(0.75), Some(31.5)));
+    assert_eq!(
+        (found["metrics"]["accuracy"].as_f64(), found["metrics"]["bleu_avg"].as_f64()),
+        (Some(0.75), Some(31.5))
+    );
     assert_eq!(found["failures"], json!({"wrong": 1}));
     assert_eq!(found["load"]["driver"], "script");
     assert_eq!(found["load"]["exit"]["code"], 0);
-    let stages: Vec<&str> = found["stages"].as_array().unwrap().iter().map(|s| s["name"].as_str().unwrap()).collect();
+    let stages: Vec<&str> = found["stages"]
+        .as_array()
+        .expect("as it should")
+        .iter()
+        .map(|s| s["name"].as_str().expect("as it should"))
+        .collect();
     assert_eq!(stages, ["plan", "lease", "pull", "create", "start", "health", "load", "teardown", "result"]);
 
     let left = ctx.workflow.appended();
-    let summary: Value = serde_json::from_str(&left["metricsSummary"]).unwrap();
+    let summary: Value = serde_json::from_str(&left["metricsSummary"]).expect("as it should");
     assert_eq!(summary, json!({"accuracy": 0.75, "bleu_avg": 31.5}), "what the notification is told");
 
     // The next node writes them into the database, as it does with those of the load generator.
     let next = rig.context(
         &json!({"jobType": "AGGREGATE_METRICS", "metricsSource": "file", "resultDbKey": "default", "outputTable": "summary"}),
         &json!({"platformTaskId": "T1", "env": "dev", "modelKey": "m", "datasetId": left["datasetId"], "upstreamInstanceId": "6001",
-            "metricsFilePath": left["metricsFilePath"], "timeRange": serde_json::from_str::<Value>(&left["timeRange"]).unwrap()}),
+            "metricsFilePath": left["metricsFilePath"], "timeRange": serde_json::from_str::<Value>(&left["timeRange"]).expect("as it should")}),
     );
     let written = AggregateMetrics::new(Arc::clone(&rig.env)).process(next).await;
     assert!(written.success, "{}", written.message);
-    let conn = testrig_store::rusqlite::Connection::open(rig.env.state_dir.join("results.db")).unwrap();
+    let conn = testrig_store::rusqlite::Connection::open(rig.env.state_dir.join("results.db")).expect("as it should");
     let row: (f64, f64, String) = conn
-        .query_row("SELECT accuracy, bleu_avg, failures_json FROM summary", [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
-        .unwrap();
+        .query_row("SELECT accuracy, bleu_avg, failures_json FROM summary", [], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+        })
+        .expect("as it should");
     assert_eq!(row, (0.75, 31.5, r#"{"wrong":1}"#.to_owned()));
     assert_eq!(rig.survivors(), [] as [String; 0]);
 }
@@ -122,7 +132,11 @@ async fn records_that_a_script_writes_are_added_up_as_those_of_the_load_generato
     let path = script(
         &rig,
         "records.sh",
-        &format!("cat >> $RECORDS_FILE <<'X'\n{}\n{}\nX\necho '{{\"qps\": 9}}' > metrics.json\n", record(1, true), record(2, false)),
+        &format!(
+            "cat >> $RECORDS_FILE <<'X'\n{}\n{}\nX\necho '{{\"qps\": 9}}' > metrics.json\n",
+            record(1, true),
+            record(2, false)
+        ),
     );
     let result = rig.process(&rig.context(&rig.job(&[]), &run_with(&rig, &path))).await;
     assert!(result.success, "{}\n{}", result.message, rig.log_text());
@@ -135,9 +149,15 @@ async fn records_that_a_script_writes_are_added_up_as_those_of_the_load_generato
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_script_that_fails_or_says_so_fails_the_run_with_its_own_words() {
     let cases = [
-        ("echo wrong answer; echo '{\"accuracy\": 0.1}' > metrics.json; exit 3", "failed: exit code 3; its last lines:\n  | wrong answer"),
+        (
+            "echo wrong answer; echo '{\"accuracy\": 0.1}' > metrics.json; exit 3",
+            "failed: exit code 3; its last lines:\n  | wrong answer",
+        ),
         ("kill -9 $$", "failed: killed by signal 9 (SIGKILL)"),
-        ("echo '{\"success\": false, \"message\": \"2 of 9 cases\"}' > metrics.json", "says in metrics.json that it did not succeed: 2 of 9 cases"),
+        (
+            "echo '{\"success\": false, \"message\": \"2 of 9 cases\"}' > metrics.json",
+            "says in metrics.json that it did not succeed: 2 of 9 cases",
+        ),
         ("echo '{\"success\": true}' > metrics.json; exit 4", "failed: exit code 4"),
         ("echo accuracy=1 > metrics.json", "`"),
         ("mkdir metrics.json", "is no file"),
@@ -146,7 +166,11 @@ async fn a_script_that_fails_or_says_so_fails_the_run_with_its_own_words() {
         let rig = Rig::new(6010 + index);
         let path = script(&rig, "test.sh", text);
         let result = rig.process(&rig.context(&rig.job(&[]), &run_with(&rig, &path))).await;
-        assert!(!result.success && result.message.starts_with("stage load failed: the test script `"), "{}", result.message);
+        assert!(
+            !result.success && result.message.starts_with("stage load failed: the test script `"),
+            "{}",
+            result.message
+        );
         assert!(result.message.contains(expected), "`{expected}` is not in {}", result.message);
         assert_eq!(rig.result()["status"], "FAILED");
         if index == 0 {
@@ -216,7 +240,7 @@ async fn a_script_outlives_a_kill_of_the_agent_and_is_not_started_twice() {
         rig.cut_at(&ctx, "test start").await;
         let dir = rig.log_dir();
         if waits_for_end {
-            std::fs::write(dir.join("go"), "").unwrap();
+            std::fs::write(dir.join("go"), "").expect("as it should");
             while !dir.join("ended").exists() {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
@@ -224,7 +248,7 @@ async fn a_script_outlives_a_kill_of_the_agent_and_is_not_started_twice() {
         let again = resumed(&ctx);
         let go = async {
             rig.logged("the test script was taken over where it is").await;
-            std::fs::write(dir.join("go"), "").unwrap();
+            std::fs::write(dir.join("go"), "").expect("as it should");
         };
         let (result, ()) = tokio::join!(rig.process(&again), go);
         assert!(result.success, "{}\n{}", result.message, rig.log_text());
@@ -242,11 +266,20 @@ async fn a_script_that_cannot_be_run_is_said_before_anything_starts() {
     let perl = script(&rig, "bad.pl", "#!/usr/bin/perl\n");
     let cases = [
         (json!({"driver": "script"}), "instanceParams.test.script: is missing; accepted: a script on the host"),
-        (json!({"script": "good.sh"}), "instanceParams.test.script: found `good.sh`; accepted: an absolute path, or one below hostScriptDir"),
+        (
+            json!({"script": "good.sh"}),
+            "instanceParams.test.script: found `good.sh`; accepted: an absolute path, or one below hostScriptDir",
+        ),
         (json!({"script": "/etc/passwd"}), "instanceParams.test.script: `/etc/passwd` is outside of the allowed roots"),
-        (json!({"script": rig.place.dir.path().join("none.sh")}), "is no file; accepted: a script inside the allowed roots"),
+        (
+            json!({"script": rig.place.dir.path().join("none.sh")}),
+            "is no file; accepted: a script inside the allowed roots",
+        ),
         (json!({"script": perl}), "instanceParams.test.script: the program `/usr/bin/perl` is not allowed here"),
-        (json!({"script": good, "interpreter": "/bin/bash"}), "instanceParams.test.interpreter: the program `/bin/bash` is not allowed here"),
+        (
+            json!({"script": good, "interpreter": "/bin/bash"}),
+            "instanceParams.test.interpreter: the program `/bin/bash` is not allowed here",
+        ),
         (json!({"script": 5}), "instanceParams.test.script: found the number 5"),
         (json!({"script": good, "args": "--port"}), "instanceParams.test.args: found the text"),
         (json!({"driver": "container", "command": ["true"]}), "instanceParams.test.driver: needs a container"),

@@ -62,7 +62,8 @@ impl Inside {
         if listener.is_some() {
             self.found = listener;
         }
-        let top = listener.or_else(|| members.iter().find(|stat| stat.ident.pid == self.main).map(|stat| stat.ident))?;
+        let top =
+            listener.or_else(|| members.iter().find(|stat| stat.ident.pid == self.main).map(|stat| stat.ident))?;
         let mut own = proc::descendants(&all, top);
         own.insert(top.pid);
         let own: Vec<Stat> = all.iter().filter(|stat| own.contains(&stat.ident.pid)).cloned().collect();
@@ -83,7 +84,8 @@ impl Inside {
 
 /// The cgroup's path names the container in v1 and v2, with every cgroup driver.
 fn is_inside(pid: i32, container: &str) -> bool {
-    container.len() >= 64 && fs::read_to_string(format!("/proc/{pid}/cgroup")).is_ok_and(|text| text.contains(container))
+    container.len() >= 64
+        && fs::read_to_string(format!("/proc/{pid}/cgroup")).is_ok_and(|text| text.contains(container))
 }
 
 /// Inodes of the sockets that listen on a port in the network namespace of a process.
@@ -107,7 +109,9 @@ fn holds_one_of(pid: i32, sockets: &BTreeSet<String>) -> bool {
     let open = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
     open.filter_map(|entry| fs::read_link(entry.path()).ok()).any(|link| {
         let link = link.to_string_lossy();
-        link.strip_prefix("socket:[").and_then(|rest| rest.strip_suffix(']')).is_some_and(|inode| sockets.contains(inode))
+        link.strip_prefix("socket:[")
+            .and_then(|rest| rest.strip_suffix(']'))
+            .is_some_and(|inode| sockets.contains(inode))
     })
 }
 

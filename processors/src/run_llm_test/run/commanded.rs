@@ -47,7 +47,9 @@ impl Run {
             Err(fault) => return Err(self.failure(stage, Cut::Fault(fault)).await),
         };
         if cut_before {
-            self.warn("the agent was restarted while the test command was at work: what it wrote meanwhile is not in the log");
+            self.warn(
+                "the agent was restarted while the test command was at work: what it wrote meanwhile is not in the log",
+            );
         }
         let follow = Follow::new(Arc::clone(self.ctx.log.journal()), self.dir.requests.clone());
         let mut interrupts = self.interrupts.clone();

@@ -137,9 +137,12 @@ mod tests {
 
     #[test]
     fn what_is_no_object_is_an_error_that_says_what_is_accepted() {
-        for (text, why) in
-            [("", "is not JSON"), ("[1]", "holds no object"), ("{\"a\": NaN}", "is not JSON"), ("{\"a\": 1", "is not JSON")]
-        {
+        for (text, why) in [
+            ("", "is not JSON"),
+            ("[1]", "holds no object"),
+            ("{\"a\": NaN}", "is not JSON"),
+            ("{\"a\": 1", "is not JSON"),
+        ] {
             let error = of(text).expect_err(text);
             assert!(error.contains(why) && error.contains("accepted: a JSON object with numbers"), "{error}");
         }

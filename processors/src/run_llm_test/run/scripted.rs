@@ -294,9 +294,7 @@ impl Run {
 /// truer word.
 pub(super) async fn truer(ended: Result<ExitStatus, Cut>, interrupts: &mut Interrupts) -> Result<ExitStatus, Cut> {
     match ended {
-        Ok(exit) if !exit.success() => {
-            tokio::time::timeout(SERVICE_END, interrupts.next()).await.map_or(Ok(exit), Err)
-        }
+        Ok(exit) if !exit.success() => tokio::time::timeout(SERVICE_END, interrupts.next()).await.map_or(Ok(exit), Err),
         other => other,
     }
 }
