@@ -8,12 +8,12 @@ use testrig_host::{
 use testrig_loadgen::Arrival;
 
 use super::{
-    plan::{self, ContainerPlan, HealthKind, Plan, Target, TrackMode},
+    plan::{self, ContainerPlan, Driver, HealthKind, Plan, Target, TrackMode},
     run::{docker, engine},
 };
 use crate::{
     Environment,
-    params::{Params, Problems},
+    params::{Params, Problems, mask},
     preview::Step,
 };
 
@@ -38,7 +38,13 @@ pub(crate) async fn preview(env: &Environment, params: &mut Params) -> Result<Ve
         Target::Reuse(url) => steps.push(step("service", format!("{url}, which runs already; nothing is started"))),
     }
     steps.push(step("health check", health(&plan)));
-    steps.push(step("load", load(&plan)));
+    match &plan.load.driver {
+        Driver::Builtin { .. } => steps.push(step("load", load(&plan))),
+        Driver::Script(script) => steps.push(step("test script", mask::command(&script.command).join(" "))),
+        Driver::Container(command) => {
+            steps.push(step("test in the container", mask::command(command).join(" ")));
+        }
+    }
     let scripts = [("set-up", &plan.setup_script), ("tear-down", &plan.teardown_script)];
     steps.extend(
         scripts.into_iter().filter_map(|(about, path)| Some(step(about, path.as_ref()?.display().to_string()))),
