@@ -137,7 +137,7 @@ async fn killed_agent() -> TestResult {
     let job = app.job(SHELL, &json!(script), &[]).await?;
     let instance = app.run(job, &Value::Null).await?;
     app.reaches(instance, InstanceStatus::Running).await?;
-    let journal = agent.dir.join(format!("state/journals/{instance}/journal.log"));
+    let journal = agent.dir.join(format!("state/journals/{instance}.log"));
     let said = |word: &str| {
         let text = std::fs::read_to_string(&journal).unwrap_or_default();
         text.lines().filter(|line| line.contains(word)).count()

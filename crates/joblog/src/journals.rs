@@ -15,8 +15,10 @@ use crate::{Cursors, Journal, medium::Handles, time};
 
 /// The source of the agent's own lines.
 pub(crate) const AGENT: &str = "agent";
-/// The journal's file inside of the instance's directory.
-const FILE: &str = "journal.log";
+/// What the name of a journal's file ends with, behind the instance's id.
+const ENDING: &str = ".log";
+/// The journal's file where the instance had a directory of its own (formerly).
+const FORMER: &str = "journal.log";
 /// What the agent's own lines may take beyond the limit, so that the reason of a failure is always kept.
 const RESERVE: u64 = 256 * 1024;
 
@@ -62,7 +64,8 @@ impl fmt::Debug for Clock {
     }
 }
 
-/// All journals of an agent: `<dir>/<instance id>/journal.log`. Cheap to clone. Only one process may have it open, which
+/// All journals of an agent: `<dir>/<instance id>.log`, one file each, because making one is what costs most of an
+/// instance that says little. Cheap to clone. Only one process may have it open, which
 /// the lock of the state directory sees to.
 #[derive(Debug, Clone)]
 pub struct Journals {
@@ -113,6 +116,7 @@ impl Journals {
         clock: impl Fn() -> i64 + Send + Sync + 'static,
     ) -> io::Result<Self> {
         std::fs::create_dir_all(dir).map_err(|e| told(&e, "create the directory of the journals", dir))?;
+        take_over_former(dir)?;
         let inner = Inner {
             dir: dir.to_owned(),
             limits,
@@ -141,7 +145,7 @@ impl Journals {
 
     /// Where the journal of an instance is, if it is there.
     pub fn path(&self, instance_id: i64) -> PathBuf {
-        self.inner.dir.join(instance_id.to_string()).join(FILE)
+        file_of(&self.inner.dir, instance_id)
     }
 
     /// The instance's journal, opened or made. All holders share one. The first to open it waits while the file is read
@@ -156,8 +160,6 @@ impl Journals {
             return Ok(journal);
         }
         let path = self.path(instance_id);
-        let dir = self.inner.dir.join(instance_id.to_string());
-        std::fs::create_dir_all(&dir).map_err(|e| told(&e, "create the directory of a journal", &dir))?;
         let Inner { limits, clock, handles, .. } = &*self.inner;
         let journal = Journal::open(&path, instance_id, *limits, clock.clone(), Arc::clone(handles))
             .map_err(|e| told(&e, "open the journal", &path))?;
@@ -188,7 +190,7 @@ impl Journals {
         let mut ids = Vec::new();
         for entry in entries {
             let name = entry?.file_name();
-            ids.extend(name.to_str().and_then(|name| name.parse::<i64>().ok()).filter(|&id| self.path(id).exists()));
+            ids.extend(name.to_str().and_then(|name| name.strip_suffix(ENDING)?.parse::<i64>().ok()));
         }
         ids.sort_unstable();
         Ok(ids)
@@ -209,11 +211,11 @@ impl Journals {
                     format!("the journal of instance {instance_id} is in use and cannot be removed"),
                 ));
             }
-            let dir = self.inner.dir.join(instance_id.to_string());
-            match std::fs::remove_dir_all(&dir) {
+            let path = self.path(instance_id);
+            match std::fs::remove_file(&path) {
                 Ok(()) => {}
                 Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
-                Err(e) => return Err(told(&e, "remove the journal", &dir)),
+                Err(e) => return Err(told(&e, "remove the journal", &path)),
             }
         }
         self.inner.cursors.remove(instance_id).await.map_err(io::Error::other)?;
@@ -268,6 +270,28 @@ impl Place {
     fn is_held(&self) -> bool {
         self.0.try_lock().is_none_or(|journal| journal.strong_count() > 0)
     }
+}
+
+fn file_of(dir: &Path, instance_id: i64) -> PathBuf {
+    dir.join(format!("{instance_id}{ENDING}"))
+}
+
+/// Brings journals that lie in directories of their own to where they are looked for now. A kill in between leaves the
+/// rest to the next start.
+fn take_over_former(dir: &Path) -> io::Result<()> {
+    let failed = |e: io::Error| told(&e, "read the directory of the journals", dir);
+    for entry in std::fs::read_dir(dir).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let id = entry.file_name().to_str().and_then(|name| name.parse::<i64>().ok());
+        let Some(id) = id.filter(|_| entry.file_type().is_ok_and(|kind| kind.is_dir())) else { continue };
+        let (former, path) = (entry.path().join(FORMER), file_of(dir, id));
+        if former.exists() && !path.exists() {
+            std::fs::rename(&former, &path).map_err(|e| told(&e, "bring a journal to its new place", &path))?;
+        }
+        // What somebody else put there stays, and harms nobody.
+        let _empty = std::fs::remove_dir(entry.path());
+    }
+    Ok(())
 }
 
 fn told(e: &io::Error, what: &str, path: &Path) -> io::Error {

@@ -26,9 +26,10 @@ pub(crate) fn read(file: &File, range: &Range) -> io::Result<Vec<Line>> {
     let mut offset = range.start.1;
     // The part of a line that the chunk before ended with.
     let mut held: Vec<u8> = Vec::new();
-    let mut chunk = vec![0; CHUNK];
+    let all = usize::try_from(range.end.saturating_sub(offset)).unwrap_or(CHUNK);
+    let mut chunk = vec![0; CHUNK.min(all)];
     while offset < range.end {
-        let want = usize::try_from(range.end - offset).map_or(CHUNK, |left| left.min(CHUNK));
+        let want = usize::try_from(range.end - offset).map_or(chunk.len(), |left| left.min(chunk.len()));
         let got = file.read_at(&mut chunk[..want], offset)?;
         if got == 0 {
             return Err(io::Error::new(

@@ -245,7 +245,7 @@ async fn follow_in(dir: &Path, ended: &CancellationToken) -> Arc<Journal> {
 async fn a_process_killed_while_it_follows_leaves_no_hole_and_no_double() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("service.log");
-    let journal_file = dir.path().join("journals/1/journal.log");
+    let journal_file = dir.path().join("journals/1.log");
     // Bytes that are no UTF-8 make a line longer than the limit, so that one text gives several lines.
     let line = |i: u64| [format!("line {i} 汉\u{2028}").as_bytes(), &[0xff; 24], b" end\r\n"].concat();
     let total = 60_000;

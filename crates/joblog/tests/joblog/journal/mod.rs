@@ -251,10 +251,8 @@ fn all_holders_of_an_instance_share_one_journal_and_it_is_forgotten_after_the_la
 #[test]
 fn a_journal_that_takes_long_to_open_keeps_nobody_from_theirs() {
     let place = Place::new();
-    let dir = place.journals.dir().join("5");
-    std::fs::create_dir_all(&dir).expect("a directory");
     // A pipe that nobody writes to is read for ever.
-    let made = std::process::Command::new("mkfifo").arg(dir.join("journal.log")).status().expect("mkfifo runs");
+    let made = std::process::Command::new("mkfifo").arg(place.journals.path(5)).status().expect("mkfifo runs");
     assert!(made.success());
     let journals = place.journals.clone();
     let opening = std::thread::spawn(move || journals.journal(5).map(drop));
@@ -300,6 +298,26 @@ fn more_journals_than_open_files_are_held_at_once() {
 }
 
 #[test]
+fn journals_that_lie_in_directories_of_their_own_are_taken_over() {
+    let place = Place::new();
+    let journal = place.journal(7);
+    journal.append(Level::Info, "a", "kept");
+    let dir = place.journals.dir().to_owned();
+    let file = journal.path().to_owned();
+    drop(journal);
+    let former = |id: i64| dir.join(id.to_string());
+    for id in [7, 8] {
+        fs::create_dir(former(id)).expect("a directory");
+    }
+    fs::rename(&file, former(7).join("journal.log")).expect("as it was formerly");
+    fs::write(former(8).join("other"), "x").expect("a file");
+    let journals = testrig_joblog::Journals::open(&dir, Limits::default(), place.store.clone()).expect("journals");
+    assert_eq!(journals.list().expect("a list"), [7]);
+    assert_eq!(texts(&all(&journals.journal(7).expect("a journal"))), ["kept"]);
+    assert!(!former(7).exists() && former(8).join("other").exists(), "only what was empty then is gone");
+}
+
+#[test]
 fn files_that_are_no_journals_or_of_a_newer_program_are_refused() {
     let place = Place::new();
     for (id, text, told) in
@@ -309,7 +327,7 @@ fn files_that_are_no_journals_or_of_a_newer_program_are_refused() {
         fs::create_dir_all(path.parent().expect("a directory")).expect("a directory");
         fs::write(&path, text).expect("a file");
         let e = place.journals.journal(id).expect_err("it is refused").to_string();
-        assert!(e.contains(told) && e.contains("journal.log"), "{e}");
+        assert!(e.contains(told) && e.contains(&format!("{id}.log")), "{e}");
         assert_eq!(fs::read_to_string(path).expect("the file"), text, "and left as it is");
     }
 }

@@ -1,6 +1,7 @@
 //! The runtime in one process with a fake server.
 
 mod cancel;
+mod collector;
 mod crash;
 mod discovery;
 mod fake;
@@ -159,5 +160,5 @@ fn request(worker: &WorkerHandle, id: i64, processor: &str, params: Value) -> Va
 
 /// The end mark of a journal file, if it has one.
 fn journal_text(dir: &Path, id: i64) -> String {
-    std::fs::read_to_string(dir.join(id.to_string()).join("journal.log")).unwrap_or_default()
+    std::fs::read_to_string(dir.join(format!("{id}.log"))).unwrap_or_default()
 }
