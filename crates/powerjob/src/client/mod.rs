@@ -2,6 +2,7 @@
 
 mod address;
 mod discovery;
+mod posts;
 mod reading;
 mod transport;
 mod web;
@@ -44,7 +45,7 @@ pub(crate) fn http_client() -> Result<reqwest::Client, reqwest::Error> {
         .connect_timeout(CONNECT_TIMEOUT)
         .timeout(ASK_TIMEOUT)
         .pool_idle_timeout(POOL_IDLE)
-        .pool_max_idle_per_host(POOL_CONNECTIONS)
+        .pool_max_idle_per_host(4)
         .tcp_nodelay(true)
         .redirect(reqwest::redirect::Policy::none())
         .build()
@@ -61,14 +62,15 @@ pub(crate) async fn body(mut response: reqwest::Response) -> Result<bytes::Bytes
     let mut body = bytes::BytesMut::new();
     while let Some(chunk) = response.chunk().await.map_err(describe)? {
         if body.len() + chunk.len() > ANSWER_LIMIT {
-            return Err(format!(
-                "the answer is longer than {} MiB, so it is none of a PowerJob server",
-                ANSWER_LIMIT >> 20
-            ));
+            return Err(too_long());
         }
         body.extend_from_slice(&chunk);
     }
     Ok(body.freeze())
+}
+
+fn too_long() -> String {
+    format!("the answer is longer than {} MiB, so it is none of a PowerJob server", ANSWER_LIMIT >> 20)
 }
 
 /// The error and what caused it, in one line and without the URL, which callers name themselves.

@@ -1,8 +1,10 @@
 //! POSTs to the owner's transport port.
 
 use bytes::Bytes;
+use hyper::StatusCode;
 use serde::Serialize;
 
+use super::posts::{PostError, Posts};
 use crate::wire::AskResponse;
 
 /// Why a message did not get its answer.
@@ -16,15 +18,15 @@ pub(crate) enum AskError {
     Refused(String),
 }
 
-/// Sends messages to a transport address.
+/// Sends messages to a transport address. Cheap to clone; clones share their connections.
 #[derive(Clone, Debug)]
 pub(crate) struct Transport {
-    http: reqwest::Client,
+    posts: Posts,
 }
 
 impl Transport {
-    pub(crate) fn new(http: reqwest::Client) -> Self {
-        Self { http }
+    pub(crate) fn new() -> Self {
+        Self { posts: Posts::new() }
     }
 
     /// Sends a message that needs no answer. A body that says `success:false` still counts as refused: the server gives
@@ -36,10 +38,9 @@ impl Transport {
     /// As [`tell`](Self::tell), for what must not arrive twice: when only the answer is late, the receiver may have it and is not
     /// sent it again at once.
     pub(crate) async fn hand_over<T: Serialize>(&self, to: &str, path: &str, message: &T) -> Result<(), AskError> {
-        let url = format!("http://{to}{path}");
-        match self.http.post(&url).json(message).send().await {
-            Err(error) if error.is_timeout() && !error.is_connect() => Ok(()),
-            answer => taken(&read(&url, answer).await?),
+        match self.send(to, path, message).await {
+            Err(PostError::NoAnswer) => Ok(()),
+            answer => taken(&read(to, path, answer)?),
         }
     }
 
@@ -54,18 +55,21 @@ impl Transport {
     }
 
     async fn post<T: Serialize>(&self, to: &str, path: &str, message: &T) -> Result<Bytes, AskError> {
-        let url = format!("http://{to}{path}");
-        read(&url, self.http.post(&url).json(message).send().await).await
+        let answer = self.send(to, path, message).await;
+        read(to, path, answer)
+    }
+
+    async fn send<T: Serialize>(&self, to: &str, path: &str, message: &T) -> Result<(StatusCode, Bytes), PostError> {
+        let json = serde_json::to_vec(message).map_err(|why| PostError::Failed(why.to_string()))?;
+        self.posts.post(to, path, json.into()).await
     }
 }
 
 /// The body of an answer with status 200.
-async fn read(url: &str, answer: reqwest::Result<reqwest::Response>) -> Result<Bytes, AskError> {
-    let lost = |why: String| AskError::NotDelivered(format!("POST {url} failed: {why}"));
-    let response = answer.map_err(|e| lost(super::describe(e)))?;
-    let status = response.status();
-    let body = super::body(response).await.map_err(lost)?;
-    if status != reqwest::StatusCode::OK {
+fn read(to: &str, path: &str, answer: Result<(StatusCode, Bytes), PostError>) -> Result<Bytes, AskError> {
+    let lost = |why: String| AskError::NotDelivered(format!("POST http://{to}{path} failed: {why}"));
+    let (status, body) = answer.map_err(|why| lost(why.to_string()))?;
+    if status != StatusCode::OK {
         let text: String = String::from_utf8_lossy(&body).chars().take(200).collect();
         return Err(lost(format!("answered {status} `{}` where only 200 counts", text.trim())));
     }
@@ -74,6 +78,9 @@ async fn read(url: &str, answer: reqwest::Result<reqwest::Response>) -> Result<B
 
 /// An answer to a message that needs none: only a `success:false` counts.
 fn taken(body: &[u8]) -> Result<(), AskError> {
+    if body.is_empty() {
+        return Ok(());
+    }
     match AskResponse::parse(body) {
         Ok(answer) if !answer.success => Err(AskError::Refused(refusal(answer))),
         _ => Ok(()),

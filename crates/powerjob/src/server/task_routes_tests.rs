@@ -9,7 +9,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{TaskRoutes, routes::Reading};
 use crate::{
-    client::{Transport, http_client},
+    client::Transport,
     core::Owner,
     tasks::{
         HttpPeers, ServerCluster,
@@ -92,7 +92,7 @@ async fn pair() -> Pair {
         reading: Reading { counters: counters.clone() },
     };
     tokio::spawn(async move { axum::serve(socket, routes.router()).await });
-    let http = HttpPeers::new(Transport::new(http_client().expect("a client")));
+    let http = HttpPeers::new(Transport::new());
     Pair { other, counters, stops, http, address }
 }
 
@@ -197,7 +197,7 @@ async fn the_server_is_asked_for_the_workers_of_a_job() {
         async move { axum::serve(socket, Router::new().route("/server/queryJobCluster", post(answer))).await },
     );
     let (sender, owner) = tokio::sync::watch::channel(None);
-    let cluster = ServerCluster::new(Transport::new(http_client().expect("a client")), owner);
+    let cluster = ServerCluster::new(Transport::new(), owner);
     assert_eq!(cluster.workers(12).await, Err("no server is known now".to_owned()));
     sender.send_replace(Some(Owner { transport, web: String::new(), born_time: None, app_id: 5 }));
     assert_eq!(cluster.workers(12).await, Ok(vec!["10.0.0.5:27777".to_owned(), "10.0.0.6:27777".to_owned()]));

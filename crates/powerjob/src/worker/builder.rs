@@ -180,7 +180,7 @@ impl WorkerBuilder {
         let server_clock = Arc::new(ServerClock::default());
         let clock = super::driver::Clock::start(server_clock.clone());
         let owner = watch::Sender::new(None);
-        let transport = Transport::new(http.clone());
+        let transport = Transport::new();
         let roles = Roles::start(Surroundings {
             config: &config,
             address: &own,

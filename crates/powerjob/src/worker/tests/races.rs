@@ -5,7 +5,7 @@ use tokio_util::task::TaskTracker;
 
 use super::*;
 use crate::{
-    client::{Transport, http_client},
+    client::Transport,
     core::Owner,
     worker::{Counters, driver::Input, logs::Logs, shared::Shared},
 };
@@ -16,12 +16,12 @@ fn owner(fake: &Fake) -> Owner {
     Owner { transport: fake.transport(), web: fake.server(), born_time: Some(1), app_id: 7 }
 }
 
-fn shared(config: WorkerConfig) -> Arc<Shared> {
+pub(super) fn shared(config: WorkerConfig) -> Arc<Shared> {
     Arc::new(Shared {
         config,
         address: "127.0.0.1:1".to_owned(),
         counters: Arc::new(Counters::default()),
-        transport: Transport::new(http_client().expect("a client")),
+        transport: Transport::new(),
         trackers: Arc::new(super::heavy::Stand::default()),
         processors: None,
         started: std::time::Instant::now(),
