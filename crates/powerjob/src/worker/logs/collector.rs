@@ -31,7 +31,7 @@ const ALONE_BYTES: usize = 16 * 1024;
 const REQUEST_LINES: usize = 1000;
 
 /// What the logs of a worker have in common on their way to the server.
-pub(super) struct Collector {
+pub(in crate::worker) struct Collector {
     shared: Arc<Shared>,
     tasks: TaskTracker,
     /// When the next batches leave together.
@@ -48,12 +48,12 @@ struct Waiting {
 }
 
 impl Collector {
-    pub(super) fn new(shared: Arc<Shared>, tasks: TaskTracker) -> Arc<Self> {
+    pub(in crate::worker) fn new(shared: Arc<Shared>, tasks: TaskTracker) -> Arc<Self> {
         Arc::new(Self { shared, tasks, moment: Mutex::new(Instant::now()), waiting: Mutex::default() })
     }
 
     /// Waits for the moment in which a batch of so many lines shall be read.
-    pub(super) async fn ready(&self, waiting: u64) {
+    pub(in crate::worker) async fn ready(&self, waiting: u64) {
         if waiting >= ALONE_LINES as u64 {
             return;
         }
@@ -70,7 +70,7 @@ impl Collector {
 
     /// Sends a batch, with those of others if they come at the same time. `alone` remembers that a common request failed:
     /// the next try has one of its own, so that no log suffers for what another one says.
-    pub(super) async fn send(
+    pub(in crate::worker) async fn send(
         self: &Arc<Self>,
         instance_id: i64,
         lines: &[Line],

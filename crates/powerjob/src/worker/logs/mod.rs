@@ -4,7 +4,7 @@
 //! the server still wants the instance (late lines hide its archived log), ended when nothing more may go there. One that
 //! sends nothing to the server never keeps anybody waiting: it has its first line acknowledged, and is drained, at once.
 
-mod collector;
+pub(super) mod collector;
 mod server;
 mod stdout;
 
