@@ -12,31 +12,36 @@ use tokio_util::task::TaskTracker;
 use super::*;
 use crate::{core::Owner, wire::WorkerLogReportReq, worker::logs::collector::Collector, worker::shared::Shared};
 
+/// The instance and the text of each line of a request.
+type Rows = Vec<(i64, String)>;
+
 /// A server that keeps what it is told and answers with a status.
 struct Server {
     address: String,
-    status: Arc<Mutex<StatusCode>>,
-    /// The instance and the text of each line, a list for every request.
-    requests: Arc<Mutex<Vec<Vec<(i64, String)>>>>,
+    book: Arc<Mutex<Book>>,
+}
+
+#[derive(Default)]
+struct Book {
+    status: StatusCode,
+    requests: Vec<Rows>,
 }
 
 impl Server {
     async fn start() -> Self {
-        let status = Arc::new(Mutex::new(StatusCode::OK));
-        let requests: Arc<Mutex<Vec<Vec<(i64, String)>>>> = Arc::default();
+        let book: Arc<Mutex<Book>> = Arc::default();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address").to_string();
-        let state = (status.clone(), requests.clone());
-        let answer = async |State((status, requests)): State<(Arc<Mutex<StatusCode>>, Arc<Mutex<Vec<_>>>)>,
-                            body: Bytes| {
+        let answer = async |State(book): State<Arc<Mutex<Book>>>, body: Bytes| {
             let request = WorkerLogReportReq::parse(&body).expect("a log report");
             let lines = request.instance_log_contents.into_iter().map(|line| (line.instance_id, line.log_content));
-            requests.lock().push(lines.collect::<Vec<_>>());
-            *status.lock()
+            let mut book = book.lock();
+            book.requests.push(lines.collect());
+            book.status
         };
-        let routes = Router::new().route("/server/reportLog", post(answer)).with_state(state);
+        let routes = Router::new().route("/server/reportLog", post(answer)).with_state(book.clone());
         tokio::spawn(async move { axum::serve(listener, routes).await });
-        Self { address, status, requests }
+        Self { address, book }
     }
 
     fn owner(&self) -> Owner {
@@ -44,8 +49,8 @@ impl Server {
     }
 
     /// The requests since the last call, each in the order of its instances.
-    fn take(&self) -> Vec<Vec<(i64, String)>> {
-        let mut requests = std::mem::take(&mut *self.requests.lock());
+    fn take(&self) -> Vec<Rows> {
+        let mut requests = std::mem::take(&mut self.book.lock().requests);
         requests.iter_mut().for_each(|request| request.sort());
         requests.sort();
         requests
@@ -95,10 +100,10 @@ async fn after_a_common_request_that_failed_each_log_is_sent_alone_until_it_is_t
     let (one, two) = (lines(&["a"]), lines(&["b"]));
     let alone = [AtomicBool::new(false), AtomicBool::new(false)];
     let both = || join_all([collector.send(1, &one, &alone[0]), collector.send(2, &two, &alone[1])]);
-    *server.status.lock() = StatusCode::INTERNAL_SERVER_ERROR;
+    server.book.lock().status = StatusCode::INTERNAL_SERVER_ERROR;
     assert!(both().await.iter().all(|sent| matches!(sent, Err(SinkError::Retry(why)) if why.contains("500"))));
     assert_eq!(server.take(), [[row(1, "a"), row(2, "b")]]);
-    *server.status.lock() = StatusCode::OK;
+    server.book.lock().status = StatusCode::OK;
     assert_eq!(both().await, [Ok(()), Ok(())]);
     assert_eq!(server.take(), [[row(1, "a")], [row(2, "b")]]);
     assert_eq!(both().await, [Ok(()), Ok(())]);
