@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 pub use lists::Denied;
 pub use paths::{Access, PathDenied, Root};
-pub use resources::{Database, MailServer, ObjectStore, Person, ServiceDefaults};
+pub use resources::{Database, DiskLimits, MailServer, ObjectStore, Person, ServiceDefaults};
 use testrig_host::accelerators::{Accelerators, NoAccelerators};
 
 /// The part of the agent's configuration that processors need. Built once at start, shared by all runs.
@@ -52,6 +52,8 @@ pub struct Environment {
     pub service: ServiceDefaults,
     /// `[official]`: which official processors may be used, and how.
     pub official: crate::Official,
+    /// `[disk]`.
+    pub disk: DiskLimits,
     /// The accelerators of this host.
     pub accelerators: Arc<dyn Accelerators>,
 }
@@ -80,6 +82,7 @@ impl Environment {
             platform_base_url: None,
             service: ServiceDefaults::default(),
             official: crate::Official::default(),
+            disk: DiskLimits::default(),
             accelerators: Arc::new(NoAccelerators),
         }
     }

@@ -21,7 +21,8 @@ mod testing;
 pub use aggregate_metrics::AggregateMetrics;
 pub use collect_logs::CollectLogs;
 pub use environment::{
-    Access, Database, Denied, Environment, MailServer, ObjectStore, PathDenied, Person, Root, ServiceDefaults,
+    Access, Database, Denied, DiskLimits, Environment, MailServer, ObjectStore, PathDenied, Person, Root,
+    ServiceDefaults,
 };
 pub use notify_result::NotifyResult;
 pub use official::Official;

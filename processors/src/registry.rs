@@ -21,6 +21,7 @@ use crate::{
 pub const MIGRATIONS: &[Migration] = &[
     run_llm_test::MIGRATIONS[0],
     run_llm_test::MIGRATIONS[1],
+    run_llm_test::MIGRATIONS[2],
     notify_result::MIGRATIONS[0],
     service_control::MIGRATIONS[0],
 ];

@@ -4,7 +4,9 @@ use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use anyhow::Context;
 use serde::Deserialize;
-use testrig_processors::{Database, Environment, ObjectStore, Official, Root, ServiceDefaults, official::Deny};
+use testrig_processors::{
+    Database, DiskLimits, Environment, ObjectStore, Official, Root, ServiceDefaults, official::Deny,
+};
 
 use crate::config::Config;
 
@@ -82,6 +84,11 @@ pub(crate) fn environment(config: &Config) -> anyhow::Result<Environment> {
             log_dir: config.service.log_dir.clone(),
         },
         official: official(config)?,
+        disk: DiskLimits {
+            floor_bytes: config.disk.floor_bytes,
+            runs_retention_days: config.disk.runs_retention_days,
+            runs_max_bytes: config.disk.runs_max_bytes,
+        },
         accelerators: crate::accelerators::build(config)?,
         state_dir,
     })

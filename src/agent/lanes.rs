@@ -5,14 +5,17 @@ use std::{path::Path, sync::Arc};
 use anyhow::Context;
 use powerjob_worker::{Processor, Shutdown, Worker, WorkerConfig, WorkerHandle};
 use testrig_processors::Environment;
+use tokio::sync::watch;
 
 use super::{StateDir, leases};
 use crate::config::{Config, Lane};
 
-/// What the lanes share: the processors of this agent, and the names that its configuration refuses.
+/// What the lanes share: the processors of this agent, the names that its configuration refuses, and the host.
 struct Served {
     processors: Vec<(&'static str, Arc<dyn Processor>)>,
     refused: Vec<(&'static str, String)>,
+    /// Whether the disk has too little room.
+    low: watch::Receiver<bool>,
 }
 
 /// Starts every lane. If one cannot be started, those before it may be listed and have taken jobs already: they say goodbye
@@ -21,10 +24,12 @@ pub(super) async fn start(
     config: &Config,
     environment: &Arc<Environment>,
     state: &StateDir,
+    low: watch::Receiver<bool>,
 ) -> anyhow::Result<Vec<WorkerHandle>> {
     let served = Served {
         processors: testrig_processors::registry(environment, &state.store),
         refused: testrig_processors::refused(environment),
+        low,
     };
     let mut workers = Vec::new();
     for lane in &config.lane {
@@ -47,7 +52,7 @@ async fn start_one(
     all: &Served,
 ) -> anyhow::Result<WorkerHandle> {
     let served = served_by(config, lane);
-    let mut builder = Worker::builder(worker_config(config, lane, environment)?)
+    let mut builder = Worker::builder(worker_config(config, lane, environment, &all.low)?)
         .store(state.store.clone())
         .journals(state.journals.clone());
     for (name, processor) in all.processors.iter().filter(|(name, _)| served.contains(name)) {
@@ -72,7 +77,12 @@ fn served_by<'a>(config: &'a Config, lane: &'a Lane) -> Vec<&'a str> {
     }
 }
 
-fn worker_config(config: &Config, lane: &Lane, environment: &Environment) -> anyhow::Result<WorkerConfig> {
+fn worker_config(
+    config: &Config,
+    lane: &Lane,
+    environment: &Environment,
+    low: &watch::Receiver<bool>,
+) -> anyhow::Result<WorkerConfig> {
     let app_password = config
         .powerjob
         .app_password_file
@@ -89,7 +99,7 @@ fn worker_config(config: &Config, lane: &Lane, environment: &Environment) -> any
         tag: lane.tag.clone(),
         slots: lane.slots,
         backlog: lane.backlog.unwrap_or(if lane.accelerators { 0 } else { 1024 }),
-        host: leases::notices(environment.accelerators.as_ref(), lane),
+        host: Some(leases::notices(environment.accelerators.as_ref(), low.clone(), lane)),
         result_limit: config.powerjob.result_limit,
         lane: lane.name.clone(),
         extra_peers: config.powerjob.peers.clone(),

@@ -52,23 +52,43 @@ async fn look(env: &Environment, store: &Store) -> Result<Vec<String>, String> {
     Ok(freed)
 }
 
-/// What a lane's heartbeats say of the accelerators; `None` on a host without any.
-pub(super) fn notices(accelerators: &dyn Accelerators, lane: &Lane) -> Option<watch::Receiver<HostNotice>> {
-    let mut views = accelerators.watch()?;
+/// What a lane's heartbeats say of the host: its accelerators, if it has any, and whether its disk is `low`.
+pub(super) fn notices(
+    accelerators: &dyn Accelerators,
+    mut low: watch::Receiver<bool>,
+    lane: &Lane,
+) -> watch::Receiver<HostNotice> {
+    let (mut disk, mut cards) = (low.clone(), accelerators.watch());
+    let mut views = accelerators.watch();
     let wanted = lane.accelerators.then_some(lane.smallest_lease);
-    let (tell, told) = watch::channel(notice(views.borrow_and_update().as_deref(), wanted));
+    let mut now = move || {
+        let low = *low.borrow_and_update();
+        let cards =
+            views.as_mut().map(|views| notice(views.borrow_and_update().as_deref(), wanted)).unwrap_or_default();
+        HostNotice { full: cards.full || low, ..cards }
+    };
+    let (tell, told) = watch::channel(now());
     tokio::spawn(async move {
-        // Ends with the accelerators or with the last lane that listens.
+        // Ends with what it watches or with the last lane that listens.
         loop {
             tokio::select! {
-                changed = views.changed() => if changed.is_err() { return },
+                changed = disk.changed() => if changed.is_err() { return },
+                changed = changed(cards.as_mut()) => if changed.is_err() { return },
                 () = tell.closed() => return,
             }
-            let next = notice(views.borrow_and_update().as_deref(), wanted);
+            let next = now();
             tell.send_if_modified(|last| std::mem::replace(last, next.clone()) != next);
         }
     });
-    Some(told)
+    told
+}
+
+/// The next change of the cards; never where there are none.
+async fn changed(views: Option<&mut watch::Receiver<Option<Arc<View>>>>) -> Result<(), watch::error::RecvError> {
+    match views {
+        Some(views) => views.changed().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// A lane that wants cards is full while not so many of them are free, or while nobody can look at them.
@@ -79,7 +99,7 @@ fn notice(view: Option<&View>, wanted: Option<usize>) -> HostNotice {
 
 #[cfg(test)]
 mod tests {
-    use testrig_host::accelerators::{Accelerator, Availability, CardState, CardView, Vendor};
+    use testrig_host::accelerators::{Accelerator, Availability, CardState, CardView, NoAccelerators, Vendor};
 
     use super::*;
 
@@ -102,5 +122,17 @@ mod tests {
             Some(r#"{"accelerators":[{"type":"x","total":2,"free":1,"memoryMiB":1024}]}"#)
         );
         assert_eq!(notice(None, Some(1)), HostNotice { full: true, extra: None });
+    }
+
+    #[tokio::test]
+    async fn a_lane_is_full_while_the_disk_is_low_also_on_a_host_without_accelerators() {
+        let (disk, low) = watch::channel(false);
+        let mut told = notices(&NoAccelerators, low, &Lane::default());
+        assert!(!told.borrow().full);
+        for short in [true, false] {
+            disk.send_replace(short);
+            told.changed().await.expect("told");
+            assert_eq!(told.borrow_and_update().full, short);
+        }
     }
 }

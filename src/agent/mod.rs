@@ -4,6 +4,7 @@ mod environment;
 mod lanes;
 mod leases;
 mod retention;
+mod room;
 pub(crate) mod signals;
 #[cfg(test)]
 mod tests;
@@ -124,6 +125,7 @@ pub(crate) struct Agent {
     admin_state: Arc<admin::AdminState>,
     admin_address: SocketAddr,
     retention: JoinHandle<()>,
+    runs: JoinHandle<()>,
     leases: JoinHandle<()>,
     stopping: CancellationToken,
     state: StateDir,
@@ -142,9 +144,11 @@ impl Agent {
             .map_err(anyhow::Error::msg)?;
         let (listener, admin_address) = admin::bind(&config.admin.listen).await?;
         let environment = Arc::new(environment(&config)?);
-        let workers = lanes::start(&config, &environment, &state).await?;
-        let workers = Arc::new(workers);
         let stopping = CancellationToken::new();
+        // Also where the start fails: nobody looks any more then.
+        let low = room::watch(config.state.dir.clone(), config.disk.floor_bytes, stopping.clone());
+        let workers = lanes::start(&config, &environment, &state, low).await.inspect_err(|_| stopping.cancel())?;
+        let workers = Arc::new(workers);
         let admin_state = admin::AdminState::new(state.journals.clone(), Arc::clone(&workers), token, stopping.clone());
         let admin_state = Arc::new(admin_state);
         let admin = tokio::spawn(admin::serve(listener, Arc::clone(&admin_state)));
@@ -154,12 +158,13 @@ impl Agent {
             config.journal.retention_days,
             stopping.clone(),
         ));
+        let runs = tokio::spawn(retention::runs(Arc::clone(&environment), state.store.clone(), stopping.clone()));
         let leases = tokio::spawn(leases::run(environment, state.store.clone(), stopping.clone()));
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"), state = %config.state.dir.display(), admin = %admin_address,
             "testrig agent is up: ws://{admin_address}/ws/log, http://{admin_address}/metrics"
         );
-        Ok(Self { workers, admin, admin_state, admin_address, retention, leases, stopping, state })
+        Ok(Self { workers, admin, admin_state, admin_address, retention, runs, leases, stopping, state })
     }
 
     /// Where the admin port is.
@@ -189,6 +194,7 @@ impl Agent {
             (lane, ..) = futures_util::future::select_all(lanes) => lane,
             _ = &mut self.admin => format!("the admin port {}", self.admin_address),
             _ = &mut self.retention => "the removal of old journals".to_owned(),
+            _ = &mut self.runs => "the removal of old runs".to_owned(),
             _ = &mut self.leases => "the care for the accelerators".to_owned(),
         }
     }
@@ -202,6 +208,7 @@ impl Agent {
         let ended = || {
             self.admin.is_finished()
                 && self.retention.is_finished()
+                && self.runs.is_finished()
                 && self.leases.is_finished()
                 && self.admin_state.subscribers() == 0
         };

@@ -43,6 +43,8 @@ pub(crate) struct Config {
     pub(crate) secrets: BTreeMap<String, PathBuf>,
     /// The journals: the logs of instances on this host.
     pub(crate) journal: Journal,
+    /// Room on the disks: what must be left, what runs may take, how long their directories stay.
+    pub(crate) disk: Disk,
     /// What happens on SIGTERM.
     pub(crate) shutdown: Shutdown,
 }
@@ -390,6 +392,26 @@ pub(crate) struct Journal {
 impl Default for Journal {
     fn default() -> Self {
         Self { max_bytes: 1 << 30, retention_days: 14 }
+    }
+}
+
+/// `[disk]`
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub(crate) struct Disk {
+    /// Free bytes below which no run begins: where `state.dir` has less, every lane says that it is full; where the log tree
+    /// of a run has less, the run is refused. 0 = no such limit.
+    pub(crate) floor_bytes: u64,
+    /// Days after its end that the log directory of a run is removed. Without: never. Only directories that this agent made.
+    pub(crate) runs_retention_days: Option<u32>,
+    /// Bytes that the log directories of ended runs may take together; the oldest are removed first, none within an hour of
+    /// its end. Without: no limit.
+    pub(crate) runs_max_bytes: Option<u64>,
+}
+
+impl Default for Disk {
+    fn default() -> Self {
+        Self { floor_bytes: 1 << 30, runs_retention_days: None, runs_max_bytes: None }
     }
 }
 

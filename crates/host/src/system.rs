@@ -90,6 +90,34 @@ pub fn disk(path: &Path) -> io::Result<DiskSample> {
     })
 }
 
+/// The disk that a path is on or will be on: that of its nearest ancestor that exists.
+///
+/// # Errors
+/// Nothing of the path can be looked at.
+pub fn disk_of(path: &Path) -> io::Result<DiskSample> {
+    let mut error = io::Error::from(io::ErrorKind::NotFound);
+    for at in path.ancestors() {
+        match disk(at) {
+            Err(missing) if missing.kind() == io::ErrorKind::NotFound => error = missing,
+            found => return found,
+        }
+    }
+    Err(error)
+}
+
+/// Bytes that a file, or all files below a directory, take on the disk. Links are not followed; what goes away meanwhile
+/// counts nothing.
+pub fn bytes_of(path: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    let Ok(about) = std::fs::symlink_metadata(path) else { return 0 };
+    let own = about.blocks() * 512;
+    if !about.is_dir() {
+        return own;
+    }
+    let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+    own + entries.map(|entry| bytes_of(&entry.path())).sum::<u64>()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,6 +129,20 @@ mod tests {
         let sample = sampler.sample().expect("figures");
         assert!(sample.cpus > 0 && sample.memory_total_bytes > sample.memory_used_bytes, "{sample:?}");
         assert!((0.0..=100.5).contains(&sample.cpu_percent), "{sample:?}");
+    }
+
+    #[test]
+    fn a_directory_takes_what_its_files_take_and_a_path_to_come_is_on_the_disk_of_what_is_there() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let empty = bytes_of(dir.path());
+        std::fs::create_dir(dir.path().join("a")).expect("made");
+        std::fs::write(dir.path().join("a/x"), vec![1; 100_000]).expect("written");
+        std::os::unix::fs::symlink("/usr", dir.path().join("link")).expect("linked");
+        let full = bytes_of(dir.path()) - empty;
+        assert!((100_000..200_000).contains(&full), "{full}");
+        assert_eq!(bytes_of(Path::new("/does/not/exist")), 0);
+        let here = disk(dir.path()).expect("it is there").total_bytes;
+        assert_eq!(disk_of(&dir.path().join("b/c/d")).expect("its ancestor is there").total_bytes, here);
     }
 
     #[test]

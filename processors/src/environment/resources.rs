@@ -28,6 +28,17 @@ pub struct ObjectStore {
     pub secret_key: String,
 }
 
+/// `[disk]`: how much room runs leave and take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DiskLimits {
+    /// Free bytes that must be there, below which no run begins; 0 = no such limit.
+    pub floor_bytes: u64,
+    /// Days after its end that the directory of a run is kept; `None` = for ever.
+    pub runs_retention_days: Option<u32>,
+    /// Bytes that the directories of ended runs may take together; the oldest go first.
+    pub runs_max_bytes: Option<u64>,
+}
+
 /// `[mail.<key>]`.
 #[derive(Clone)]
 pub struct MailServer {

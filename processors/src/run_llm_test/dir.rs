@@ -79,10 +79,10 @@ impl RunDir {
         }
     }
 
-    /// Makes the directory with all files, empty. What is there under the name already is set aside, and the warning says
-    /// where to.
-    pub(super) fn create(&self, instance_id: i64, attempt: u32) -> Result<Option<String>, DirError> {
-        let warning = self.set_aside(instance_id, attempt)?;
+    /// Makes the directory with all files, empty. What is there under the name already is set aside, to the path that is
+    /// given back.
+    pub(super) fn create(&self, instance_id: i64, attempt: u32) -> Result<Option<PathBuf>, DirError> {
+        let aside = self.set_aside(instance_id, attempt)?;
         std::fs::create_dir_all(&self.path).map_err(|source| DirError {
             doing: "create the log directory",
             path: self.path.clone(),
@@ -101,7 +101,7 @@ impl RunDir {
                 source,
             })?;
         }
-        Ok(warning)
+        Ok(aside)
     }
 
     /// Writes `result.json` by rename: a reader sees the old or the new one, never half of it.
@@ -148,7 +148,7 @@ impl RunDir {
         Ok(aside)
     }
 
-    fn set_aside(&self, instance_id: i64, attempt: u32) -> Result<Option<String>, DirError> {
+    fn set_aside(&self, instance_id: i64, attempt: u32) -> Result<Option<PathBuf>, DirError> {
         match std::fs::read_dir(&self.path).map(is_empty) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(DirError { doing: "read the log directory", path: self.path.clone(), source }),
@@ -176,7 +176,7 @@ impl RunDir {
             path: self.path.clone(),
             source,
         })?;
-        Ok(Some(format!("the log directory `{}` was there already and was set aside as `{name}`", self.path.display())))
+        Ok(Some(aside))
     }
 }
 
@@ -185,7 +185,7 @@ fn is_empty(entries: std::fs::ReadDir) -> bool {
 }
 
 /// Whose directory it is, by its `result.json`.
-fn owner(result: &Path) -> (Option<i64>, Option<u64>) {
+pub(super) fn owner(result: &Path) -> (Option<i64>, Option<u64>) {
     let value: Value =
         std::fs::read(result).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
     let id = value["instanceId"].as_str().and_then(|id| id.parse().ok());
@@ -242,8 +242,8 @@ mod tests {
         let dir = run_dir(base.path());
         dir.create(7, 1).expect("created");
         std::fs::write(&dir.metrics, "old").expect("written");
-        let warning = dir.create(8, 1).expect("created").expect("a warning");
-        assert!(warning.contains("`task-1.7`"), "{warning}");
+        let aside = dir.create(8, 1).expect("created").expect("set aside");
+        assert!(aside.ends_with("task-1.7"), "{aside:?}");
         assert_eq!(
             std::fs::read_to_string(dir.path.with_file_name("task-1.7").join("metrics-chat_completion.log"))
                 .expect("kept"),
@@ -251,10 +251,10 @@ mod tests {
         );
         assert_eq!(std::fs::metadata(&dir.metrics).expect("there").len(), 0);
         // A further attempt of the same instance starts clean, too.
-        let warning = dir.create(8, 2).expect("created").expect("a warning");
-        assert!(warning.contains("`task-1.attempt-1`"), "{warning}");
+        let aside = dir.create(8, 2).expect("created").expect("set aside");
+        assert!(aside.ends_with("task-1.attempt-1"), "{aside:?}");
         std::fs::remove_file(&dir.result).expect("removed");
-        assert!(dir.create(9, 1).expect("created").expect("a warning").contains("`task-1.unknown`"));
+        assert!(dir.create(9, 1).expect("created").expect("set aside").ends_with("task-1.unknown"));
     }
 
     #[test]

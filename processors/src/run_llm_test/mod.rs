@@ -11,6 +11,7 @@
 mod attached;
 mod context;
 mod dir;
+mod disk;
 mod guard;
 mod health;
 mod interrupt;
@@ -29,6 +30,7 @@ use async_trait::async_trait;
 use powerjob_worker::{ProcessResult, Processor, RestartPolicy, TaskContext};
 use testrig_store::Store;
 
+pub use disk::{Removed, remove_old_runs};
 pub use leases::free_forgotten_leases;
 pub(crate) use preview::preview;
 pub use state::MIGRATIONS;

@@ -1,6 +1,9 @@
 //! What is stored of a run, so that a restarted agent goes on with it.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -28,6 +31,12 @@ pub const MIGRATIONS: &[Migration] = &[
         // Made with the store, because it tells apart whose records name a container.
         sql: "CREATE TABLE llm_agent (id TEXT NOT NULL);
     INSERT INTO llm_agent (id) VALUES (lower(hex(randomblob(12))));",
+    },
+    Migration {
+        module: "run_llm_test",
+        version: 3,
+        // Outlives the run's record: what is in no row here was not made by this agent, and is never removed.
+        sql: "CREATE TABLE llm_run_dirs (path TEXT PRIMARY KEY, instance_id INTEGER NOT NULL) WITHOUT ROWID;",
     },
 ];
 
@@ -229,6 +238,46 @@ impl Runs {
         self.store.read(|conn| conn.query_row("SELECT id FROM llm_agent", [], |row| row.get(0))).await
     }
 
+    /// Notes that a run's directory was made. One that is not noted is kept for ever, which harms no run.
+    pub(super) async fn dir_made(&self, path: &Path, instance_id: i64) {
+        let path = path.display().to_string();
+        let noted = self.store.write(move |conn| {
+            conn.execute("INSERT OR REPLACE INTO llm_run_dirs (path, instance_id) VALUES (?1, ?2)", (path, instance_id))
+                .map(|_| ())
+        });
+        if let Err(error) = noted.await {
+            tracing::warn!(instance_id, %error, "the directory of the run could not be noted and will not be removed");
+        }
+    }
+
+    /// Notes that a directory was set aside, if it is one of ours.
+    pub(super) async fn dir_moved(&self, from: &Path, to: &Path) {
+        let (from, to) = (from.display().to_string(), to.display().to_string());
+        let noted = self.store.write(move |conn| {
+            conn.execute("UPDATE OR REPLACE llm_run_dirs SET path = ?2 WHERE path = ?1", (from, to)).map(|_| ())
+        });
+        if let Err(error) = noted.await {
+            tracing::warn!(%error, "a directory that was set aside could not be noted and will not be removed");
+        }
+    }
+
+    /// Forgets a directory.
+    pub(super) async fn dir_gone(&self, path: &Path) -> Result<(), StoreError> {
+        let path = path.display().to_string();
+        self.store.write(move |conn| conn.execute("DELETE FROM llm_run_dirs WHERE path = ?1", [path]).map(|_| ())).await
+    }
+
+    /// All directories that are noted, with their instances, by path.
+    pub(super) async fn dirs(&self) -> Result<Vec<(PathBuf, i64)>, StoreError> {
+        self.store
+            .read(|conn| {
+                conn.prepare("SELECT path, instance_id FROM llm_run_dirs ORDER BY path")?
+                    .query_map([], |row| Ok((PathBuf::from(row.get::<_, String>(0)?), row.get(1)?)))?
+                    .collect()
+            })
+            .await
+    }
+
     /// The record of an instance. A record that cannot be read is none: its boundary is found by its name.
     pub(super) async fn load(&self, instance_id: i64) -> Result<Option<RunRecord>, StoreError> {
         let text: Option<String> = self
@@ -275,11 +324,7 @@ impl Runs {
     }
 
     /// The open run of another instance that writes into this directory.
-    pub(super) async fn other_user_of(
-        &self,
-        dir: &std::path::Path,
-        instance_id: i64,
-    ) -> Result<Option<i64>, StoreError> {
+    pub(super) async fn other_user_of(&self, dir: &Path, instance_id: i64) -> Result<Option<i64>, StoreError> {
         let dir = dir.display().to_string();
         self.store
             .read(move |conn| {

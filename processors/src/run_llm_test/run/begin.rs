@@ -13,6 +13,7 @@ use tokio::{sync::watch, time::Instant};
 use super::{
     super::{
         dir::RunDir,
+        disk,
         interrupt::Interrupts,
         plan::{self, Plan, Target, TrackMode},
         service::{ContainerService, ProcessService, ReusedService, Say, Service, chain},
@@ -94,6 +95,9 @@ pub(super) async fn begin(shared: Arc<Shared>, ctx: TaskContext) -> Result<Begun
             }
             Err(error) => return Err(refuse(&ctx, format!("stage plan failed: {}", chain(&error)), true)),
         }
+        if let Err(message) = disk::room(&shared.env, &dir.path) {
+            return Err(refuse(&ctx, format!("stage plan failed: {message}"), true));
+        }
         record.log_dir = Some(dir.path.clone());
     } else {
         record.restarts += 1;
@@ -118,9 +122,15 @@ pub(super) async fn begin(shared: Arc<Shared>, ctx: TaskContext) -> Result<Begun
     if from == Stage::Plan {
         match dir.create(ctx.instance_id, ctx.attempt) {
             Ok(None) => {}
-            Ok(Some(warning)) => {
+            Ok(Some(aside)) => {
+                let warning = format!(
+                    "the log directory `{}` was there already and was set aside as `{}`",
+                    dir.path.display(),
+                    aside.file_name().unwrap_or_default().display()
+                );
                 ctx.log.warn(&warning);
                 record.warnings.push(warning);
+                shared.runs.dir_moved(&dir.path, &aside).await;
             }
             Err(error) => {
                 record.stage = Stage::Done;
@@ -128,6 +138,7 @@ pub(super) async fn begin(shared: Arc<Shared>, ctx: TaskContext) -> Result<Begun
                 return Err(refuse(&ctx, format!("stage plan failed: {error}"), true));
             }
         }
+        shared.runs.dir_made(&dir.path, ctx.instance_id).await;
         ctx.log.info(format!("log directory {}", dir.path.display()));
         record.stages.push(StageRecord::done(Stage::Plan, began_ms, began.elapsed()));
         ctx.log.info(format!("stage plan: done in {:.3} s", began.elapsed().as_secs_f64()));
