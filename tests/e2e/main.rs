@@ -21,6 +21,7 @@ mod official;
 mod outage;
 mod service;
 mod status;
+mod tasks;
 mod worker;
 mod workflow;
 
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         archive::tests(),
         logs::tests(),
         lanes::tests(),
+        tasks::tests(),
         service::tests(),
         status::tests(),
         official::tests(),

@@ -282,7 +282,8 @@ pub struct ProcessResult {
     pub success: bool,
     /// The result text that people read in the console.
     pub message: String,
-    /// False when trying again cannot help (bad parameters): `taskRetryNum` is not used up on it.
+    /// False when trying again cannot help (bad parameters): `taskRetryNum` is not used up on it. Of a task that another worker has
+    /// given, that worker does not hear this, because the protocol has no word for it.
     pub retryable: bool,
 }
 

@@ -28,12 +28,17 @@ use super::{ANSWER_LIMIT, ASK_TIMEOUT, CONNECT_TIMEOUT, POOL_CONNECTIONS, POOL_I
 /// Why a request has no answer.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum PostError {
-    /// It was sent, as far as is known, and the answer did not come in time.
-    #[error("no answer within {} s", ASK_TIMEOUT.as_secs())]
-    NoAnswer,
-    /// Anything else.
+    /// It was not sent.
     #[error("{0}")]
-    Failed(String),
+    NotSent(String),
+    /// It was sent, as far as is known, and no answer came, or one that began with this status and did not come whole.
+    #[error("{why}")]
+    Unanswered {
+        /// Status of the answer, if it began.
+        status: Option<StatusCode>,
+        /// What happened.
+        why: String,
+    },
 }
 
 /// The client. Cheap to clone; clones share their connections.
@@ -59,26 +64,36 @@ impl Posts {
         let uri = Uri::builder().scheme("http").authority(to).path_and_query(path).build();
         let mut request = Request::new(Full::new(json));
         *request.method_mut() = hyper::Method::POST;
-        *request.uri_mut() = uri.map_err(|why| PostError::Failed(why.to_string()))?;
+        *request.uri_mut() = uri.map_err(|why| PostError::NotSent(why.to_string()))?;
         request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let mut status = None;
         let answered = async {
-            let response = self.http.request(request).await.map_err(|why| PostError::Failed(told(&why)))?;
-            Ok((response.status(), body(response.into_body()).await?))
+            let response = self.http.request(request).await.map_err(|why| match why.is_connect() {
+                true => Err(told(&why)),
+                false => Ok(told(&why)),
+            })?;
+            status = Some(response.status());
+            Ok((response.status(), body(response.into_body()).await.map_err(Ok)?))
         };
-        tokio::time::timeout(ASK_TIMEOUT, answered).await.unwrap_or(Err(PostError::NoAnswer))
+        let answered = tokio::time::timeout(ASK_TIMEOUT, answered).await;
+        let late = || Err(Ok(format!("no answer within {} s", ASK_TIMEOUT.as_secs())));
+        answered.unwrap_or_else(|_| late()).map_err(|why: Result<String, String>| match why {
+            Ok(why) => PostError::Unanswered { status, why },
+            Err(why) => PostError::NotSent(why),
+        })
     }
 }
 
 /// The body of an answer, with a bound.
-async fn body(mut body: Incoming) -> Result<Bytes, PostError> {
+async fn body(mut body: Incoming) -> Result<Bytes, String> {
     let mut all = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(|why| PostError::Failed(told(&why)))?.into_data() else { continue };
+        let Ok(data) = frame.map_err(|why| told(&why))?.into_data() else { continue };
         if all.is_empty() && body.is_end_stream() {
             return Ok(data);
         }
         if all.len() + data.len() > ANSWER_LIMIT {
-            return Err(PostError::Failed(too_long()));
+            return Err(too_long());
         }
         all.extend_from_slice(&data);
     }

@@ -35,11 +35,15 @@ impl Transport {
         taken(&self.post(to, path, message).await?)
     }
 
-    /// As [`tell`](Self::tell), for what must not arrive twice: when only the answer is late, the receiver may have it and is not
-    /// sent it again at once.
+    /// As [`tell`](Self::tell), for what must not be given to two: an error says that the receiver does not have it, because
+    /// it was not reached or answered so. Whatever else goes wrong, however much of the answer came, it may have it, and `Ok`
+    /// promises no more than that.
     pub(crate) async fn hand_over<T: Serialize>(&self, to: &str, path: &str, message: &T) -> Result<(), AskError> {
         match self.send(to, path, message).await {
-            Err(PostError::NoAnswer) => Ok(()),
+            Err(PostError::Unanswered { status: None | Some(StatusCode::OK), why }) => {
+                tracing::debug!(to, path, why, "whether a message arrived is not known");
+                Ok(())
+            }
             answer => taken(&read(to, path, answer)?),
         }
     }
@@ -60,7 +64,7 @@ impl Transport {
     }
 
     async fn send<T: Serialize>(&self, to: &str, path: &str, message: &T) -> Result<(StatusCode, Bytes), PostError> {
-        let json = serde_json::to_vec(message).map_err(|why| PostError::Failed(why.to_string()))?;
+        let json = serde_json::to_vec(message).map_err(|why| PostError::NotSent(why.to_string()))?;
         self.posts.post(to, path, json.into()).await
     }
 }
@@ -89,4 +93,69 @@ fn taken(body: &[u8]) -> Result<(), AskError> {
 
 fn refusal(answer: AskResponse) -> String {
     answer.message.unwrap_or_else(|| "the server answered success:false without a message".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    /// What a message comes to whose receiver reads it, writes this and then hangs up or says nothing more.
+    async fn handed_to(answer: &'static str, hangs_up: bool) -> Result<(), AskError> {
+        let socket = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let to = socket.local_addr().expect("bound").to_string();
+        let peer = tokio::spawn(async move {
+            let (mut stream, _) = socket.accept().await.expect("a caller");
+            let mut read = Vec::new();
+            while !read.ends_with(b"{\"n\":1}") {
+                assert_ne!(stream.read_buf(&mut read).await.expect("a request"), 0, "the whole request comes");
+            }
+            stream.write_all(answer.as_bytes()).await.expect("a caller that listens");
+            if !hangs_up {
+                std::future::pending::<()>().await;
+            }
+        });
+        let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_millis(400)).build().expect("a client");
+        let handed = Transport::new(http).hand_over(&to, "/path", &serde_json::json!({"n": 1})).await;
+        peer.abort();
+        handed
+    }
+
+    #[tokio::test]
+    async fn what_was_sent_counts_as_handed_over_unless_its_receiver_says_otherwise() {
+        for (answer, hangs_up) in [
+            ("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", false),
+            ("HTTP/1.1 200 OK\r\ncontent-length: 16\r\n\r\n", false),
+            ("HTTP/1.1 200 OK\r\ncontent-length: 16\r\n\r\n{\"succ", false),
+            ("HTTP/1.1 200 OK\r\ncontent-length: 16\r\n\r\n{\"succ", true),
+            ("HTTP/1.1 20", false),
+            ("HTTP/1.1 20", true),
+            ("", false),
+            ("", true),
+        ] {
+            assert_eq!(handed_to(answer, hangs_up).await, Ok(()), "{answer:?} {hangs_up}");
+        }
+        let refused = "HTTP/1.1 200 OK\r\ncontent-length: 32\r\n\r\n{\"success\":false,\"message\":\"no\"}";
+        assert_eq!(handed_to(refused, false).await, Err(AskError::Refused("no".to_owned())));
+        for answer in
+            ["HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\n\r\nno", "HTTP/1.1 500 E\r\ncontent-length: 9\r\n\r\n"]
+        {
+            let handed = handed_to(answer, false).await;
+            assert!(matches!(&handed, Err(AskError::NotDelivered(_))), "{answer:?}: {handed:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_reached_nobody_is_not_delivered() {
+        let nobody = TcpListener::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("bound").to_string();
+        let http = crate::client::http_client().expect("a client");
+        let handed = Transport::new(http).hand_over(&nobody, "/path", &serde_json::json!({})).await;
+        assert!(matches!(&handed, Err(AskError::NotDelivered(why)) if why.contains(&nobody)), "{handed:?}");
+    }
 }

@@ -21,7 +21,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
 
-use super::{Peers, gate};
+use super::{Engaged, Peers, gate};
 use crate::worker::Counters;
 
 /// The server keeps idle connections for 75 s and would lose a dispatch on one that we closed earlier;
@@ -99,6 +99,7 @@ pub(crate) struct Served {
     routes: Router,
     peers: Arc<Peers>,
     jobs: JobOf,
+    engaged: Option<Arc<dyn Engaged>>,
     counters: Arc<Counters>,
     refusal_told: Mutex<Option<Instant>>,
 }
@@ -106,7 +107,12 @@ pub(crate) struct Served {
 impl Served {
     /// `jobs` tells the job of an instance, by which an unknown worker is looked up at the server.
     pub(crate) fn new(routes: Router, peers: Arc<Peers>, jobs: JobOf, counters: Arc<Counters>) -> Self {
-        Self { routes, peers, jobs, counters, refusal_told: Mutex::new(None) }
+        Self { routes, peers, jobs, engaged: None, counters, refusal_told: Mutex::new(None) }
+    }
+
+    /// Lets trackers in with more tasks of instances that this one has tasks of.
+    pub(crate) fn with_engaged(self, engaged: Arc<dyn Engaged>) -> Self {
+        Self { engaged: Some(engaged), ..self }
     }
 
     /// The request, if its sender may send it. Asked for every one, because the owner may change while a connection lives.
@@ -124,7 +130,7 @@ impl Served {
         if self.peers.allows_worker(from) || (!starts && self.peers.has_met(from)) {
             return Ok(request);
         }
-        gate::admitted(request, from, &self.peers, &self.jobs).await
+        gate::admitted(request, from, &self.peers, &self.jobs, self.engaged.as_ref()).await
     }
 
     /// Counts a refusal and says so, but not for each: a stranger must not fill the agent's log.
@@ -325,6 +331,35 @@ mod tests {
         assert!(asks(&served, "10.0.0.7", "/processorTracker/stopInstance", r#"{"instanceId":1}"#).await.is_ok());
         let why = asks(&served, "10.0.0.7", "/processorTracker/startTask", START).await.expect_err("not named again");
         assert!(why.contains("names no worker at 10.0.0.7"), "{why}");
+    }
+
+    /// Has tasks of instance 5 from the tracker at 10.0.0.7.
+    struct OneInstance;
+
+    #[async_trait::async_trait]
+    impl Engaged for OneInstance {
+        async fn has_tasks_of(&self, instance_id: i64, tracker: &str) -> bool {
+            instance_id == 5 && tracker == "10.0.0.7:27777"
+        }
+    }
+
+    #[tokio::test]
+    async fn a_tracker_whose_instance_is_at_work_here_may_start_more_of_it_though_the_server_does_not_name_it() {
+        let served = served().await.with_engaged(Arc::new(OneInstance));
+        let start = |tracker: &str, instance: i64| {
+            format!(
+                r#"{{"taskTrackerAddress":"{tracker}","taskId":"0.1","instanceInfo":{{"jobId":12,"instanceId":{instance}}}}}"#
+            )
+        };
+        let path = "/processorTracker/startTask";
+        let more = start("10.0.0.7:27777", 5);
+        assert_eq!(asks(&served, "10.0.0.7", path, &more).await.as_deref(), Ok(more.as_str()));
+        for (from, tracker, instance) in
+            [("10.0.0.8", "10.0.0.7:27777", 5), ("10.0.0.7", "10.0.0.7:27777", 6), ("10.0.0.7", "10.0.0.7:1", 5)]
+        {
+            let why = asks(&served, from, path, &start(tracker, instance)).await.expect_err("not that one");
+            assert!(why.contains(from), "{why}");
+        }
     }
 
     #[tokio::test]

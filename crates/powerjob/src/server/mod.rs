@@ -9,6 +9,7 @@ mod task_routes;
 mod task_routes_tests;
 mod workers;
 
+pub(crate) use gate::Engaged;
 pub(crate) use listen::{JobOf, Listener, Served, bind};
 pub use peers::Cidr;
 pub(crate) use peers::Peers;

@@ -1,6 +1,6 @@
 //! The paths that other workers call about tasks (6.3 to 6.8).
 //!
-//! What is told is answered 200 with an empty body as soon as it is read and queued; what is asked is answered with an
+//! What is told is answered 200 with an empty body as soon as it is read and queued (a task that is not taken, with a refusal); what is asked is answered with an
 //! `AskResponse`, or with an empty 200 when the instance is not tracked here, which makes the ask of the other side fail.
 
 use std::sync::Arc;
@@ -50,7 +50,13 @@ impl TaskRoutes {
 async fn start_task(State(routes): State<TaskRoutes>, body: Body) -> Response {
     let read = async { named("TaskTrackerStartTaskReq", StartTask::parse(&routes.reading.body(body).await?)) };
     match read.await {
-        Ok(task) => told(routes.processors.start_task(&routes.address, task, None).await),
+        Ok(task) => match routes.processors.start_task(&routes.address, task, None).await {
+            Ok(()) => StatusCode::OK.into_response(),
+            // A Java tracker does not look at it and sends the task again after 15 s; ours gives it to somebody else at once.
+            Err(PeerError::Refused(why) | PeerError::Unreachable(why)) => {
+                Json(AskResponse::failure(why)).into_response()
+            }
+        },
         Err(why) => routes.reading.bad(&why),
     }
 }

@@ -113,8 +113,9 @@ fn report(instance_id: i64, status: i32) -> ReportTask {
 async fn asks_are_accepted_refused_or_lost_and_tells_always_arrive() {
     let pair = pair().await;
     let (http, to) = (&pair.http, pair.address.as_str());
-    for id in 1..=3 {
-        assert_eq!(http.start_task(to, start(id), None).await, Ok(()));
+    let refused = |why: &str| Err(PeerError::Refused(why.to_owned()));
+    for (id, taken) in [(1, Ok(())), (2, refused("no")), (3, refused("not tracked here"))] {
+        assert_eq!(http.start_task(to, start(id), None).await, taken, "a task that is not taken goes elsewhere");
         assert_eq!(http.report_worker(to, load(id)).await, Ok(()));
     }
     assert_eq!(http.report_task(to, report(1, 6)).await, Ok(()));

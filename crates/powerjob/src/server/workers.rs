@@ -1,5 +1,9 @@
 //! The workers that the server named for this app: those of a dispatch and those that it lists when it is asked.
 //!
+//! Where the server can be asked, its word counts: a worker that was named long ago is asked for again before it starts tasks.
+//! Where it cannot, one that was named within a week is let in: the instances that it began go on without the server, as
+//! everything else does, and whoever has never been named stays out.
+//!
 //! An unknown worker may have become the task tracker of an instance that this one shall help with, so its first request
 //! makes this worker ask the server once. Whatever strangers send, the server is asked at most for [`JOBS_AT_ONCE`] jobs
 //! at a time, once for each, and not again for an address that it has just not named.
@@ -113,8 +117,21 @@ impl Workers {
     /// # Errors
     /// Why not.
     pub(super) async fn ask(&self, ip: Ipv4Addr, job_id: i64) -> Result<(), String> {
-        let question = self.question(ip, job_id)?;
-        let named = question.await.map_err(|why| format!("the server cannot be asked about job {job_id}: {why}"))?;
+        if self.known.lock().refused.get(&ip).is_some_and(|until| *until > Instant::now()) {
+            return Err(format!("the server has just named no worker at {ip}"));
+        }
+        let named = match self.question(job_id) {
+            Ok(question) => question.await,
+            Err(why) => Err(why),
+        };
+        let named = match named {
+            Ok(named) => named,
+            Err(why) if self.met(ip) => {
+                tracing::debug!(peer = %ip, job_id, why, "the server cannot be asked; the worker was named before and is let in");
+                return Ok(());
+            }
+            Err(why) => return Err(format!("the server cannot be asked about job {job_id}: {why}")),
+        };
         self.remember(&named);
         if self.named(ip) {
             return Ok(());
@@ -129,18 +146,15 @@ impl Workers {
     }
 
     /// The question that is under way for the job, or a new one.
-    fn question(&self, ip: Ipv4Addr, job_id: i64) -> Result<Shared<Asked>, String> {
+    fn question(&self, job_id: i64) -> Result<Shared<Asked>, String> {
         let cluster = self.cluster.clone().ok_or("there is no server to ask")?;
         let known = &mut *self.known.lock();
-        if known.refused.get(&ip).is_some_and(|until| *until > Instant::now()) {
-            return Err(format!("the server has just named no worker at {ip}"));
-        }
         known.asked.retain(|_, question| question.upgrade().is_some_and(|question| question.peek().is_none()));
         if let Some(question) = known.asked.get(&job_id).and_then(WeakShared::upgrade) {
             return Ok(question);
         }
         if known.asked.len() >= JOBS_AT_ONCE {
-            return Err(format!("the server is being asked about {JOBS_AT_ONCE} other jobs"));
+            return Err(format!("it is being asked about {JOBS_AT_ONCE} other jobs"));
         }
         let question: Shared<Asked> =
             async move { Ok(Arc::new(resolve(&cluster.workers_of(job_id).await?).await)) }.boxed().shared();
@@ -284,6 +298,26 @@ mod tests {
         assert!(why.contains("job 3") && why.contains("no server is known"), "{why}");
         *fake.lists.lock() = Ok(vec!["10.0.0.5:27777".to_owned()]);
         assert_eq!(workers.ask(ip(5), 3).await, Ok(()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn while_the_server_cannot_be_asked_workers_that_it_named_before_may_start_tasks_and_no_others() {
+        let (fake, workers) = rig(&[], 9);
+        workers.name(&["10.0.0.5:27777".to_owned()]).await;
+        tokio::time::advance(NAMED_FOR).await;
+        *fake.lists.lock() = Err("no server is known now".to_owned());
+        assert!(!workers.named(ip(5)), "the server is asked first");
+        assert_eq!(workers.ask(ip(5), 3).await, Ok(()));
+        let why = workers.ask(ip(6), 3).await.expect_err("never named");
+        assert!(why.contains("cannot be asked"), "{why}");
+        // It is back, and its word counts: the worker has left the app.
+        *fake.lists.lock() = Ok(Vec::new());
+        let why = workers.ask(ip(5), 3).await.expect_err("not named any more");
+        assert!(why.contains("no worker at 10.0.0.5"), "{why}");
+        *fake.lists.lock() = Err("no server is known now".to_owned());
+        workers.ask(ip(5), 3).await.expect_err("what it said last still counts");
+        tokio::time::advance(MET_FOR).await;
+        workers.ask(ip(5), 3).await.expect_err("named too long ago");
     }
 
     #[tokio::test]

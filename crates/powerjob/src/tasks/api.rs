@@ -129,6 +129,9 @@ pub struct ReportTask {
     pub cmd: Option<i32>,
     /// With 5 and 6.
     pub appended_wf_context: Option<BTreeMap<String, String>>,
+    /// Never on the wire, which has no word for it and whose old readers take no other words: the task would fail again the
+    /// same way ([`ProcessResult::rejected`]), so that retries are not used up on it.
+    pub rejected: bool,
 }
 
 /// `POST /taskTracker/reportProcessorTrackerStatus`.

@@ -192,6 +192,7 @@ impl ReportTask {
             report_time: o.i64("reportTime")?,
             cmd: o.opt_i32("cmd")?,
             appended_wf_context: o.opt_string_map("appendedWfContext")?,
+            rejected: false,
         })
     }
 }

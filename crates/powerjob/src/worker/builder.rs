@@ -23,6 +23,7 @@ use super::{
     roles::{Roles, Surroundings},
     runs::Runs,
     shared::Shared,
+    silence::Silence,
 };
 use crate::{
     client::{Discovery, Transport, Web, http_client},
@@ -200,7 +201,7 @@ impl WorkerBuilder {
             transport,
             trackers: trackers.unwrap_or_else(|| Arc::new(roles.trackers.clone())),
             processors: Some(roles.processors.clone()),
-            started: std::time::Instant::now(),
+            silence: Silence::new(std::time::Instant::now()),
             clock: server_clock,
             owner,
             log_owner: watch::Sender::new(None),
@@ -274,7 +275,7 @@ impl WorkerBuilder {
             let shared = shared.clone();
             Arc::new(move |instance_id| shared.record(instance_id).map(|record| record.dispatch.job_id))
         };
-        let served = Served::new(routes, peers.clone(), jobs, counters);
+        let served = Served::new(routes, peers.clone(), jobs, counters).with_engaged(roles.processors.clone());
         #[cfg(test)]
         let known_peers = peers.clone();
         let own_tasks =

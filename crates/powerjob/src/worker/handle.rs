@@ -18,7 +18,8 @@ pub enum Shutdown {
     /// Takes nothing new, lets everything open end and be reported, then ends.
     Drain,
     /// Takes nothing new, asks every processor to end, and reports what waited or ran as FAILED; then ends. Reports that no
-    /// server takes within ten seconds are sent by the next start.
+    /// server takes within ten seconds are sent by the next start. Tasks that this worker does for instances of other workers end
+    /// in the same way and are reported to those, so that they give them to somebody else; after 30 s they are cut.
     Cancel,
     /// Takes nothing new and ends within two seconds. Runs are cut without a stop, their records stay: the next start with
     /// the same store takes them up as their processors' restart policy says.

@@ -22,6 +22,7 @@ mod reports;
 mod roles;
 mod runs;
 mod shared;
+mod silence;
 mod status;
 mod task_logs;
 #[cfg(test)]

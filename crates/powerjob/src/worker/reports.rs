@@ -3,6 +3,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     sync::Arc,
+    time::Instant,
 };
 
 use tokio::sync::{Semaphore, mpsc};
@@ -153,6 +154,7 @@ async fn send(shared: &Shared, sending: &Sending) -> Result<(), AskError> {
             message.alert_content.clone_from(&alarm.text);
             let told = shared.transport.tell(&owner.transport, PATH, &message).await;
             if told.is_ok() {
+                shared.silence.report(record.dispatch.instance_id, Instant::now());
                 alarm.told();
             }
             told

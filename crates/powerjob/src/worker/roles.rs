@@ -72,9 +72,9 @@ impl Roles {
             peers: exchange.clone(),
             cluster: Arc::new(ServerCluster::new(transport, owner)),
             clock: clock.clone(),
-            server_silent_ms: Arc::new(move || {
+            server_silent_ms: Arc::new(move |instance_id| {
                 let shared = silent.get().and_then(Weak::upgrade);
-                shared.map_or(0, |shared| shared.server_silent_ms())
+                shared.map_or(0, |shared| shared.server_silent_ms(instance_id))
             }),
             restart_policy: Arc::new(move |request: &ServerScheduleJobReq| {
                 let name = request.processor_info.as_deref().unwrap_or_default();

@@ -9,7 +9,10 @@ use std::{
 use parking_lot::RwLock;
 use tokio::sync::watch;
 
-use super::{Counters, InstanceStatus, OwnerStatus, WorkerConfig, WorkerStatus, clock::ServerClock, heavy::Trackers};
+use super::{
+    Counters, InstanceStatus, OwnerStatus, WorkerConfig, WorkerStatus, clock::ServerClock, heavy::Trackers,
+    silence::Silence,
+};
 use crate::tasks::processor::ProcessorTrackers;
 use crate::{
     client::Transport,
@@ -29,8 +32,8 @@ pub(crate) struct Shared {
     pub(crate) trackers: Arc<dyn Trackers>,
     /// Who executes tasks of own and other workers' instances.
     pub(crate) processors: Option<Arc<ProcessorTrackers>>,
-    pub(crate) started: Instant,
     pub(crate) clock: Arc<ServerClock>,
+    pub(crate) silence: Silence,
     /// Where heartbeats and reports go.
     pub(crate) owner: watch::Sender<Option<Owner>>,
     /// Where log lines go: follows `owner` when the logs that a new one needs from the start have been rewound.
@@ -97,13 +100,10 @@ impl Shared {
         }
     }
 
-    /// For how long no server has been there, ms; 0 while one is.
-    pub(crate) fn server_silent_ms(&self) -> u64 {
-        if self.owner.borrow().is_some() {
-            return 0;
-        }
-        let last = self.state.read().last_heartbeat.unwrap_or(self.started);
-        u64::try_from(last.elapsed().as_millis()).unwrap_or(u64::MAX)
+    /// For how long no server has taken heartbeats, or reports of the instance, ms. A server that is found and refuses them is
+    /// none.
+    pub(crate) fn server_silent_ms(&self, instance_id: i64) -> u64 {
+        u64::try_from(self.silence.of(instance_id, Instant::now()).as_millis()).unwrap_or(u64::MAX)
     }
 
     /// Tasks, of whichever worker's instances, that wait or run here or have not been reported yet.

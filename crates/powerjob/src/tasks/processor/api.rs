@@ -74,7 +74,8 @@ pub(crate) enum Event {
         /// What became of it.
         answered: Answered,
     },
-    /// This worker's own tracker has stopped the instance: nothing of it is wanted here any more.
+    /// This worker's own tracker has ended the instance: nothing of it is wanted here any more. What is done for a tracker
+    /// of another worker, which may have the instance now, goes on.
     Stop(i64),
     /// A tracker of another worker has stopped the instance. It may speak of an execution of before, while this worker's
     /// own tracker has the instance now: what is done for that one goes on.
@@ -82,6 +83,9 @@ pub(crate) enum Event {
     /// The worker is to empty itself, or takes tasks again: trackers of other workers are told that there is no room. What
     /// comes nevertheless (a broadcast has no other place) is done.
     Drain(bool),
+    /// The worker ends without waiting: tasks of other workers' trackers end and are reported failed, and no more are taken.
+    /// Those of the own tracker are stopped by it.
+    Cancel,
 }
 
 /// What became of a report.
@@ -212,6 +216,9 @@ pub(crate) struct Final {
     pub(crate) result: String,
     /// Within the limit.
     pub(crate) context: BTreeMap<String, String>,
+    /// It would fail again the same way.
+    #[serde(default)]
+    pub(crate) rejected: bool,
     /// When, epoch ms.
     pub(crate) ended_at: i64,
 }

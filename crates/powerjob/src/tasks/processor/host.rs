@@ -2,7 +2,10 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -20,6 +23,7 @@ use super::{
 use crate::{
     StopSignal,
     core::Now,
+    server::Engaged,
     tasks::api::{PeerError, ResultSource, StartTask, TrackerPeer, WorkerPeer},
     worker::{Counters, Registry},
 };
@@ -28,6 +32,8 @@ use crate::{
 const INBOX: usize = 4096;
 /// Events of one transaction.
 const BATCH: usize = 1024;
+/// Whether a tracker is known is answered within this time, or counts as no.
+const PROMPT: Duration = Duration::from_secs(2);
 /// Pause before a failed transaction is tried again.
 const STORE_RETRY: Duration = Duration::from_millis(500);
 
@@ -61,6 +67,8 @@ pub(crate) struct ProcessorTrackers {
     address: String,
     inbox: mpsc::Sender<Input>,
     open: watch::Receiver<usize>,
+    /// No more tasks are taken from other workers.
+    cancelled: AtomicBool,
     _driver: AbortOnDropHandle<()>,
 }
 
@@ -73,6 +81,12 @@ enum Input {
         instance_id: i64,
         own: bool,
         done: oneshot::Sender<()>,
+    },
+    /// Whether there is something of the instance from this tracker.
+    Has {
+        instance_id: i64,
+        tracker: String,
+        answer: oneshot::Sender<bool>,
     },
 }
 
@@ -121,7 +135,7 @@ impl ProcessorTrackers {
             open: open_sender,
         };
         let driver = AbortOnDropHandle::new(deps.tasks.spawn(driver.run(inputs, output)));
-        Ok(Self { address: deps.address, inbox, open, _driver: driver })
+        Ok(Self { address: deps.address, inbox, open, cancelled: AtomicBool::new(false), _driver: driver })
     }
 
     /// Tasks that wait, are at work, or whose outcome is on its way.
@@ -133,6 +147,14 @@ impl ProcessorTrackers {
     pub(crate) async fn drain(&self, on: bool) {
         // A closed channel means that the worker is gone.
         let _ = self.inbox.send(Input::Event(Event::Drain(on))).await;
+    }
+
+    /// Has what is done for trackers of other workers end, and reported failed with the reason. [`Self::idle`] tells when that is
+    /// done.
+    pub(crate) async fn cancel(&self) {
+        self.cancelled.store(true, Ordering::Relaxed);
+        // As above.
+        let _ = self.inbox.send(Input::Event(Event::Cancel)).await;
     }
 
     /// Waits until there are none.
@@ -155,6 +177,9 @@ impl WorkerPeer for ProcessorTrackers {
         results: Option<Arc<dyn ResultSource>>,
     ) -> Result<(), PeerError> {
         if task.task_tracker_address != self.address {
+            if self.cancelled.load(Ordering::Relaxed) {
+                return Err(PeerError::Refused(format!("worker {} is being ended by its operator", self.address)));
+            }
             // Not acknowledged by this, but by the report that follows.
             return self.inbox.send(Input::Event(Event::Start(task))).await.map_err(|_| ends());
         }
@@ -170,6 +195,20 @@ impl WorkerPeer for ProcessorTrackers {
         let own = address == self.address;
         self.inbox.send(Input::Stop { instance_id, own, done }).await.map_err(|_| ends())?;
         stopped.await.map_err(|_| ends())
+    }
+}
+
+#[async_trait]
+impl Engaged for ProcessorTrackers {
+    async fn has_tasks_of(&self, instance_id: i64, tracker: &str) -> bool {
+        let (answer, answered) = oneshot::channel();
+        let asked = self.inbox.send(Input::Has { instance_id, tracker: tracker.to_owned(), answer });
+        let said = tokio::time::timeout(PROMPT, async {
+            asked.await.ok()?;
+            answered.await.ok()
+        });
+        // While the store fails nobody answers, and nothing is taken.
+        said.await.ok().flatten().unwrap_or(false)
     }
 }
 
@@ -258,6 +297,10 @@ impl Driver {
                 self.handle(event, output);
             }
             Input::Start(handed) => self.waiting.push_back(handed),
+            Input::Has { instance_id, tracker, answer } => {
+                // Whoever asked may have gone.
+                let _ = answer.send(self.machine.has_part(instance_id, &tracker));
+            }
             Input::Stop { instance_id, own, done } => {
                 self.stops.entry(instance_id).or_default().push(done);
                 if !own {

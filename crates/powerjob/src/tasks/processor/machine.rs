@@ -26,7 +26,8 @@ pub(crate) struct Machine {
     /// Closed parts whose processors have not ended.
     closing: HashMap<u64, Part>,
     numbers: u64,
-    draining: bool,
+    pub(super) draining: bool,
+    pub(super) cancelled: bool,
 }
 
 impl Machine {
@@ -41,6 +42,7 @@ impl Machine {
             closing: HashMap::new(),
             numbers: 0,
             draining: false,
+            cancelled: false,
         }
     }
 
@@ -59,6 +61,7 @@ impl Machine {
             Event::Stop(instance_id) => self.stop(now, instance_id, true, &mut out),
             Event::StopForOthers(instance_id) => self.stop(now, instance_id, false, &mut out),
             Event::Drain(on) => self.drain(now, on, &mut out),
+            Event::Cancel => self.cancel(now, &mut out),
         }
         self.address_loads(&mut out);
         if self.options.has_bug(Bug::NoReceipts) {
@@ -84,6 +87,11 @@ impl Machine {
     /// Whether a task of this tracker and instance would find a place.
     pub(crate) fn has_room(&self, instance_id: i64, tracker: &str) -> bool {
         self.part_of(instance_id, tracker).is_none_or(|part| part.has_room(&self.options))
+    }
+
+    /// Whether there is something of the instance from this tracker.
+    pub(crate) fn has_part(&self, instance_id: i64, tracker: &str) -> bool {
+        self.part_of(instance_id, tracker).is_some()
     }
 
     /// Tasks at work and waiting, and outcomes on their way. Those that their tracker does not take now are not counted:
@@ -118,6 +126,9 @@ impl Machine {
     }
 
     fn start(&mut self, now: Now, mut task: StartTask, out: &mut Output) {
+        if self.refuses(&task) {
+            return;
+        }
         let number = self.enter(now, &task, now.wall_ms);
         let options = self.options;
         let Some(part) = self.parts.get_mut(&number) else { return };
@@ -210,7 +221,7 @@ impl Machine {
         let Some(part) = self.parts.get_mut(&number) else { return };
         let Some(id) = part.running.remove(&execution) else { return };
         if let Some(job) = part.tasks.get(&id) {
-            let end = finals::outcome(part, job, result, context, now, &options, out);
+            let end = finals::outcome(&self.address, part, job, result, context, now, &options, out);
             self.end(now, number, &id, end, out);
         }
         self.fill(now, number, out);
@@ -323,26 +334,13 @@ impl Machine {
         }
     }
 
-    fn stop(&mut self, now: Now, instance_id: i64, own_too: bool, out: &mut Output) {
+    fn stop(&mut self, now: Now, instance_id: i64, own: bool, out: &mut Output) {
         let mut closed = self.parts_of(instance_id);
-        closed.retain(|number| own_too || self.parts.get(number).is_some_and(|part| !part.own));
+        closed.retain(|number| self.parts.get(number).is_some_and(|part| part.own == own));
         for number in closed {
             self.close(number, StopReason::Stopped, out);
         }
         self.settle(now, instance_id, out);
-    }
-
-    fn drain(&mut self, now: Now, on: bool, out: &mut Output) {
-        if std::mem::replace(&mut self.draining, on) == on {
-            return;
-        }
-        let mut parts: Vec<&mut Part> = self.parts.values_mut().filter(|part| !part.own).collect();
-        parts.sort_unstable_by_key(|part| part.number);
-        for part in parts {
-            part.closed_to_more = on;
-            part.load_at = now.mono_ms;
-            part.load(now, &self.options, out);
-        }
     }
 
     /// Takes a part out of the way; [`Self::settle`] follows.
@@ -398,6 +396,7 @@ impl Job {
             time: 0,
             deadline,
             timed_out: false,
+            cancelled: false,
         }
     }
 }

@@ -13,11 +13,14 @@
 //!   instance's time is over, or the tracker is not heard of for a day. For tasks of other workers' trackers this survives
 //!   `kill -9`: what was at work is then reported failed or runs again, as the processor's `RestartPolicy` says. Tasks of the
 //!   own tracker are that tracker's to take up.
+//! - A worker whose operator does not wait ends what it does for other workers' trackers at once and reports it failed, so that
+//!   they give it to others.
 //! - Nothing is reported for an instance after a stop; the stop has ended when no processor of it runs any more, and no new
 //!   task of the instance begins before.
 
 mod api;
 mod bugs;
+mod emptying;
 mod execute;
 mod finals;
 mod host;

@@ -73,6 +73,8 @@ pub(super) struct Job {
     /// When its own time is over, monotonic ms.
     pub(super) deadline: Option<u64>,
     pub(super) timed_out: bool,
+    /// The worker's operator ended it.
+    pub(super) cancelled: bool,
 }
 
 #[derive(Debug)]
@@ -197,6 +199,7 @@ impl Part {
                 report_time: job.time,
                 cmd: end.filter(|_| pre_processed).map(|_| PRE_PROCESSED),
                 appended_wf_context: end.map(|end| end.context.clone()),
+                rejected: end.is_some_and(|end| end.rejected),
             };
             self.in_flight += 1;
             out.actions.push(Action::Report { part: self.number, tracker: self.tracker.clone(), report });

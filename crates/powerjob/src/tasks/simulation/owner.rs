@@ -67,25 +67,15 @@ impl World {
             match action {
                 Action::Start { ticket, task, .. } => {
                     let to = ticket.address.clone();
-                    let (there, answer_lost) = self.question(&to);
-                    match there {
-                        Some(ms) => {
-                            let at = self.now + ms;
-                            let doubled = to != OWN && self.rng.percent(self.faults.doubled);
-                            let start = Happening::Start { to, task, ticket: ticket.clone(), process };
-                            if doubled {
-                                self.after(ms, 3_000, start.clone());
-                            }
-                            self.at(at, start);
-                            if answer_lost {
-                                let at = self.give_up_at();
-                                self.at(at, Happening::NotStarted { ticket, process });
-                            }
+                    // Lost, or answered in vain: whoever sends it cannot tell, and counts it as delivered.
+                    if let Some(ms) = self.way(&to) {
+                        let at = self.now + ms;
+                        let doubled = to != OWN && self.rng.percent(self.faults.doubled);
+                        let start = Happening::Start { to, task, ticket, process };
+                        if doubled {
+                            self.after(ms, 3_000, start.clone());
                         }
-                        None => {
-                            let at = self.give_up_at();
-                            self.at(at, Happening::NotStarted { ticket, process });
-                        }
+                        self.at(at, start);
                     }
                 }
                 Action::AskCluster => self.after(1, 30, Happening::Cluster { process }),

@@ -265,7 +265,7 @@ impl World {
         if self.tracker.is_some() {
             return;
         }
-        self.handle(to, Event::Stop(INSTANCE));
+        self.handle(to, if to == OWN { Event::Stop(INSTANCE) } else { Event::StopForOthers(INSTANCE) });
         for running in self.workers[to].running.values() {
             assert!(running.told_to_end, "a stop reaches every processor");
         }

@@ -94,6 +94,7 @@ impl Tracker {
         now: Now,
         out: &mut Output,
     ) -> Result<()> {
+        let held = row.address.is_some() && !self.stays(&row.name);
         let Some(run) = self.runs.get_mut(&sub) else { return Ok(()) };
         table.dispatched(row.n, &address, now.wall_ms)?;
         self.sendings += 1;
@@ -127,6 +128,8 @@ impl Tracker {
             address,
             failed: row.failed,
             unanswered: row.unanswered,
+            held,
+            before: run.held.remove(&row.id),
             received: false,
             since: now.mono_ms,
             sending: self.sendings,
@@ -159,28 +162,36 @@ impl Tracker {
         let meant = |flight: &Flight| {
             if own { flight.address == self.spec.own } else { flight.sending == ticket.sending && !flight.received }
         };
-        if !flight.is_some_and(meant) {
-            return Ok(());
-        }
+        let Some(flight) = flight.filter(|flight| meant(flight)) else { return Ok(()) };
+        // This sending did not reach it, but one before it may have.
+        let sent = flight.before.unwrap_or(flight.since);
+        let there = (flight.held && !own && self.may_have(&flight.address, sent)).then_some(sent);
         // The own worker is never lost, so that a task that it never takes must end in another way.
         let unanswered = u32::from(own);
-        self.unanswered(table, ticket.sub, &ticket.task_id, unanswered, now, out)
+        self.unanswered(table, ticket.sub, &ticket.task_id, unanswered, there, now, out)
     }
 
-    /// A task was sent and is not at its worker: it waits again, and has failed if that happened too often.
+    /// A task was sent and is not known to be at its worker: it waits again, for that worker if it may be `there` from a sending
+    /// at this time, and has failed if that happened too often.
+    #[expect(clippy::too_many_arguments, reason = "a task's fate with the moment and the place where it is written")]
     pub(super) fn unanswered(
         &mut self,
         table: &Table<'_>,
         sub: i64,
         id: &str,
         more: u32,
+        there: Option<u64>,
         now: Now,
         out: &mut Output,
     ) -> Result<()> {
         let Some(flight) = self.runs.get_mut(&sub).and_then(|run| run.flights.get_mut(id)) else { return Ok(()) };
         flight.unanswered += i32::try_from(more).unwrap_or(0);
         if flight.unanswered < MOST_UNANSWERED {
-            return self.back(table, sub, id, now);
+            let Some(sent) = there else { return self.back(table, sub, id, now) };
+            if let Some(run) = self.runs.get_mut(&sub) {
+                run.held.insert(id.to_owned(), sent);
+            }
+            return self.wait_again(table, sub, id, true, now);
         }
         let text = format!(
             "the task was sent {MOST_UNANSWERED} times and no worker acknowledged it (the last one was {}); see the \

@@ -45,12 +45,12 @@ impl Tracker {
         if paused != std::mem::replace(&mut self.paused, paused) {
             if paused {
                 out.warn(format!(
-                    "no server has been reachable for {} s: the job does not fire until one is, because the server may \
+                    "no server has taken reports for {} s: the job does not fire until one does, because the server may \
                      start it on another worker",
                     server_silent_ms / 1000
                 ));
             } else {
-                out.info("a server is reachable again: the job fires again");
+                out.info("a server takes reports again: the job fires again");
             }
         }
         paused

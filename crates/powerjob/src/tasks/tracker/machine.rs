@@ -241,17 +241,17 @@ impl Tracker {
     fn stop(&mut self, table: &Table<'_>, now: Now, reason: StopReason, out: &mut Output) -> Result<()> {
         match reason {
             StopReason::Stopped => {
-                self.finish(table, false, "stopped".to_owned(), true, out)?;
+                self.finish(table, false, why_it_ends(reason).to_owned(), true, out)?;
                 table.forget()
             }
             StopReason::Cancelled => {
                 out.warn("the worker's operator ends the worker and its instances".to_owned());
-                self.finish(table, false, "its tasks were told to end".to_owned(), false, out)
+                self.finish(table, false, why_it_ends(reason).to_owned(), false, out)
             }
             StopReason::TimedOut => {
                 let ran = now.server_ms - self.state.started_at;
                 out.warn(format!("the time limit of the instance has passed after {} s", ran / 1000));
-                self.finish(table, false, "instance execute timeout".to_owned(), false, out)
+                self.finish(table, false, why_it_ends(reason).to_owned(), false, out)
             }
         }
     }
@@ -265,7 +265,15 @@ impl Tracker {
         stopped: bool,
         out: &mut Output,
     ) -> Result<()> {
-        let end = End { success, result, stopped, counts: self.numbers(), context: self.state.context.clone() };
+        let (success, result, context) = match &self.state.context_too_long {
+            // The nodes behind this one would go on without what it was to tell them.
+            Some(why) => {
+                let ended = if success { "succeeded" } else { "failed" };
+                (false, format!("{why}. The run itself {ended}: {result}"), Default::default())
+            }
+            None => (success, result, self.state.context.clone()),
+        };
+        let end = End { success, result, stopped, counts: self.numbers(), context };
         for (_, run) in std::mem::take(&mut self.runs) {
             table.end_run(run.key, run.total)?;
         }
@@ -297,6 +305,15 @@ impl Tracker {
             succeeded + failed,
             sent + running
         ));
+    }
+}
+
+/// Result text of an instance that ends because it is told to. The text for a time limit is the Java worker's.
+pub(crate) fn why_it_ends(reason: StopReason) -> &'static str {
+    match reason {
+        StopReason::Stopped => "stopped",
+        StopReason::Cancelled => "its tasks were told to end",
+        StopReason::TimedOut => "instance execute timeout",
     }
 }
 

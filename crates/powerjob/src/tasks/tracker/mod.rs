@@ -37,7 +37,7 @@ mod tests;
 mod workers;
 
 pub(crate) use api::{Action, Answer, Event, Output, StartTicket};
-pub(crate) use machine::Tracker;
+pub(crate) use machine::{Tracker, why_it_ends};
 pub(crate) use recover::Recovery;
 pub(crate) use spec::{Spec, TrackerOptions};
 pub(crate) use state::{End, Firing};

@@ -90,6 +90,7 @@ impl Tracker {
             free: 0,
             fixed: table.waiting_fixed(key)?,
             flights: HashMap::new(),
+            held: HashMap::new(),
             total: 0,
             succeeded: 0,
             failed: 0,
@@ -112,7 +113,9 @@ impl Tracker {
             self.sendings += 1;
             let received = status != TaskStatus::Dispatched;
             let (since, sending) = (now.mono_ms, self.sendings);
-            let flight = Flight { n, name, address, failed, unanswered, received, since, sending, reported: -1 };
+            let (held, before) = (false, None);
+            let flight =
+                Flight { n, name, address, failed, unanswered, held, before, received, since, sending, reported: -1 };
             run.flights.insert(id, flight);
         }
         self.runs.insert(sub, run);

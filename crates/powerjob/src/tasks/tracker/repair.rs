@@ -3,10 +3,16 @@
 use rusqlite::Result;
 
 use super::{Action, Output, Tracker, bugs::Bug, machine::REPAIR_MS, spec::Kind, workers::Worker};
-use crate::{core::Now, tasks::table::Table};
+use crate::{
+    core::Now,
+    tasks::table::{Row, Table},
+};
 
 /// Result of a task whose worker is lost (5.4).
 const WORKER_DOWN: &str = "maybe worker down";
+
+/// A message that has not arrived after this time, ms, was given up by its sender.
+const ON_ITS_WAY_MS: u64 = 5_000;
 
 impl Tracker {
     pub(super) fn repair(&mut self, table: &Table<'_>, now: Now, out: &mut Output) -> Result<()> {
@@ -47,15 +53,29 @@ impl Tracker {
         found.sort_unstable();
         if let Some((_, _, first)) = found.first() {
             out.warn(format!(
-                "{} tasks were sent and not acknowledged for {} s, {first} first; they are sent again",
+                "{} tasks were sent and not acknowledged for {} s, {first} first; they are sent to the same workers again, \
+                 and to others when those have spoken meanwhile or are lost",
                 found.len(),
                 limit / 1000
             ));
         }
         for (_, sub, id) in found {
-            self.unanswered(table, sub, &id, 1, now, out)?;
+            let flight = self.runs.get(&sub).and_then(|run| run.flights.get(&id));
+            // The first time it is sent there once more whatever was heard: an acknowledgement of a Java worker comes but once.
+            let there = flight
+                .filter(|flight| !flight.held || self.may_have(&flight.address, flight.since))
+                .map(|flight| flight.since);
+            self.unanswered(table, sub, &id, 1, there, now, out)?;
         }
         Ok(())
+    }
+
+    /// Whether a worker may have a task that it has not acknowledged, of a sending at this time: then it must go nowhere else,
+    /// or it would run twice. One that speaks so long afterwards without a word of it does not have it: ours tells nothing else
+    /// while its acknowledgements do not arrive.
+    pub(super) fn may_have(&self, address: &str, sent: u64) -> bool {
+        let late = sent.saturating_add(ON_ITS_WAY_MS);
+        self.workers.get(address).is_some_and(|worker| worker.heard.is_none_or(|heard| heard <= late))
     }
 
     /// A worker is given up: its tasks go to others, or have failed where that makes no sense.
@@ -76,15 +96,28 @@ impl Tracker {
                 self.back(table, sub, &id, now)?;
             }
         }
-        let waiting: Vec<(i64, String)> = self
-            .runs
-            .iter()
-            .flat_map(|(&sub, run)| run.fixed.iter().map(move |row| (sub, row)))
-            .filter(|(_, row)| row.address.as_deref() == Some(address))
-            .map(|(sub, row)| (sub, row.id.clone()))
-            .collect();
-        for (sub, id) in waiting {
-            self.end_task(table, sub, &id, false, WORKER_DOWN, -1, now, out)?;
+        self.lose_waiting(table, address, now, out)
+    }
+
+    /// What waits for a worker that is lost: held tasks go to others, those that have their place there have failed.
+    fn lose_waiting(&mut self, table: &Table<'_>, address: &str, now: Now, out: &mut Output) -> Result<()> {
+        let subs: Vec<i64> = self.runs.keys().copied().collect();
+        for sub in subs {
+            let Some(run) = self.runs.get_mut(&sub) else { continue };
+            let rows: Vec<Row> = run.fixed.extract_if(.., |row| row.address.as_deref() == Some(address)).collect();
+            for row in rows {
+                let stays = self.stays(&row.name);
+                let Some(run) = self.runs.get_mut(&sub) else { break };
+                run.held.remove(&row.id);
+                if stays {
+                    let id = row.id.clone();
+                    run.fixed.push(row);
+                    self.end_task(table, sub, &id, false, WORKER_DOWN, -1, now, out)?;
+                } else {
+                    run.free += 1;
+                    table.back(row.n, None, row.failed, row.unanswered, now.wall_ms)?;
+                }
+            }
         }
         Ok(())
     }

@@ -62,8 +62,9 @@ impl Tracker {
             self.append(context, id, out);
         }
         let text = report.result.unwrap_or_default();
-        if status == TaskStatus::Succeeded {
-            self.end_task(table, sub, id, true, &text, report.report_time, now, out)?;
+        let succeeded = status == TaskStatus::Succeeded;
+        if succeeded || report.rejected {
+            self.end_task(table, sub, id, succeeded, &text, report.report_time, now, out)?;
         } else {
             self.attempt_failed(table, sub, id, &text, report.report_time, now, out)?;
         }
@@ -123,11 +124,21 @@ impl Tracker {
 
     /// A task waits again: the root, the last and those of a broadcast where they were, others anywhere.
     pub(super) fn back(&mut self, table: &Table<'_>, sub: i64, id: &str, now: Now) -> Result<()> {
-        let broadcast = self.spec.kind == Kind::Broadcast;
+        let flight = self.runs.get(&sub).and_then(|run| run.flights.get(id));
+        let Some(stays) = flight.map(|flight| self.stays(&flight.name)) else { return Ok(()) };
+        let cut = self.state.cut.contains(&(sub, id.to_owned()));
+        self.wait_again(table, sub, id, stays || cut, now)
+    }
+
+    /// Whether tasks of this name have a place that nobody else may take.
+    pub(super) fn stays(&self, name: &str) -> bool {
+        self.spec.kind == Kind::Broadcast || matches!(name, ROOT_TASK | LAST_TASK | BROADCAST_TASK)
+    }
+
+    /// A task waits again, where it was or anywhere.
+    pub(super) fn wait_again(&mut self, table: &Table<'_>, sub: i64, id: &str, stays: bool, now: Now) -> Result<()> {
         let Some(run) = self.runs.get_mut(&sub) else { return Ok(()) };
         let Some(flight) = run.flights.remove(id) else { return Ok(()) };
-        let cut = self.state.cut.contains(&(sub, id.to_owned()));
-        let stays = broadcast || cut || matches!(flight.name.as_str(), ROOT_TASK | LAST_TASK | BROADCAST_TASK);
         let address = stays.then_some(flight.address.as_str());
         table.back(flight.n, address, flight.failed, flight.unanswered, now.wall_ms)?;
         if !stays {
@@ -198,11 +209,14 @@ impl Tracker {
                 self.state.context = merged;
                 self.changed = true;
             }
-            Err(too_long) => out.warn(format!(
-                "what task {id} appends to the workflow context is left out: with it the context would have {} \
-                 characters, {} of them for the key `{}`; up to {} are accepted",
-                too_long.length, too_long.largest_length, too_long.largest, self.spec.options.context_limit
-            )),
+            Err(too_long) => {
+                let text = format!("with what task {id} appends, {too_long}");
+                out.warn(text.clone());
+                if self.state.context_too_long.is_none() {
+                    self.state.context_too_long = Some(text);
+                    self.changed = true;
+                }
+            }
         }
     }
 

@@ -26,6 +26,8 @@ pub(super) struct Run {
     pub(super) fixed: Vec<Row>,
     /// Tasks at workers, by id.
     pub(super) flights: HashMap<String, Flight>,
+    /// Of waiting tasks that may be at a worker: when the last sending left that may have arrived, monotonic ms.
+    pub(super) held: HashMap<String, u64>,
     pub(super) total: i64,
     pub(super) succeeded: i64,
     pub(super) failed: i64,
@@ -39,6 +41,10 @@ pub(super) struct Flight {
     pub(super) address: String,
     pub(super) failed: i32,
     pub(super) unanswered: i32,
+    /// An earlier sending, which nobody answered, may have brought it there already.
+    pub(super) held: bool,
+    /// When the last one before this left that may have arrived, monotonic ms.
+    pub(super) before: Option<u64>,
     /// The worker has acknowledged it.
     pub(super) received: bool,
     /// When it was sent, monotonic ms.
@@ -71,6 +77,7 @@ impl Tracker {
             free: 0,
             fixed: Vec::new(),
             flights: HashMap::new(),
+            held: HashMap::new(),
             total: 0,
             succeeded: 0,
             failed: 0,

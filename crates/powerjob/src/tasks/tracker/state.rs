@@ -23,6 +23,9 @@ pub(crate) struct State {
     pub(crate) workers: Vec<String>,
     /// Entries for the workflow context.
     pub(crate) context: BTreeMap<String, String>,
+    /// What would have made the context too long, for the result text: the instance fails by it.
+    #[serde(default)]
+    pub(crate) context_too_long: Option<String>,
     /// Tasks, by run and id, that a restart cut and that their processor takes up on this worker.
     #[serde(default)]
     pub(crate) cut: BTreeSet<(i64, String)>,

@@ -28,8 +28,8 @@ pub(crate) struct TrackerDeps {
     pub(crate) cluster: Arc<dyn ClusterQuery>,
     /// The time.
     pub(crate) clock: Arc<dyn Fn() -> Now + Send + Sync>,
-    /// For how long no server has been reachable, ms; 0 while one is.
-    pub(crate) server_silent_ms: Arc<dyn Fn() -> u64 + Send + Sync>,
+    /// For how long no server has taken heartbeats of this worker, or reports of the instance, ms. Asked for frequent jobs.
+    pub(crate) server_silent_ms: Arc<dyn Fn(i64) -> u64 + Send + Sync>,
     /// What the processor of a job makes of tasks that a restart cut.
     pub(crate) restart_policy: Arc<dyn Fn(&ServerScheduleJobReq) -> RestartPolicy + Send + Sync>,
     /// Numbers.

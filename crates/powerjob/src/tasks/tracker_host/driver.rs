@@ -12,9 +12,9 @@ use crate::{
     ProcessResult,
     processor::StopReason,
     tasks::{
-        api::{PeerError, ResultSource, StartTask, TrackerEnd},
+        api::{PeerError, ResultSource, StartTask, TrackerEnd, is_frequent},
         table::Table,
-        tracker::{Action, Answer, End, Event, Output, Recovery, Spec, StartTicket, Tracker},
+        tracker::{Action, Answer, End, Event, Output, Recovery, Spec, StartTicket, Tracker, why_it_ends},
     },
 };
 
@@ -26,7 +26,8 @@ const AT_ONCE: usize = 8;
 const TABLE_RETRY: Duration = Duration::from_secs(1);
 /// A table that cannot be opened is tried so many times before the instance has failed.
 const OPEN_TRIES: u32 = 10;
-/// Tasks that are being handed over when the instance ends are given this time, so that no stop overtakes them.
+/// Tasks that are being handed over to other workers when the instance ends are given this time, so that no stop overtakes
+/// them. The own worker is told at once.
 const LAST_STARTS: Duration = Duration::from_secs(3);
 
 pub(super) struct Driver {
@@ -34,8 +35,10 @@ pub(super) struct Driver {
     start: TrackerStart,
     handle: Handle,
     events: mpsc::Receiver<Input>,
-    /// Requests under way.
-    requests: JoinSet<()>,
+    /// Tasks on their way to other workers.
+    starts: JoinSet<()>,
+    /// Tasks on their way to the own worker, and questions: of no use when the instance has ended.
+    passing: JoinSet<()>,
     told_to_stop: bool,
 }
 
@@ -48,7 +51,7 @@ struct Turn {
 
 impl Driver {
     pub(super) fn new(inner: Arc<Inner>, start: TrackerStart, handle: Handle, events: mpsc::Receiver<Input>) -> Self {
-        Self { inner, start, handle, events, requests: JoinSet::new(), told_to_stop: false }
+        Self { inner, start, handle, events, starts: JoinSet::new(), passing: JoinSet::new(), told_to_stop: false }
     }
 
     pub(super) async fn run(mut self) -> TrackerEnd {
@@ -63,11 +66,16 @@ impl Driver {
         };
         let end = self.own(&spec, &store).await;
         let used = self.handle.view.lock().used.clone();
-        let last = async { while self.requests.join_next().await.is_some() {} };
-        if tokio::time::timeout(LAST_STARTS, last).await.is_err() {
-            self.requests.shutdown().await;
-        }
-        self.inner.stops.stop(spec.info.instance_id, &spec.own, &used).await;
+        // Before the own worker is told to stop, so that nothing follows.
+        self.passing.shutdown().await;
+        let starts = &mut self.starts;
+        let last = async {
+            let all = async { while starts.join_next().await.is_some() {} };
+            if tokio::time::timeout(LAST_STARTS, all).await.is_err() {
+                starts.shutdown().await;
+            }
+        };
+        self.inner.stops.stop(spec.info.instance_id, &spec.own, &used, last).await;
         self.inner.deps.table.sweep();
         TrackerEnd {
             result: ProcessResult { success: end.success, message: end.result, retryable: false },
@@ -100,6 +108,7 @@ impl Driver {
         let policy = (self.inner.deps.restart_policy)(&self.start.request);
         let mut recovery = self.start.resumed.then_some(Recovery::Restarted(policy));
         let deadline = self.start.time_left_ms.map(|left| (self.inner.deps.clock)().mono_ms.saturating_add(left));
+        let frequent = is_frequent(&self.start.request.time_expression_type);
         let mut tracker: Option<Box<Tracker>> = None;
         loop {
             let batch = match &tracker {
@@ -111,7 +120,8 @@ impl Driver {
             if let Some(reason) = self.stop_reason(deadline) {
                 events.push(Event::Stop(reason));
             }
-            let (lane, silent) = (self.inner.deps.lane.clone(), (self.inner.deps.server_silent_ms)());
+            let lane = self.inner.deps.lane.clone();
+            let silent = if frequent { (self.inner.deps.server_silent_ms)(spec.info.instance_id) } else { 0 };
             let (clock, spec_now) = (self.inner.deps.clock.clone(), spec.clone());
             let held = tracker.take();
             let turn = store
@@ -175,7 +185,7 @@ impl Driver {
             taken = self.events.recv_many(&mut batch, BATCH) => debug_assert!(taken > 0, "the handle keeps it open"),
             () = tokio::time::sleep(pause) => {}
         }
-        while self.requests.try_join_next().is_some() {}
+        while self.starts.try_join_next().is_some() || self.passing.try_join_next().is_some() {}
         batch
     }
 
@@ -187,16 +197,15 @@ impl Driver {
 
     /// Tells that the table cannot be written, and waits. An instance that shall stop does not wait for it.
     async fn cannot_write(&mut self, error: &StoreError, deadline: Option<u64>) -> Option<End> {
-        let text = format!("the tasks of the instance cannot be written: {}; it is tried again", chain(error));
-        tracing::error!(instance_id = self.start.request.instance_id, "{text}");
-        self.start.log.warn(&text);
+        let text = format!("the tasks of the instance cannot be written: {}", chain(error));
+        tracing::error!(instance_id = self.start.request.instance_id, "{text}; it is tried again");
+        self.start.log.warn(format!("{text}; it is tried again"));
         if !error.is_passing() {
             return Some(ended(text, false));
         }
         self.told_to_stop = false;
         if let Some(reason) = self.stop_reason(deadline) {
-            let stopped = reason == StopReason::Stopped;
-            return Some(ended("instance execute timeout".to_owned(), stopped));
+            return Some(ended(format!("{}; {text}", why_it_ends(reason)), reason == StopReason::Stopped));
         }
         tokio::time::sleep(TABLE_RETRY).await;
         None
@@ -242,7 +251,9 @@ impl Driver {
 
     fn hand_over(&mut self, address: String, tasks: Vec<Start>) {
         let (peers, inbox) = (self.inner.deps.peers.clone(), self.handle.inbox.clone());
-        self.requests.spawn(async move {
+        let own = address == self.inner.deps.address;
+        let requests = if own { &mut self.passing } else { &mut self.starts };
+        requests.spawn(async move {
             let (peers, inbox, address) = (&peers, &inbox, &address);
             let each = |(ticket, task, results): Start| async move {
                 if let Err(error) = peers.start_task(address, *task, results).await {
@@ -257,7 +268,7 @@ impl Driver {
     fn ask_cluster(&mut self) {
         let (cluster, inbox) = (self.inner.deps.cluster.clone(), self.handle.inbox.clone());
         let job_id = self.start.request.job_id;
-        self.requests.spawn(async move {
+        self.passing.spawn(async move {
             let answer = cluster.workers(job_id).await;
             let _ = inbox.send(Input { event: Event::Cluster(answer), answer: None }).await;
         });

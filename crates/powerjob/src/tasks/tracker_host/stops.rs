@@ -45,9 +45,9 @@ impl Stops {
         }
     }
 
-    /// Tells everybody. Returns when nothing runs on the own worker any more and the others have been told, or cannot be
-    /// reached now.
-    pub(super) async fn stop(&self, instance_id: i64, own: &str, workers: &[String]) {
+    /// Tells everybody: the own worker at once, the others when `last` is over. Returns when nothing runs on the own worker any
+    /// more and the others have been told, or cannot be reached now.
+    pub(super) async fn stop(&self, instance_id: i64, own: &str, workers: &[String], last: impl Future<Output = ()>) {
         {
             let mut pending = self.inner.lock();
             pending.ended.push_back(instance_id);
@@ -55,8 +55,23 @@ impl Stops {
                 pending.ended.pop_front();
             }
         }
+        let own_part = async {
+            if workers.iter().any(|address| address == own)
+                && let Err(why) = self.peers.stop_instance(own, instance_id).await
+            {
+                tracing::warn!(instance_id, ?why, "the own worker was not told to stop");
+            }
+        };
+        let others = async {
+            last.await;
+            self.tell_others(instance_id, workers.iter().filter(|address| *address != own)).await;
+        };
+        tokio::join!(own_part, others);
+    }
+
+    async fn tell_others(&self, instance_id: i64, workers: impl Iterator<Item = &String>) {
         let mut others = JoinSet::new();
-        for address in workers.iter().filter(|address| *address != own) {
+        for address in workers {
             let (peers, address) = (self.peers.clone(), address.clone());
             let (told, heard) = tokio::sync::oneshot::channel();
             let task = tokio::spawn(async move {
@@ -78,11 +93,6 @@ impl Stops {
                 // Dropped unsent when the first attempt is over.
                 let _: Result<(), _> = heard.await;
             });
-        }
-        if workers.iter().any(|address| address == own)
-            && let Err(why) = self.peers.stop_instance(own, instance_id).await
-        {
-            tracing::warn!(instance_id, ?why, "the own worker was not told to stop");
         }
         let all = async { while others.join_next().await.is_some() {} };
         let _in_the_background_from_here = tokio::time::timeout(PATIENCE, all).await;

@@ -56,6 +56,7 @@ impl Driver {
             Write::Close(closed) => {
                 records.remove(&closed.instance_id);
                 self.p.requests.remove(&closed.instance_id);
+                self.p.shared.silence.forget(closed.instance_id);
                 let counters = &self.p.shared.counters;
                 match closed.status.as_str() {
                     "SUCCEED" => counters.succeeded.one(),

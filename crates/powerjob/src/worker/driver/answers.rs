@@ -51,6 +51,7 @@ impl Driver {
         let counters = &self.p.shared.counters;
         if ok {
             counters.heartbeats.one();
+            self.p.shared.silence.heartbeat(Instant::now());
             let mut state = self.p.shared.state.write();
             state.last_heartbeat = Some(Instant::now());
             state.heartbeat_overload = overload;

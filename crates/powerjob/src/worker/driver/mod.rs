@@ -48,6 +48,9 @@ const STUCK_HEARTBEAT: Duration = Duration::from_secs(10);
 const GOODBYE: Duration = Duration::from_millis(1200);
 /// How long reports of cancelled instances may take.
 const LAST_REPORTS: Duration = Duration::from_secs(10);
+/// How long tasks of other workers' instances may take to end when everything is cancelled. What has not ended then is cut, and
+/// its tracker hears of it from the next start, or takes this worker for lost.
+const LAST_TASKS: Duration = Duration::from_secs(30);
 /// A clock this far off is worth a warning.
 const SKEW_WORTH_A_WARNING_MS: i64 = 10_000;
 const SKEW_WARNING_EVERY: Duration = Duration::from_secs(600);
@@ -269,8 +272,9 @@ impl Driver {
         };
         let leaving = self.leaving.as_ref();
         let goodbye = leaving.filter(|l| !l.said_goodbye).map(|l| l.since + GOODBYE);
-        let reported = leaving.and_then(|l| l.cancelled).map(|at| at + LAST_REPORTS).filter(|at| *at > Instant::now());
-        due.into_iter().chain(goodbye).chain(reported).min()
+        let cancelled = leaving.and_then(|l| l.cancelled);
+        let bounds = [LAST_REPORTS, LAST_TASKS].into_iter().filter_map(|limit| cancelled.map(|at| at + limit));
+        due.into_iter().chain(goodbye).chain(bounds.filter(|at| *at > Instant::now())).min()
     }
 
     /// Handles some of the waiting inputs, the dispatches among them last, because only those can be undone.
@@ -375,6 +379,7 @@ impl Driver {
                 if how == Shutdown::Cancel {
                     leaving.cancelled.get_or_insert_with(Instant::now);
                     batch.outputs.push(self.p.core.handle(now, Event::Cancel));
+                    self.cancel_tasks();
                 }
                 self.wait_for_tasks();
                 Event::Drain(true)
@@ -401,6 +406,12 @@ impl Driver {
         self.p.tasks.spawn(async move { processors.drain(on).await });
     }
 
+    /// Trackers of other workers hear that their tasks have ended.
+    fn cancel_tasks(&self) {
+        let Some(processors) = self.p.shared.processors.clone() else { return };
+        self.p.tasks.spawn(async move { processors.cancel().await });
+    }
+
     /// Looks again when no task of another worker is left here: nothing else would wake the driver.
     fn wait_for_tasks(&self) {
         let (Some(processors), inbox) = (self.p.shared.processors.clone(), self.p.inbox.clone()) else { return };
@@ -419,10 +430,14 @@ impl Driver {
         let said = leaving.said_goodbye || self.p.core.owner().is_none();
         let runs = self.p.runs.len();
         let reported = self.p.shared.records.read().is_empty();
-        let waited = || leaving.cancelled.is_some_and(|at| at.elapsed() >= LAST_REPORTS);
+        let waited = |limit| leaving.cancelled.is_some_and(|at| at.elapsed() >= limit);
+        let tasks = self.p.shared.open_tasks();
         said && match leaving.how {
-            Shutdown::Drain => runs == 0 && reported && self.p.shared.open_tasks() == 0,
-            Shutdown::Cancel => runs == 0 && (reported || self.p.core.owner().is_none() || waited()),
+            Shutdown::Drain => runs == 0 && reported && tasks == 0,
+            Shutdown::Cancel => {
+                let told = reported || self.p.core.owner().is_none() || waited(LAST_REPORTS);
+                runs == 0 && told && (tasks == 0 || waited(LAST_TASKS))
+            }
             Shutdown::Detach => true,
         }
     }

@@ -47,6 +47,8 @@ pub(super) struct Book {
     pub(super) date_only: bool,
     /// Answers to final reports, used up one by one; afterwards they are accepted.
     pub(super) final_answers: Vec<(u16, Value)>,
+    /// RUNNING reports are read and answered 500.
+    pub(super) refuses_running: bool,
     /// What `/openApi/fetchInstanceInfo` says: status and address.
     pub(super) instances: HashMap<i64, (i32, String)>,
     pub(super) acquires: Vec<HashMap<String, String>>,
@@ -54,6 +56,8 @@ pub(super) struct Book {
     pub(super) transport: String,
     /// What queryJobCluster answers, by job; another job is another app's.
     pub(super) clusters: HashMap<i64, Vec<String>>,
+    /// Jobs that it was asked about by queryJobCluster.
+    pub(super) questions: Vec<i64>,
     /// Addresses that it was asked to connect to, and what came of it.
     pub(super) pings: Vec<(String, bool)>,
 }
@@ -78,10 +82,12 @@ impl Fake {
             clock_offset_ms: 0,
             date_only: false,
             final_answers: Vec::new(),
+            refuses_running: false,
             instances: HashMap::new(),
             acquires: Vec::new(),
             transport: transport.to_string(),
             clusters: HashMap::new(),
+            questions: Vec::new(),
             pings: Vec::new(),
         };
         let mut fake = Self { book: Arc::new(Mutex::new(book)), web, transport, runtime: None };
@@ -257,7 +263,9 @@ async fn query_job_cluster(State(book): Shared, body: axum::body::Bytes) -> Resp
     let Ok(query) = QueryJobCluster::parse(&body) else {
         return (StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error").into_response();
     };
-    match book.lock().clusters.get(&query.job_id) {
+    let mut book = book.lock();
+    book.questions.push(query.job_id);
+    match book.clusters.get(&query.job_id) {
         Some(workers) if query.app_id == APP_ID => Json(AskResponse::of(workers).expect("a list")).into_response(),
         _ => Json(AskResponse::failure("Permission Denied!")).into_response(),
     }
@@ -292,7 +300,8 @@ async fn report(State(book): Shared, body: axum::body::Bytes) -> Response {
     let is_final = report.instance_status != 3;
     book.seen.push(Seen::Report(Box::new(report)));
     if !is_final {
-        return StatusCode::OK.into_response();
+        let status = if book.refuses_running { StatusCode::INTERNAL_SERVER_ERROR } else { StatusCode::OK };
+        return status.into_response();
     }
     if book.final_answers.is_empty() {
         return Json(json!({"success": true})).into_response();

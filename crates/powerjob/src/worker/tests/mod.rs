@@ -6,6 +6,7 @@ mod crash;
 mod discovery;
 mod fake;
 mod heavy;
+mod heavy_ends;
 mod life;
 mod listing;
 mod log_config;

@@ -24,7 +24,7 @@ pub(super) fn shared(config: WorkerConfig) -> Arc<Shared> {
         transport: Transport::new(),
         trackers: Arc::new(super::heavy::Stand::default()),
         processors: None,
-        started: std::time::Instant::now(),
+        silence: crate::worker::silence::Silence::new(std::time::Instant::now()),
         clock: Arc::default(),
         owner: tokio::sync::watch::Sender::new(None),
         log_owner: tokio::sync::watch::Sender::new(None),

@@ -4,7 +4,7 @@ use super::*;
 use crate::TaskResults;
 
 /// MAP and MAP_REDUCE: `tasks` sub-tasks of `sleep` ms each; the reduce tells how many succeeded. BROADCAST: one task a worker.
-/// Anything else: `sleep`, then `fail`, as often as it is asked for.
+/// Anything else: `sleep`, then `fail`, as often as it is asked for. On the worker `stuck` nothing ends by itself.
 struct Work;
 
 fn params(ctx: &TaskContext) -> Value {
@@ -23,8 +23,10 @@ impl Processor for Work {
             };
         }
         ctx.log.info(format!("task {} works", ctx.task.id));
+        let stuck = params["stuck"] == json!(ctx.worker_address);
+        let sleep = if stuck { 600_000 } else { params["sleep"].as_u64().unwrap_or(0) };
         tokio::select! {
-            () = tokio::time::sleep(Duration::from_millis(params["sleep"].as_u64().unwrap_or(0))) => {}
+            () = tokio::time::sleep(Duration::from_millis(sleep)) => {}
             reason = ctx.stop.raised() => return ProcessResult::failed(format!("{reason:?}")),
         }
         match params["fail"].as_str() {
@@ -52,21 +54,21 @@ impl Processor for Work {
     }
 }
 
-struct Pair {
-    rig: Rig,
+pub(super) struct Pair {
+    pub(super) rig: Rig,
     other_dir: TempDir,
 }
 
 impl Pair {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         Self { rig: Rig::new().await, other_dir: tempfile::tempdir().expect("a directory") }
     }
 
-    async fn owner(&self) -> WorkerHandle {
+    pub(super) async fn owner(&self) -> WorkerHandle {
         self.start(self.rig.config.clone()).await
     }
 
-    async fn other(&self) -> WorkerHandle {
+    pub(super) async fn other(&self) -> WorkerHandle {
         let mut config = self.rig.config.clone();
         config.state_dir = Some(self.other_dir.path().to_owned());
         self.start(config).await
@@ -79,16 +81,17 @@ impl Pair {
     }
 
     /// Dispatches to the first of the workers and lists all of them.
-    async fn dispatch(&self, workers: &[&WorkerHandle], id: i64, kind: (&str, &str), params: Value) {
+    pub(super) async fn dispatch(&self, workers: &[&WorkerHandle], id: i64, kind: (&str, &str), params: Value) {
         let mut body = request(workers[0], id, "work", params);
         body["executeType"] = json!(kind.0);
         body["timeExpressionType"] = json!(kind.1);
         body["timeExpression"] = json!("200");
+        body["taskRetryNum"] = json!(1);
         body["allWorkerAddress"] = json!(workers.iter().map(|worker| worker.address()).collect::<Vec<_>>());
         assert_eq!(self.rig.post(workers[0], "/worker/runJob", &body).await, (200, String::new()));
     }
 
-    async fn result(&self, id: i64) -> crate::wire::TaskTrackerReportInstanceStatusReq {
+    pub(super) async fn result(&self, id: i64) -> crate::wire::TaskTrackerReportInstanceStatusReq {
         until("the final report", || !self.rig.fake.finals(id).is_empty()).await;
         self.rig.fake.finals(id).remove(0)
     }

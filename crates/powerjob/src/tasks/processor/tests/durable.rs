@@ -69,6 +69,6 @@ fn nothing_of_the_own_tracker_is_stored_and_nothing_of_a_stopped_instance_stays(
     let mut rig = under_way();
     rig.start(task(OWN, 8, "0"));
     assert_eq!(rig.stages().len(), 4);
-    rig.handle(Event::Stop(7));
+    rig.handle(Event::StopForOthers(7));
     assert!(rig.store.is_empty());
 }

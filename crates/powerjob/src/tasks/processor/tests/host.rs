@@ -19,6 +19,7 @@ use super::rig::{OTHER, OWN, task, with};
 use crate::{
     JobLogger, ProcessResult, Processor, RestartPolicy, TaskContext, TaskResult, TaskResults,
     core::Now,
+    server::Engaged,
     task::TaskBody,
     tasks::{
         api::{
@@ -311,7 +312,7 @@ async fn a_stop_returns_when_the_processors_have_ended_and_lets_go_of_what_waits
     assert!(host.logs.released.lock().is_empty());
     host.start(OTHER, "0.9", "x").await;
     host.report("0.9", 6).await;
-    host.trackers.stop_instance(OWN, 7).await.expect("stopped");
+    host.trackers.stop_instance(OTHER, 7).await.expect("stopped");
     let released = async {
         while host.logs.released.lock().is_empty() {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -368,5 +369,23 @@ async fn after_a_kill_a_processor_that_can_takes_its_task_up() {
     let does = Does { policy: Some(RestartPolicy::Resume), ..Does::default() };
     let second = Host::on(store, does).await;
     second.report("0.1", 4).await;
-    second.trackers.stop_instance(OWN, 7).await.expect("stopped");
+    second.trackers.stop_instance(OTHER, 7).await.expect("stopped");
+}
+
+#[tokio::test]
+async fn a_cancel_ends_tasks_of_other_workers_and_returns_when_those_know() {
+    let host = Host::new().await;
+    for n in 0..3 {
+        host.start(OTHER, &format!("0.{n}"), "wait").await;
+    }
+    host.report("0.1", 4).await;
+    assert!(host.trackers.has_tasks_of(7, OTHER).await);
+    assert!(!host.trackers.has_tasks_of(7, OWN).await && !host.trackers.has_tasks_of(8, OTHER).await);
+    host.trackers.cancel().await;
+    for (id, what) in [("0.0", "was running"), ("0.1", "Cancelled"), ("0.2", "was waiting for a slot")] {
+        let text = host.text(id, 5).await;
+        assert!(text.contains("cancelled by the agent's shutdown") && text.contains(what), "{id}: {text}");
+    }
+    tokio::time::timeout(PATIENCE, host.trackers.idle()).await.expect("nothing is left");
+    assert_eq!(host.does.at_work.load(Ordering::SeqCst), 0);
 }

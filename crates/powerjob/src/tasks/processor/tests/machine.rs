@@ -229,6 +229,7 @@ fn a_stop_ends_all_processors_is_silent_and_over_when_the_last_has_ended() {
     }
     rig.answer_all();
     rig.handle(Event::Stop(7));
+    rig.handle(Event::StopForOthers(7));
     assert_eq!(rig.stop_asked.len(), 4);
     assert!(rig.stop_asked.iter().all(|(_, reason)| *reason == StopReason::Stopped));
     assert!(rig.store.is_empty() && rig.stopped.is_empty() && rig.released.is_empty());
@@ -262,6 +263,86 @@ fn a_stop_of_another_workers_tracker_leaves_what_the_own_tracker_has_here() {
     );
 }
 
+/// The server gave the instance to another worker, which has this one do some of it, and the own tracker empties what it had.
+#[test]
+fn a_stop_by_the_own_tracker_leaves_what_is_done_for_another_workers() {
+    let mut rig = Rig::new();
+    rig.start(task(OTHER, 7, "0.0"));
+    rig.start(task(OWN, 7, "0.1"));
+    rig.answer_all();
+    let own = rig.execution("0.1");
+    rig.handle(Event::Stop(7));
+    assert_eq!(rig.stop_asked, [(own, StopReason::Stopped)]);
+    rig.running.remove(&own);
+    rig.handle(Event::Ended { execution: own, result: ok(), context: BTreeMap::new() });
+    assert_eq!((rig.stopped.as_slice(), rig.released.len(), rig.store.len()), (&[7][..], 0, 1));
+    rig.end("0.0", ok());
+    assert_eq!(statuses(&rig.answer_all()), [("0.0", 6)]);
+}
+
+#[test]
+fn a_cancel_ends_what_is_done_for_other_workers_tells_them_why_and_takes_no_more() {
+    let mut rig = Rig::new();
+    for n in 0..3 {
+        rig.start(task(OTHER, 7, &format!("0.{n}")));
+    }
+    rig.start(task(OWN, 8, "0"));
+    rig.answer_all();
+    let work = [rig.execution("0.0"), rig.execution("0.1")];
+    rig.handle(Event::Cancel);
+    rig.handle(Event::Cancel);
+    let mut asked: Vec<u64> = rig.stop_asked.iter().map(|(execution, _)| *execution).collect();
+    asked.sort_unstable();
+    assert_eq!(asked, work, "each once, and the own tracker's not at all: that one stops them itself");
+    assert!(rig.stop_asked.iter().all(|(_, reason)| *reason == StopReason::Cancelled));
+    rig.start(task(OTHER, 7, "0.3"));
+    rig.start(task(OTHER, 9, "0"));
+    rig.end("0.0", ProcessResult::rejected("half of it is done"));
+    rig.end("0.1", ok());
+    let said = rig.answer_all();
+    let mut ends = statuses(&said);
+    ends.sort_unstable();
+    assert_eq!(ends, [("0.0", 5), ("0.1", 6), ("0.2", 5)], "what comes now is not acknowledged, and goes elsewhere");
+    let text = |id: &str| said.iter().find(|report| report.task_id == id).and_then(|report| report.result.clone());
+    let (running, waiting) = (text("0.0").unwrap_or_default(), text("0.2").unwrap_or_default());
+    assert!(running.contains("cancelled by the agent's shutdown") && running.contains("was running"), "{running}");
+    assert!(running.contains("half of it is done") && running.contains(OWN), "{running}");
+    assert!(waiting.contains("was waiting for a slot"), "{waiting}");
+    assert!(said.iter().all(|report| !report.rejected), "another worker may well do it");
+    assert!(rig.store.is_empty() && rig.machine.open_tasks() == 1, "the own tracker's");
+    assert!(rig.loads.iter().any(|load| load.instance_id == 7 && load.remain_task_num >= 20), "{:?}", rig.loads);
+}
+
+#[test]
+fn a_cancelled_task_that_its_tracker_does_not_hear_of_is_told_after_the_restart() {
+    let mut rig = Rig::new();
+    rig.start(task(OTHER, 7, "0.0"));
+    rig.answer_all();
+    rig.handle(Event::Cancel);
+    rig.end("0.0", ProcessResult::failed("asked to"));
+    rig.answer(false);
+    assert_eq!(rig.machine.open_tasks(), 0, "the worker does not wait for it");
+    rig.restart(crate::RestartPolicy::Rerun);
+    let said = rig.answer_all();
+    assert_eq!(statuses(&said), [("0.0", 5)]);
+    assert!(said[0].result.as_deref().is_some_and(|text| text.contains("cancelled by the agent's shutdown")));
+}
+
+#[test]
+fn the_own_tracker_hears_that_another_try_would_not_help() {
+    let mut rig = Rig::new();
+    for id in ["0.0", "0.1"] {
+        rig.start(task(OWN, 7, id));
+    }
+    rig.answer_all();
+    rig.end("0.0", ProcessResult::rejected("no such dataset"));
+    rig.end("0.1", ProcessResult::failed("a bad day"));
+    let said = rig.answer_all();
+    let rejected: Vec<_> =
+        said.iter().map(|report| (report.task_id.as_str(), report.status, report.rejected)).collect();
+    assert_eq!(rejected, [("0.0", 5, true), ("0.1", 5, false)]);
+}
+
 #[test]
 fn a_stop_of_an_unknown_instance_and_a_second_one_are_over_at_once() {
     let mut rig = Rig::new();
@@ -279,7 +360,7 @@ fn a_stop_of_an_unknown_instance_and_a_second_one_are_over_at_once() {
 fn an_instance_that_comes_again_waits_until_what_was_stopped_has_ended() {
     let mut rig = Rig::new();
     rig.start(task(OTHER, 7, "0.0"));
-    rig.handle(Event::Stop(7));
+    rig.handle(Event::StopForOthers(7));
     rig.start(task(OTHER, 7, "0.0"));
     assert_eq!(rig.runs().len(), 1);
     let old = rig.execution("0.0");
@@ -351,17 +432,21 @@ fn without_work_for_two_minutes_another_workers_tracker_is_left_and_the_own_one_
 }
 
 #[test]
-fn a_context_that_is_too_long_is_dropped_and_the_log_names_key_and_size() {
+fn a_context_that_is_too_long_fails_the_task_and_result_and_log_name_key_and_size() {
     let mut rig = Rig::new();
     rig.start(with(task(OTHER, 7, "0.0"), |info| info.wf_instance_id = Some(3)));
     rig.start(with(task(OTHER, 7, "0.1"), |info| info.wf_instance_id = Some(3)));
     rig.end_with("0.0", ok(), BTreeMap::from([("rows".to_owned(), "x".repeat(9000))]));
     rig.end_with("0.1", ok(), BTreeMap::from([("rows".to_owned(), "42".to_owned())]));
     let said = rig.answer_all();
-    let contexts: Vec<_> = said.iter().filter(|r| r.status == 6).map(|r| r.appended_wf_context.clone()).collect();
-    assert_eq!(contexts[0], Some(BTreeMap::new()));
-    assert_eq!(contexts[1], Some(BTreeMap::from([("rows".to_owned(), "42".to_owned())])));
+    let end = |id: &str| said.iter().find(|r| r.task_id == id && r.status > 4).expect("it has ended");
+    assert_eq!((end("0.0").status, end("0.0").appended_wf_context.clone()), (5, Some(BTreeMap::new())));
+    assert!(end("0.0").rejected, "the next try would append as much");
+    let text = end("0.0").result.clone().unwrap_or_default();
+    assert!(text.contains("key `rows` alone takes 9009") && text.contains("The task itself succeeded: ok"), "{text}");
     assert!(rig.lines[0].contains("`rows`") && rig.lines[0].contains("8192"), "{:?}", rig.lines);
+    let short = BTreeMap::from([("rows".to_owned(), "42".to_owned())]);
+    assert_eq!((end("0.1").status, end("0.1").appended_wf_context.clone()), (6, Some(short)));
 }
 
 #[test]

@@ -85,6 +85,7 @@ proptest! {
                 Step::Pass(ms) => rig.pass(u64::from(ms)),
                 Step::Stop => {
                     rig.handle(Event::Stop(7));
+                    rig.handle(Event::StopForOthers(7));
                     rig.reports.clear();
                     seen = Seen::default();
                     let wake = rig.machine.wake_at();

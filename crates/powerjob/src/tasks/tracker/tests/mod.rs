@@ -2,6 +2,7 @@
 
 mod broadcast;
 mod firings;
+mod held;
 mod mapping;
 mod rig;
 mod simulation;

@@ -163,6 +163,7 @@ impl Rig {
             report_time: time,
             cmd: None,
             appended_wf_context: None,
+            rejected: false,
         }))
     }
 

@@ -89,6 +89,53 @@ async fn a_stop_silences_the_instance_and_a_time_limit_ends_it_as_failed() {
 }
 
 #[tokio::test]
+async fn a_stop_reaches_the_own_worker_at_once_though_tasks_are_on_their_way_to_another_one() {
+    let dir = dir();
+    let rig = Rig::open(dir.path(), RestartPolicy::Fail, true, |task, _| match task.task_name.as_str() {
+        ROOT_TASK => Some((4, true, String::new())),
+        _ => None,
+    });
+    rig.acted.mute.lock().insert(OTHER.to_owned());
+    let (host, start) = (rig.host.clone(), rig.start(&job("MAP", "API", ""), false));
+    let run = tokio::spawn(async move { host.run(start).await });
+    until("both have tasks", || rig.acted.begun.lock().iter().any(|(address, _)| address == OTHER)).await;
+    rig.stop.raise(StopReason::Stopped);
+    until("the own worker is told", || !rig.acted.stops.lock().is_empty()).await;
+    assert_eq!(
+        *rig.acted.stops.lock(),
+        [(OWN.to_owned(), 7)],
+        "the other one is told when nothing can follow any more"
+    );
+    assert!(!run.is_finished());
+    run.await.expect("no panic");
+    assert!(rig.acted.stops.lock().contains(&(OTHER.to_owned(), 7)));
+}
+
+#[tokio::test]
+async fn an_instance_that_ends_while_its_tasks_cannot_be_written_says_what_ended_it_and_why_it_could_not() {
+    for (reason, text) in [
+        (StopReason::Stopped, "stopped"),
+        (StopReason::Cancelled, "its tasks were told to end"),
+        (StopReason::TimedOut, "instance execute timeout"),
+    ] {
+        let dir = dir();
+        let rig = Rig::open(dir.path(), RestartPolicy::Fail, true, |_, _| None);
+        let (host, start) = (rig.host.clone(), rig.start(&job("MAP", "API", ""), false));
+        let run = tokio::spawn(async move { host.run(start).await });
+        until("the root begins", || !rig.acted.begun.lock().is_empty()).await;
+        // Another process writes and does not end.
+        let other = rusqlite::Connection::open(dir.path().join("tasks.db")).expect("the table");
+        other.execute_batch("BEGIN IMMEDIATE").expect("the only writer");
+        rig.stop.raise(reason);
+        let end = tokio::time::timeout(Duration::from_secs(60), run).await.expect("it ends").expect("no panic");
+        other.execute_batch("ROLLBACK").expect("ended");
+        assert!(!end.result.success, "{end:?}");
+        assert!(end.result.message.starts_with(text), "{}", end.result.message);
+        assert!(end.result.message.contains("cannot be written"), "{}", end.result.message);
+    }
+}
+
+#[tokio::test]
 async fn a_worker_that_was_not_reached_by_the_stop_is_told_when_it_speaks_again() {
     let dir = dir();
     let rig = Rig::open(dir.path(), RestartPolicy::Fail, true, |task, _| match task.task_name.as_str() {

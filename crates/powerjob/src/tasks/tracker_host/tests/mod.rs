@@ -37,6 +37,8 @@ struct Acted {
     host: OnceLock<TrackerHost>,
     script: Box<Script>,
     dead: Mutex<HashSet<String>>,
+    /// Workers that never answer a start.
+    mute: Mutex<HashSet<String>>,
     begun: Mutex<Vec<(String, String)>>,
     stops: Mutex<Vec<(String, i64)>>,
     reduced: Mutex<Vec<TaskResult>>,
@@ -61,6 +63,7 @@ impl Acted {
             report_time: self.now(),
             cmd: None,
             appended_wf_context: (status > 4).then(|| BTreeMap::from([(task.task_id.clone(), "v".to_owned())])),
+            rejected: false,
         }
     }
 
@@ -122,6 +125,9 @@ impl WorkerPeer for Peers {
         if self.0.remember {
             self.0.begun.lock().push((address.to_owned(), task.task_id.clone()));
         }
+        if self.0.mute.lock().contains(address) {
+            std::future::pending::<()>().await;
+        }
         tokio::spawn(self.0.clone().work(address.to_owned(), task, results));
         Ok(())
     }
@@ -164,6 +170,7 @@ impl Rig {
             host: OnceLock::new(),
             script: Box::new(script),
             dead: Mutex::default(),
+            mute: Mutex::default(),
             begun: Mutex::default(),
             stops: Mutex::default(),
             reduced: Mutex::default(),
@@ -185,7 +192,7 @@ impl Rig {
                 let wall_ms = began + i64::try_from(mono_ms).expect("short");
                 Now { mono_ms, wall_ms, server_ms: wall_ms }
             }),
-            server_silent_ms: Arc::new(move || of_server.load(Ordering::Relaxed).unsigned_abs()),
+            server_silent_ms: Arc::new(move |_| of_server.load(Ordering::Relaxed).unsigned_abs()),
             restart_policy: Arc::new(move |_| policy),
             options: TrackerOptions {
                 unanswered_ms: 1_500,

@@ -228,5 +228,6 @@ fn report(task: &StartTask, status: i32, result: Option<String>) -> ReportTask {
         report_time: 0,
         cmd,
         appended_wf_context: None,
+        rejected: false,
     }
 }
