@@ -105,9 +105,10 @@ mod tests {
     };
 
     use super::*;
+    use crate::client::ASK_TIMEOUT;
 
     /// What a message comes to whose receiver reads it, writes this and then hangs up or says nothing more.
-    async fn handed_to(answer: &'static str, hangs_up: bool) -> Result<(), AskError> {
+    async fn handed_to(answer: &'static str, hangs_up: bool, timeout: Duration) -> Result<(), AskError> {
         let socket = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let to = socket.local_addr().expect("bound").to_string();
         let peer = tokio::spawn(async move {
@@ -121,7 +122,8 @@ mod tests {
                 std::future::pending::<()>().await;
             }
         });
-        let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_millis(400)).build().expect("a client");
+        crate::client::install_tls();
+        let http = reqwest::Client::builder().no_proxy().timeout(timeout).build().expect("a client");
         let handed = Transport::new(http).hand_over(&to, "/path", &serde_json::json!({"n": 1})).await;
         peer.abort();
         handed
@@ -139,14 +141,14 @@ mod tests {
             ("", false),
             ("", true),
         ] {
-            assert_eq!(handed_to(answer, hangs_up).await, Ok(()), "{answer:?} {hangs_up}");
+            assert_eq!(handed_to(answer, hangs_up, Duration::from_millis(400)).await, Ok(()), "{answer:?} {hangs_up}");
         }
         let refused = "HTTP/1.1 200 OK\r\ncontent-length: 32\r\n\r\n{\"success\":false,\"message\":\"no\"}";
-        assert_eq!(handed_to(refused, false).await, Err(AskError::Refused("no".to_owned())));
+        assert_eq!(handed_to(refused, false, ASK_TIMEOUT).await, Err(AskError::Refused("no".to_owned())));
         for answer in
             ["HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\n\r\nno", "HTTP/1.1 500 E\r\ncontent-length: 9\r\n\r\n"]
         {
-            let handed = handed_to(answer, false).await;
+            let handed = handed_to(answer, true, ASK_TIMEOUT).await;
             assert!(matches!(&handed, Err(AskError::NotDelivered(_))), "{answer:?}: {handed:?}");
         }
     }

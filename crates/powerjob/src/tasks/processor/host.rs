@@ -33,7 +33,7 @@ const INBOX: usize = 4096;
 /// Events of one transaction.
 const BATCH: usize = 1024;
 /// Whether a tracker is known is answered within this time, or counts as no.
-const PROMPT: Duration = Duration::from_secs(2);
+const PROMPT: Duration = Duration::from_secs(10);
 /// Pause before a failed transaction is tried again.
 const STORE_RETRY: Duration = Duration::from_millis(500);
 

@@ -39,6 +39,8 @@ struct Acted {
     dead: Mutex<HashSet<String>>,
     /// Workers that never answer a start.
     mute: Mutex<HashSet<String>>,
+    /// In this order: starts at mute workers that were given up, stops of the own one.
+    last_words: Mutex<Vec<&'static str>>,
     begun: Mutex<Vec<(String, String)>>,
     stops: Mutex<Vec<(String, i64)>>,
     reduced: Mutex<Vec<TaskResult>>,
@@ -126,6 +128,7 @@ impl WorkerPeer for Peers {
             self.0.begun.lock().push((address.to_owned(), task.task_id.clone()));
         }
         if self.0.mute.lock().contains(address) {
+            let _given_up = GivenUp(&self.0);
             std::future::pending::<()>().await;
         }
         tokio::spawn(self.0.clone().work(address.to_owned(), task, results));
@@ -136,8 +139,20 @@ impl WorkerPeer for Peers {
         if self.0.dead.lock().contains(address) {
             return Err(PeerError::Unreachable("connection refused".to_owned()));
         }
+        if address == OWN {
+            self.0.last_words.lock().push("own stop");
+        }
         self.0.stops.lock().push((address.to_owned(), instance_id));
         Ok(())
+    }
+}
+
+/// Notes that nobody waits for the answer to a start any more.
+struct GivenUp<'a>(&'a Acted);
+
+impl Drop for GivenUp<'_> {
+    fn drop(&mut self) {
+        self.0.last_words.lock().push("start given up");
     }
 }
 
@@ -171,6 +186,7 @@ impl Rig {
             script: Box::new(script),
             dead: Mutex::default(),
             mute: Mutex::default(),
+            last_words: Mutex::default(),
             begun: Mutex::default(),
             stops: Mutex::default(),
             reduced: Mutex::default(),
