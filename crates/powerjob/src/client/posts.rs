@@ -66,20 +66,21 @@ impl Posts {
         *request.method_mut() = hyper::Method::POST;
         *request.uri_mut() = uri.map_err(|why| PostError::NotSent(why.to_string()))?;
         request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        let mut status = None;
+        let mut begun = None;
         let answered = async {
             let response = self.http.request(request).await.map_err(|why| match why.is_connect() {
-                true => Err(told(&why)),
-                false => Ok(told(&why)),
+                true => PostError::NotSent(told(&why)),
+                false => PostError::Unanswered { status: None, why: told(&why) },
             })?;
-            status = Some(response.status());
-            Ok((response.status(), body(response.into_body()).await.map_err(Ok)?))
+            let status = response.status();
+            begun = Some(status);
+            let cut = |why| PostError::Unanswered { status: Some(status), why };
+            Ok((status, body(response.into_body()).await.map_err(cut)?))
         };
         let answered = tokio::time::timeout(ASK_TIMEOUT, answered).await;
-        let late = || Err(Ok(format!("no answer within {} s", ASK_TIMEOUT.as_secs())));
-        answered.unwrap_or_else(|_| late()).map_err(|why: Result<String, String>| match why {
-            Ok(why) => PostError::Unanswered { status, why },
-            Err(why) => PostError::NotSent(why),
+        answered.unwrap_or_else(|_| {
+            let why = format!("no answer within {} s", ASK_TIMEOUT.as_secs());
+            Err(PostError::Unanswered { status: begun, why })
         })
     }
 }

@@ -97,18 +97,15 @@ fn refusal(answer: AskResponse) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::TcpListener,
     };
 
     use super::*;
-    use crate::client::ASK_TIMEOUT;
 
     /// What a message comes to whose receiver reads it, writes this and then hangs up or says nothing more.
-    async fn handed_to(answer: &'static str, hangs_up: bool, timeout: Duration) -> Result<(), AskError> {
+    async fn handed_to(answer: &'static str, hangs_up: bool) -> Result<(), AskError> {
         let socket = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let to = socket.local_addr().expect("bound").to_string();
         let peer = tokio::spawn(async move {
@@ -122,16 +119,14 @@ mod tests {
                 std::future::pending::<()>().await;
             }
         });
-        crate::client::install_tls();
-        let http = reqwest::Client::builder().no_proxy().timeout(timeout).build().expect("a client");
-        let handed = Transport::new(http).hand_over(&to, "/path", &serde_json::json!({"n": 1})).await;
+        let handed = Transport::new().hand_over(&to, "/path", &serde_json::json!({"n": 1})).await;
         peer.abort();
         handed
     }
 
     #[tokio::test]
     async fn what_was_sent_counts_as_handed_over_unless_its_receiver_says_otherwise() {
-        for (answer, hangs_up) in [
+        let each = [
             ("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", false),
             ("HTTP/1.1 200 OK\r\ncontent-length: 16\r\n\r\n", false),
             ("HTTP/1.1 200 OK\r\ncontent-length: 16\r\n\r\n{\"succ", false),
@@ -140,15 +135,18 @@ mod tests {
             ("HTTP/1.1 20", true),
             ("", false),
             ("", true),
-        ] {
-            assert_eq!(handed_to(answer, hangs_up, Duration::from_millis(400)).await, Ok(()), "{answer:?} {hangs_up}");
-        }
+        ];
+        // Side by side: most of them last as long as a question may.
+        let each = each.map(|(answer, hangs_up)| async move {
+            assert_eq!(handed_to(answer, hangs_up).await, Ok(()), "{answer:?} {hangs_up}");
+        });
+        futures_util::future::join_all(each).await;
         let refused = "HTTP/1.1 200 OK\r\ncontent-length: 32\r\n\r\n{\"success\":false,\"message\":\"no\"}";
-        assert_eq!(handed_to(refused, false, ASK_TIMEOUT).await, Err(AskError::Refused("no".to_owned())));
+        assert_eq!(handed_to(refused, false).await, Err(AskError::Refused("no".to_owned())));
         for answer in
             ["HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\n\r\nno", "HTTP/1.1 500 E\r\ncontent-length: 9\r\n\r\n"]
         {
-            let handed = handed_to(answer, true, ASK_TIMEOUT).await;
+            let handed = handed_to(answer, true).await;
             assert!(matches!(&handed, Err(AskError::NotDelivered(_))), "{answer:?}: {handed:?}");
         }
     }
@@ -156,8 +154,7 @@ mod tests {
     #[tokio::test]
     async fn what_reached_nobody_is_not_delivered() {
         let nobody = TcpListener::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("bound").to_string();
-        let http = crate::client::http_client().expect("a client");
-        let handed = Transport::new(http).hand_over(&nobody, "/path", &serde_json::json!({})).await;
+        let handed = Transport::new().hand_over(&nobody, "/path", &serde_json::json!({})).await;
         assert!(matches!(&handed, Err(AskError::NotDelivered(why)) if why.contains(&nobody)), "{handed:?}");
     }
 }
