@@ -1,10 +1,11 @@
 //! A stand-in for the agent's binary in the tests of this crate: the shim, and the stand-in LLM service as a program.
 //!
-//! `__shim SPEC`, or `stub --port N [--ready-after-ms N] [--exit-after N] [--exit-code N] [--child]`.
+//! `__shim SPEC`, `stub --port N [--ready-after-ms N] [--exit-after N] [--exit-code N] [--fault KIND]`, or `eat`, which takes
+//! memory until it is killed.
 
 use std::{collections::HashMap, process::ExitCode, time::Duration};
 
-use testrig_loadgen::stub::{Ended, StubOptions, serve};
+use testrig_loadgen::stub::{Ended, Faults, StubOptions, serve};
 use tokio_util::sync::CancellationToken;
 
 fn main() -> ExitCode {
@@ -12,7 +13,18 @@ fn main() -> ExitCode {
     match args.next().as_deref().and_then(|word| word.to_str()) {
         Some("__shim") => testrig_host::shim::main(args),
         Some("stub") => stub(&args.filter_map(|arg| arg.into_string().ok()).collect::<Vec<_>>()),
+        Some("eat") => eat(),
         _ => ExitCode::from(2),
+    }
+}
+
+/// Pages that are written to, so that they count.
+fn eat() -> ExitCode {
+    println!("helper: taking memory");
+    let mut taken: Vec<Vec<u8>> = Vec::new();
+    loop {
+        taken.push(vec![u8::try_from(taken.len() % 251 + 1).unwrap_or(1); 4 << 20]);
+        std::hint::black_box(&taken);
     }
 }
 
@@ -31,6 +43,9 @@ fn stub(args: &[String]) -> ExitCode {
         tokens: 4,
         ready_after: Duration::from_millis(number("--ready-after-ms").unwrap_or(0)),
         exit_after_requests: number("--exit-after"),
+        faults: given.get("--fault").map_or_else(Faults::default, |kind| {
+            Faults::new(vec![(kind.parse().expect("a kind of fault"), 1.0)]).expect("all requests")
+        }),
         ..StubOptions::default()
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("runtime");

@@ -16,12 +16,30 @@ pub struct ExitStatus {
     /// The kernel killed a process of this boundary for want of memory.
     #[serde(default)]
     pub oom_killed: bool,
+    /// How many processes of this boundary the kernel killed for want of memory, where its cgroup counts them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oom_kills: Option<u64>,
+    /// Why nobody saw the end, where nobody did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unseen: Option<Unseen>,
     /// What the engine or the shim had to say about the end, e.g. that the program could not be started.
     #[serde(default)]
     pub error: Option<String>,
     /// When it ended, milliseconds since 1970, if known.
     #[serde(default)]
     pub ended_at_ms: Option<i64>,
+}
+
+/// Why nobody saw how a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unseen {
+    /// The host was booted since.
+    Reboot,
+    /// The shim, which would have written it down, was killed.
+    ShimKilled,
+    /// Somebody removed the container.
+    Removed,
 }
 
 impl ExitStatus {

@@ -28,5 +28,5 @@ pub mod tail;
 pub use boundary::{
     BoundaryId, ENV_BOUNDARY, InvalidBoundaryId, LABEL_AGENT, LABEL_BOUNDARY, LABEL_INSTANCE, LABEL_PLATFORM_TASK,
 };
-pub use exit::ExitStatus;
+pub use exit::{ExitStatus, Unseen};
 pub use signal::{InvalidSignal, Signal};

@@ -170,14 +170,16 @@ fn reap(files: &Files, main: i32, cgroups: &Cgroups) {
         };
         if pid == main {
             let signalled = libc::WIFSIGNALED(status);
+            let oom_kills = cgroups.oom_kills();
             record(
                 files,
                 &ExitStatus {
                     code: (!signalled).then(|| libc::WEXITSTATUS(status)),
                     signal: signalled.then(|| libc::WTERMSIG(status)),
-                    oom_killed: cgroups.oom_kills() > 0,
-                    error: None,
+                    oom_killed: oom_kills.is_some_and(|kills| kills > 0),
+                    oom_kills,
                     ended_at_ms: Some(now_ms()),
+                    ..ExitStatus::default()
                 },
             );
         }

@@ -118,6 +118,14 @@ pub fn bytes_of(path: &Path) -> u64 {
     own + entries.map(|entry| bytes_of(&entry.path())).sum::<u64>()
 }
 
+/// Identifies this boot of the kernel: nothing that was started in another one runs any more.
+///
+/// # Errors
+/// `/proc` cannot be read.
+pub fn boot_id() -> io::Result<String> {
+    crate::process::proc::boot_id()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,17 +11,19 @@ pub struct Problem {
     pub path: String,
     /// What is wrong, what was found, what is accepted.
     pub text: String,
+    /// The value is well formed; this agent's configuration does not allow it.
+    pub denied: bool,
 }
 
 impl Problem {
     /// A value that is not accepted.
     pub fn found(path: impl Into<String>, found: impl fmt::Display, accepted: impl fmt::Display) -> Self {
-        Self { path: path.into(), text: format!("found {found}; accepted: {accepted}") }
+        Self { path: path.into(), text: format!("found {found}; accepted: {accepted}"), denied: false }
     }
 
     /// Any other problem.
     pub fn says(path: impl Into<String>, text: impl Into<String>) -> Self {
-        Self { path: path.into(), text: text.into() }
+        Self { path: path.into(), text: text.into(), denied: false }
     }
 }
 
@@ -52,6 +54,11 @@ impl Problems {
     pub fn reject(&self, ctx: &TaskContext) -> ProcessResult {
         ctx.log.error(self);
         ProcessResult::rejected(self.to_string())
+    }
+
+    /// Nothing is wrong but that this agent does not allow it.
+    pub fn only_denials(&self) -> bool {
+        self.list.iter().all(|problem| problem.denied)
     }
 }
 

@@ -153,6 +153,14 @@ impl Params {
         self.problems.push(Problem::says(path, without_its_middle(text.into())));
     }
 
+    /// Notes that this agent's configuration does not allow a value.
+    pub fn deny(&mut self, name: &str, denied: &impl std::fmt::Display) {
+        self.refuse(name, denied.to_string());
+        if let Some(problem) = self.problems.last_mut() {
+            problem.denied = true;
+        }
+    }
+
     /// Notes a warning.
     pub fn warn(&mut self, text: impl Into<String>) {
         self.warnings.push(text.into());

@@ -76,6 +76,11 @@ impl Interrupts {
         }
     }
 
+    /// The one that comes within this time.
+    pub(super) async fn soon(&mut self, limit: Duration) -> Option<Cut> {
+        tokio::time::timeout(limit, self.next()).await.ok()
+    }
+
     /// Lets `body` run until it ends or something cuts it, which drops it.
     pub(super) async fn guard<T>(
         &mut self,

@@ -12,6 +12,8 @@ mod attached;
 mod context;
 mod dir;
 mod disk;
+mod ending;
+mod evidence;
 mod guard;
 mod health;
 mod interrupt;

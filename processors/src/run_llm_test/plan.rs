@@ -69,6 +69,9 @@ pub(super) enum Target {
 pub(super) struct HealthPlan {
     pub(super) kind: HealthKind,
     pub(super) port: Option<u16>,
+    /// From the start of the service to the first check.
+    pub(super) initial_delay: Duration,
+    /// Between the starts of two checks.
     pub(super) interval: Duration,
     pub(super) timeout: Duration,
     pub(super) max_retry: u32,
@@ -85,8 +88,23 @@ pub(super) enum HealthKind {
     Tcp,
     /// A command in the container, or on the host.
     Cmd(Vec<String>),
+    /// A first token (or vector) from the API that the load is sent to; once ready, a TCP connection.
+    ReadyToken,
     /// A started service counts as ready.
     None,
+}
+
+impl HealthKind {
+    /// Its name as a parameter.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Http(_) => "HTTP",
+            Self::Tcp => "TCP",
+            Self::Cmd(_) => "CMD",
+            Self::ReadyToken => "READY_TOKEN",
+            Self::None => "NONE",
+        }
+    }
 }
 
 /// How the run is watched and ended.
@@ -231,6 +249,9 @@ fn port(params: &Params, name: &str) -> Option<u16> {
     params.int(name).and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0)
 }
 
+/// What a first token may take where nobody says: the first request after the load of the weights compiles and warms up.
+const TOKEN_TIMEOUT: Duration = Duration::from_secs(30);
+
 fn health(params: &mut Params, service_port: Option<u16>, mode: TrackMode) -> HealthPlan {
     let pick = |params: &Params, field: &str| -> String {
         let (over, base) = (format!("healthCheckOverrides.{field}"), format!("healthCheck.{field}"));
@@ -243,6 +264,7 @@ fn health(params: &mut Params, service_port: Option<u16>, mode: TrackMode) -> He
         Some("TCP") => HealthKind::Tcp,
         Some("CMD") => HealthKind::Cmd(params.strings(&pick(params, "command"))),
         Some("NONE") => HealthKind::None,
+        Some("READY_TOKEN") => HealthKind::ReadyToken,
         _ => HealthKind::Http(params.string(&pick(params, "path"))),
     };
     if let HealthKind::Http(path) = &kind
@@ -261,17 +283,27 @@ fn health(params: &mut Params, service_port: Option<u16>, mode: TrackMode) -> He
             );
         } else if mode == TrackMode::Reuse {
             let name = pick(params, "type");
-            params.refuse(&name, "CMD has no container to run in with service.reuse; accepted: HTTP, TCP, NONE");
+            params.refuse(
+                &name,
+                "CMD has no container to run in with service.reuse; accepted: HTTP, TCP, READY_TOKEN, NONE",
+            );
         }
     }
-    let needs_port = matches!(kind, HealthKind::Http(_) | HealthKind::Tcp) && mode != TrackMode::Reuse;
+    let needs_port =
+        matches!(kind, HealthKind::Http(_) | HealthKind::Tcp | HealthKind::ReadyToken) && mode != TrackMode::Reuse;
+    let timeout = pick(params, "timeoutMillis");
+    let timeout = match kind {
+        HealthKind::ReadyToken if !params.given(&timeout) => TOKEN_TIMEOUT,
+        _ => millis(params, "timeoutMillis"),
+    };
     let key_name = pick(params, "portKey");
     let key = params.string(&key_name);
     let port = if key == "servicePort" { service_port } else { named_port(params, &key_name, &key, needs_port) };
     HealthPlan {
         port,
+        initial_delay: millis(params, "initialDelayMillis"),
         interval: millis(params, "intervalMillis"),
-        timeout: millis(params, "timeoutMillis"),
+        timeout,
         max_retry: count(params, "maxRetry"),
         success_threshold: count(params, "successThreshold"),
         failure_threshold: count(params, "failureThreshold"),
@@ -375,7 +407,7 @@ fn accelerators(params: &mut Params, mode: TrackMode) -> AcceleratorPlan {
 fn reuse(params: &mut Params, env: &Environment) -> Option<Target> {
     let text = params.str("service.reuse")?.to_owned();
     if let Err(denied) = env.allow_url(&text) {
-        params.refuse("service.reuse", denied.to_string());
+        params.deny("service.reuse", &denied);
     }
     match text.parse() {
         Ok(url) => Some(Target::Reuse(url)),
@@ -400,7 +432,7 @@ fn allowed(
     match env.allow_path(path, access) {
         Ok(resolved) => Some(resolved),
         Err(denied) => {
-            params.refuse(name, denied.to_string());
+            params.deny(name, &denied);
             None
         }
     }
@@ -413,7 +445,7 @@ fn script(params: &mut Params, env: &Environment, name: &'static str) -> Option<
         params.refuse(name, format!("`{}` is no file; accepted: a script inside the allowed roots", path.display()));
     }
     if let Err(denied) = env.allow_program(&path.display().to_string()) {
-        params.refuse(name, denied.to_string());
+        params.deny(name, &denied);
     }
     Some(path)
 }

@@ -154,10 +154,14 @@ fn health(plan: &Plan) -> String {
         HealthKind::Http(path) => format!("GET {path}{port}"),
         HealthKind::Tcp => format!("a connection{port}"),
         HealthKind::Cmd(command) => format!("`{}`", command.join(" ")),
+        HealthKind::ReadyToken => format!("a first token, once ready a connection{port}"),
         HealthKind::None => return "none: a started service counts as ready".to_owned(),
     };
+    let delay = plan.health.initial_delay;
+    let begin =
+        if delay.is_zero() { String::new() } else { format!(", the first {} ms after the start", delay.as_millis()) };
     format!(
-        "{what} every {} ms, each at most {} ms; ready after {} in a row, given up after {} tries, lost after {} failures in a row",
+        "{what} every {} ms{begin}, each at most {} ms; ready after {} in a row, given up after {} tries, lost after {} failures in a row",
         plan.health.interval.as_millis(),
         plan.health.timeout.as_millis(),
         plan.health.success_threshold,

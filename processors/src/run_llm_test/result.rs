@@ -6,8 +6,10 @@ use serde_json::{Value, json};
 use super::{
     context,
     dir::RunDir,
+    ending::Ending,
+    health::History,
     plan::Plan,
-    state::{EndKind, FailureRecord, OutcomeRecord, RunRecord},
+    state::{EndKind, FailureRecord, OutcomeRecord, RunRecord, Stage},
 };
 
 /// Lines of the service in the result text; result.json has more.
@@ -42,6 +44,7 @@ pub(super) fn json(ctx: &TaskContext, plan: &Plan, dir: &RunDir, record: &RunRec
         "modelVersion": plan.who.model_version,
         "extraTags": plan.who.tags,
         "status": context::status(record),
+        "ending": record.ending(),
         "startedAtMs": record.started_at_ms,
         "endedAtMs": super::run::now_ms(),
         "restarts": record.restarts,
@@ -64,6 +67,8 @@ pub(super) fn json(ctx: &TaskContext, plan: &Plan, dir: &RunDir, record: &RunRec
             "exit": service.exit,
             "endedEarly": service.ended_early,
         },
+        "startup": startup(record),
+        "health": {"type": plan.health.kind.name(), "checks": record.probes},
         "load": record.load,
         "loadRestarts": record.cuts,
         "timeRange": context::time_range(record),
@@ -74,10 +79,28 @@ pub(super) fn json(ctx: &TaskContext, plan: &Plan, dir: &RunDir, record: &RunRec
         "failure": record.failure.as_ref().map(|failure| json!({
             "stage": failure.stage.name(),
             "kind": failure.kind,
+            "ending": failure.ending,
             "reason": failure.reason,
             "exit": service.exit,
+            "evidence": failure.evidence,
             "lastServiceLines": failure.last_lines,
         })),
+    })
+}
+
+/// The start, part by part; what did not happen is null.
+fn startup(record: &RunRecord) -> Value {
+    // Of a stage that a restart of the agent cut, the last one was whole.
+    let took = |stage: Stage| {
+        let done = record.stages.iter().rfind(|done| done.name == stage.name() && done.outcome == "ok");
+        done.and_then(|done| done.duration_ms)
+    };
+    json!({
+        "pullMs": took(Stage::Pull),
+        "createMs": took(Stage::Create),
+        "startMs": took(Stage::Start),
+        "readyMs": record.startup.ready_ms,
+        "firstTokenMs": record.startup.first_token_ms,
     })
 }
 
@@ -86,9 +109,12 @@ pub(super) fn outcome(ctx: &TaskContext, plan: &Plan, dir: &RunDir, record: &Run
     let context = context::of(ctx, plan, dir, record);
     match &record.failure {
         None => OutcomeRecord { success: true, message: success_text(record), retryable: false, context },
-        Some(failure) => {
-            OutcomeRecord { success: false, message: failure_text(failure), retryable: failure.retryable, context }
-        }
+        Some(failure) => OutcomeRecord {
+            success: false,
+            message: failure_text(failure, &record.probes),
+            retryable: failure.retryable,
+            context,
+        },
     }
 }
 
@@ -98,13 +124,21 @@ pub(super) fn short(ctx: &TaskContext, record: &RunRecord, message: &str) -> Val
         "SUCCEED" => "FAILED",
         status => status,
     };
+    let ending = record.failure.as_ref().map_or_else(
+        // The run went well; what failed is writing the result.
+        || Ending::of_words(message).unwrap_or_default(),
+        |failure| failure.ending,
+    );
     json!({
         "v": 1,
         "instanceId": ctx.instance_id.to_string(),
         "attempt": ctx.attempt,
         "status": status,
+        "ending": ending,
         "failure": {
             "stage": record.failure.as_ref().map_or("result", |failure| failure.stage.name()),
+            "ending": ending,
+            "evidence": record.failure.as_ref().map(|failure| &failure.evidence),
             "reason": message.chars().take(SHORT_REASON).collect::<String>(),
         },
     })
@@ -119,9 +153,17 @@ pub(super) fn what_failed(failure: &FailureRecord) -> String {
     format!("stage {} {words}: {}", failure.stage.name(), failure.reason)
 }
 
-/// [`what_failed`], and the service's last lines.
-pub(super) fn failure_text(failure: &FailureRecord) -> String {
-    let mut text = what_failed(failure);
+/// `ending: NAME; FACT; FACT`.
+pub(super) fn ending_line(failure: &FailureRecord, probes: &History) -> String {
+    let mut words = vec![format!("ending: {}", failure.ending.name())];
+    words.extend(failure.evidence.in_words());
+    words.extend(probes.in_words());
+    words.join("; ")
+}
+
+/// [`what_failed`], [`ending_line`], and the service's last lines.
+pub(super) fn failure_text(failure: &FailureRecord, probes: &History) -> String {
+    let mut text = format!("{}\n{}", what_failed(failure), ending_line(failure, probes));
     let shown = &failure.last_lines[failure.last_lines.len().saturating_sub(LINES_IN_TEXT)..];
     if !shown.is_empty() {
         text.push_str("\nlast lines of the service:");

@@ -22,7 +22,10 @@ use super::{
     attached::Attached,
     context,
     dir::RunDir,
+    ending::Ending,
+    evidence::Evidence,
     guard::HostLoad,
+    health::SharedHistory,
     interrupt::Interrupts,
     plan::Plan,
     result,
@@ -53,6 +56,10 @@ struct Run {
     exited: watch::Sender<Option<ExitStatus>>,
     unhealthy: watch::Sender<Option<String>>,
     attached: Option<Attached>,
+    /// What the health checks said.
+    probes: SharedHistory,
+    /// When the service was started, on this process's clock.
+    service_started: Option<Instant>,
     /// Begin of the stage that lasts.
     stage_began: Instant,
 }
@@ -80,13 +87,14 @@ fn give(ctx: &TaskContext, outcome: OutcomeRecord) -> ProcessResult {
 
 impl Run {
     async fn to_its_end(mut self: Box<Self>, from: Stage) -> ProcessResult {
-        if from < Stage::Teardown {
+        let resumed = from >= Stage::Teardown;
+        if !resumed {
             let failure = self.work(from).await.err();
             self.record.failure = failure;
         } else if let Err(failure) = self.take_over_for_teardown().await {
             self.record.failure.get_or_insert(failure);
         }
-        self.teardown().await;
+        self.teardown(resumed).await;
         self.result().await
     }
 
@@ -111,8 +119,13 @@ impl Run {
         self.close_stage("ok");
         if let Some(failure) = &self.record.failure {
             // The service's last lines are in the log already.
-            self.ctx.log.error(result::what_failed(failure));
+            self.ctx.log.error(format!(
+                "{}\n{}",
+                result::what_failed(failure),
+                result::ending_line(failure, &self.probes.lock())
+            ));
         }
+        self.record.probes = self.probes.lock().clone();
         let written = self.dir.write_result(&result::json(&self.ctx, &self.plan, &self.dir, &self.record));
         let mut outcome = result::outcome(&self.ctx, &self.plan, &self.dir, &self.record);
         if let Err(error) = written {
@@ -122,7 +135,9 @@ impl Run {
                 outcome.success = false;
                 outcome.retryable = true;
                 outcome.context.insert("runStatus".into(), "FAILED".into());
-                outcome.message = format!("stage result failed: {error}\n{}", outcome.message);
+                let ending = Ending::of_error(&error).unwrap_or(Ending::Unknown);
+                outcome.message =
+                    format!("stage result failed: {error}\nending: {}\n{}", ending.name(), outcome.message);
             } else {
                 outcome.message = format!("{}\nstage result failed, too: {error}", outcome.message);
             }
@@ -142,7 +157,8 @@ impl Run {
         give(&self.ctx, outcome)
     }
 
-    async fn save(&self) -> Result<(), FailureRecord> {
+    async fn save(&mut self) -> Result<(), FailureRecord> {
+        self.record.probes = self.probes.lock().clone();
         let saved = self.shared.runs.save(self.ctx.instance_id, &self.record, now_ms()).await;
         saved.map_err(|error| FailureRecord {
             stage: self.record.stage,
@@ -150,6 +166,8 @@ impl Run {
             last_lines: Vec::new(),
             kind: EndKind::Failed,
             retryable: true,
+            ending: Ending::of_error(&error).unwrap_or(Ending::Unknown),
+            evidence: Evidence::default(),
         })
     }
 
@@ -161,7 +179,8 @@ impl Run {
 }
 
 /// Gives up before there is a run: nothing was started.
-fn refuse(ctx: &TaskContext, message: String, retryable: bool) -> Box<ProcessResult> {
+fn refuse(ctx: &TaskContext, message: &str, ending: Ending, retryable: bool) -> Box<ProcessResult> {
+    let message = format!("{message}\nending: {}", ending.name());
     ctx.log.error(&message);
     let context = context::of_refused(ctx);
     Box::new(give(ctx, OutcomeRecord { success: false, message, retryable, context }))

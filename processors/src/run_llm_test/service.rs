@@ -19,6 +19,8 @@ pub(super) use container::ContainerService;
 pub(super) use process::ProcessService;
 pub(super) use reuse::ReusedService;
 
+use super::{ending::Ending, evidence::Oom};
+
 /// Says a line into the run's log.
 pub(super) type Say = Arc<dyn Fn(String) + Send + Sync>;
 
@@ -27,21 +29,28 @@ pub(super) type Say = Arc<dyn Fn(String) + Send + Sync>;
 pub(super) struct Fault {
     pub(super) text: String,
     pub(super) retryable: bool,
+    /// What it is by itself; `None` = what its stage says.
+    pub(super) ending: Option<Ending>,
 }
 
 impl Fault {
     pub(super) fn new(text: impl Into<String>) -> Self {
-        Self { text: text.into(), retryable: true }
+        Self { text: text.into(), retryable: true, ending: None }
     }
 
     /// It would go the same way again.
     pub(super) fn lasting(text: impl Into<String>) -> Self {
-        Self { text: text.into(), retryable: false }
+        Self { text: text.into(), retryable: false, ending: None }
+    }
+
+    /// The same as an ending of its own.
+    pub(super) fn ends(self, ending: Ending) -> Self {
+        Self { ending: Some(ending), ..self }
     }
 
     /// An error with its causes on one line.
-    pub(super) fn of(error: &dyn std::error::Error) -> Self {
-        Self::new(chain(error))
+    pub(super) fn of(error: &(dyn std::error::Error + 'static)) -> Self {
+        Self { ending: Ending::of_error(error), ..Self::new(chain(error)) }
     }
 }
 
@@ -114,6 +123,14 @@ pub(super) enum Found {
     Ended(ExitStatus),
 }
 
+/// How a service ended that was told to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Stopped {
+    pub(super) exit: ExitStatus,
+    /// It had ended before it was told.
+    pub(super) before: bool,
+}
+
 /// A service under test. Every call may be dropped and made again.
 #[async_trait]
 pub(super) trait Service: Send + Sync {
@@ -166,7 +183,13 @@ pub(super) trait Service: Send + Sync {
     async fn sample(&self) -> Option<Value>;
 
     /// Ends it: the signal, the grace time, then everything in the boundary is killed. Returns once that was looked at.
-    async fn stop(&self, signal: Signal, grace: Duration) -> Result<Option<ExitStatus>, Fault>;
+    async fn stop(&self, signal: Signal, grace: Duration) -> Result<Option<Stopped>, Fault>;
+
+    /// What the kernel did to it for want of memory up to now; `None` where nobody counts.
+    async fn oom(&self) -> Option<Oom>;
+
+    /// Why the engine that keeps it does not answer just now.
+    fn engine_lost(&self) -> Option<String>;
 
     /// Removes what is left of the ended service.
     async fn remove(&self) -> Result<(), Fault>;

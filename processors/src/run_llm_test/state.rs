@@ -10,6 +10,8 @@ use serde_json::Value;
 use testrig_host::{BoundaryId, ExitStatus};
 use testrig_store::{Migration, Store, StoreError, rusqlite};
 
+use super::{ending::Ending, evidence::Evidence, health::History};
+
 /// The tables of RunLLMTest.
 pub const MIGRATIONS: &[Migration] = &[
     Migration {
@@ -118,6 +120,12 @@ pub(super) struct FailureRecord {
     pub(super) kind: EndKind,
     /// Another try may help.
     pub(super) retryable: bool,
+    /// What it was.
+    #[serde(default)]
+    pub(super) ending: Ending,
+    /// What that is known by.
+    #[serde(default)]
+    pub(super) evidence: Evidence,
 }
 
 /// What kind of end a failure is.
@@ -185,6 +193,27 @@ pub(super) struct RunRecord {
     pub(super) test_exec: Option<String>,
     pub(super) failure: Option<FailureRecord>,
     pub(super) outcome: Option<OutcomeRecord>,
+    /// The kernel's boot in which the run began.
+    #[serde(default)]
+    pub(super) boot_id: String,
+    /// What the health checks said.
+    #[serde(default)]
+    pub(super) probes: History,
+    /// How the start of the service went.
+    #[serde(default)]
+    pub(super) startup: Startup,
+}
+
+/// Moments of a start, epoch ms and milliseconds from it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct Startup {
+    /// When it was started.
+    pub(super) started_at_ms: Option<i64>,
+    /// Until its health check had passed.
+    pub(super) ready_ms: Option<u64>,
+    /// Until its first token came, from the health check or the load.
+    pub(super) first_token_ms: Option<u64>,
 }
 
 /// The final word, kept until the worker has stored it.
@@ -197,6 +226,16 @@ pub(super) struct OutcomeRecord {
 }
 
 impl RunRecord {
+    /// How the run ended; a run without a failure that is still open has none yet.
+    pub(super) fn ending(&self) -> Ending {
+        self.failure.as_ref().map_or(Ending::Completed, |failure| failure.ending)
+    }
+
+    /// The service has passed its health check.
+    pub(super) fn was_ready(&self) -> bool {
+        self.stages.iter().any(|stage| stage.name == Stage::Health.name() && stage.outcome == "ok")
+    }
+
     pub(super) fn new(attempt: u32, now_ms: i64) -> Self {
         Self {
             attempt,
@@ -218,6 +257,9 @@ impl RunRecord {
             test_exec: None,
             failure: None,
             outcome: None,
+            probes: History::default(),
+            startup: Startup::default(),
+            boot_id: testrig_host::system::boot_id().unwrap_or_default(),
         }
     }
 }
@@ -373,6 +415,8 @@ mod tests {
             last_lines: vec!["last".into()],
             kind: EndKind::TimedOut,
             retryable: true,
+            ending: Ending::TimeLimit,
+            evidence: Evidence::default(),
         });
         {
             let runs = Runs::new(Store::open(&file, MIGRATIONS).expect("store"));

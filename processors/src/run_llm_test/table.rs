@@ -4,7 +4,7 @@ use testrig_loadgen::{ARRIVAL_NAMES, Scorer};
 
 use crate::params::{Field, Kind, Table};
 
-const HEALTH: &[&str] = &["HTTP", "TCP", "CMD", "NONE"];
+const HEALTH: &[&str] = &["HTTP", "TCP", "CMD", "READY_TOKEN", "NONE"];
 const TRACK: &[&str] = &["CONTAINER", "PROCESS", "BOTH"];
 const CLEANUP: &[&str] = &["REMOVE_ON_SUCCESS", "ALWAYS", "NEVER"];
 const PULL: &[&str] = &["IfNotPresent", "Always", "Never"];
@@ -65,9 +65,16 @@ static FIELDS: &[Field] = &[
     Field::job("healthCheck.portKey", Kind::Str, "name of the instance parameter that holds the port")
         .default("\"servicePort\""),
     Field::job("healthCheck.command", Kind::List(&Kind::Str), "command of the CMD check, exit code 0 = healthy"),
+    Field::job(
+        "healthCheck.initialDelayMillis",
+        Kind::Int(0, 86_400_000),
+        "from the start of the service to the first check",
+    )
+    .default("0"),
     Field::job("healthCheck.intervalMillis", Kind::Int(10, 3_600_000), "between the starts of two checks")
         .default("2000"),
-    Field::job("healthCheck.timeoutMillis", Kind::Int(10, 3_600_000), "one check").default("1000"),
+    Field::job("healthCheck.timeoutMillis", Kind::Int(10, 3_600_000), "one check; READY_TOKEN 30000 unless given")
+        .default("1000"),
     Field::job(
         "healthCheck.maxRetry",
         Kind::Int(1, 1_000_000),
@@ -146,6 +153,11 @@ static FIELDS: &[Field] = &[
     Field::instance("healthCheckOverrides.path", Kind::Str, "overrides healthCheck.path"),
     Field::instance("healthCheckOverrides.portKey", Kind::Str, "overrides healthCheck.portKey"),
     Field::instance("healthCheckOverrides.command", Kind::List(&Kind::Str), "overrides healthCheck.command"),
+    Field::instance(
+        "healthCheckOverrides.initialDelayMillis",
+        Kind::Int(0, 86_400_000),
+        "overrides healthCheck.initialDelayMillis",
+    ),
     Field::instance(
         "healthCheckOverrides.intervalMillis",
         Kind::Int(10, 3_600_000),

@@ -7,10 +7,10 @@ use powerjob_worker::{StopReason, TaskContext};
 use serde_json::{Value, json};
 use testrig_host::{LABEL_INSTANCE, Signal, docker::Docker};
 
-use crate::rig::Rig;
+use crate::rig::{Rig, skipped};
 
 pub(crate) struct Engine {
-    endpoint: String,
+    pub(crate) endpoint: String,
     pub(crate) docker: Docker,
     pub(crate) stub: String,
     pub(crate) busybox: String,
@@ -21,14 +21,7 @@ pub(crate) fn engine(name: &str) -> Option<Engine> {
     let var = |name: &str| std::env::var(name).ok();
     let found = (|| Some((var("DOCKER_HOST")?, var("TEST_IMAGE_STUB")?, var("TEST_IMAGE_BUSYBOX")?)))();
     let Some((endpoint, stub, busybox)) = found else {
-        let reason = "DOCKER_HOST, TEST_IMAGE_STUB and TEST_IMAGE_BUSYBOX are not set";
-        println!("skipped: {name}: {reason}");
-        if let Some(file) = std::env::var_os("TESTRIG_SKIPS_FILE") {
-            use std::io::Write;
-            let mut file =
-                std::fs::File::options().create(true).append(true).open(file).expect("the file system works");
-            writeln!(file, "{}", json!({"name": name, "reason": reason})).expect("it is there");
-        }
+        skipped(name, "DOCKER_HOST, TEST_IMAGE_STUB and TEST_IMAGE_BUSYBOX are not set");
         return None;
     };
     Some(Engine { docker: Docker::connect(&endpoint).expect("it is there"), endpoint, stub, busybox })

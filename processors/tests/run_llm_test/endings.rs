@@ -194,7 +194,7 @@ async fn bad_parameters_are_all_told_and_leave_nothing_behind() {
     for expected in [
         "stage plan failed: the parameters of RunLLMTest are not usable, 8 problems:",
         "jobParams.hostLogBaseDir: `/etc/testrig-logs` is outside of the allowed roots",
-        "jobParams.healthCheck.type: found the text \"HTTPS\"; accepted: one of HTTP, TCP, CMD, NONE; did you mean \"HTTP\"?",
+        "jobParams.healthCheck.type: found the text \"HTTPS\"; accepted: one of HTTP, TCP, CMD, READY_TOKEN, NONE; did you mean \"HTTP\"?",
         "jobParams.metricsPushEndpoint: is not served yet",
         "instanceParams.servicePort: found the number 99999; accepted: a whole number from 1 to 65535",
         "instanceParams.resources.gpus: found the text \"two\"",

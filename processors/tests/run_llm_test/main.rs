@@ -12,3 +12,4 @@ mod hostile;
 mod resume;
 mod rig;
 mod scripts;
+mod taxonomy;

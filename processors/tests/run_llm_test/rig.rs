@@ -2,7 +2,10 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -66,7 +69,8 @@ impl Rig {
     }
 
     pub(crate) async fn process(&self, ctx: &TaskContext) -> ProcessResult {
-        tokio::time::timeout(PATIENCE, self.processor.process(ctx.clone())).await.expect("the run ends")
+        let done = tokio::time::timeout(PATIENCE, self.processor.process(ctx.clone())).await;
+        done.unwrap_or_else(|_| panic!("the run does not end:\n{}", self.log_text()))
     }
 
     /// Starts a run, waits until its log holds `mark`, and forgets it as a killed agent would.
@@ -139,7 +143,9 @@ impl Rig {
 
     /// Processes that carry this instance's marker and are alive.
     pub(crate) fn survivors(&self) -> Vec<String> {
-        let mark = format!("TESTRIG_BOUNDARY=testrig-{}-", self.instance);
+        // By the directory, not the name alone: another program of these tests may run beside this one.
+        let dir = self.place.dir.path().canonicalize().expect("it is there").join("state/boundaries");
+        let mark = format!("TESTRIG_BOUNDARY_DIR={}/testrig-{}-", dir.display(), self.instance);
         let own = |pid: &Path| {
             std::fs::read(pid.join("environ")).is_ok_and(|env| String::from_utf8_lossy(&env).contains(&mark))
         };
@@ -159,8 +165,27 @@ impl Rig {
     }
 }
 
-/// A port that nobody uses now. Ports are not given twice while one is kept apart by the instance ids of the tests.
+/// Says that a test cannot be made here: one line for people, one for the summary of `scripts/test.sh`.
+pub(crate) fn skipped(name: &str, reason: &str) {
+    println!("skipped: {name}: {reason}");
+    if let Some(file) = std::env::var_os("TESTRIG_SKIPS_FILE") {
+        use std::io::Write;
+        let mut file = std::fs::File::options().create(true).append(true).open(file).expect("it works here");
+        writeln!(file, "{}", json!({"name": name, "reason": reason})).expect("it works here");
+    }
+}
+
+/// A port that nobody listens on, given once in this process. Below the ports that the system gives to connections, which
+/// would else take it before the service does.
 fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("free port");
-    listener.local_addr().expect("bound").port()
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    const FIRST: u32 = 12_000;
+    const COUNT: u32 = 20_000;
+    // Programs that run beside this one begin elsewhere.
+    let begin = std::process::id().wrapping_mul(7919) % COUNT;
+    (0..COUNT)
+        .map(|_| FIRST + (begin + NEXT.fetch_add(1, Ordering::Relaxed)) % COUNT)
+        .filter_map(|port| u16::try_from(port).ok())
+        .find(|port| std::net::TcpListener::bind(("0.0.0.0", *port)).is_ok())
+        .expect("a free port")
 }

@@ -30,6 +30,8 @@ pub struct ContainerInfo {
     pub phase: ContainerPhase,
     /// How it ended; only when [`ContainerPhase::Exited`].
     pub exit: Option<ExitStatus>,
+    /// The engine has seen that the kernel killed a process of it for want of memory, be it running or not.
+    pub oom_killed: bool,
     /// Process id of its main process in the engine's pid namespace, while it runs.
     pub pid: Option<i64>,
     /// When it was started, milliseconds since 1970.
@@ -56,6 +58,13 @@ pub struct PublishedPort {
 }
 
 impl ContainerInfo {
+    /// How many processes of it the kernel has killed for want of memory so far, by its cgroup; `None` when it does not run,
+    /// or not on this host.
+    pub fn oom_kills(&self) -> Option<u64> {
+        let pid = self.pid.and_then(|pid| i32::try_from(pid).ok())?;
+        crate::process::cgroup::oom_kills_of_container(&self.id, pid)
+    }
+
     /// The label's value.
     pub fn label(&self, name: &str) -> Option<&str> {
         self.labels.get(name).map(String::as_str)
@@ -118,6 +127,7 @@ impl ContainerInfo {
             image_id: raw.image.unwrap_or_default(),
             phase,
             exit,
+            oom_killed: state.oom_killed.unwrap_or_default(),
             pid: state.pid.filter(|pid| *pid > 0),
             started_at_ms: state.started_at.as_deref().and_then(epoch_ms),
             labels: raw.config.and_then(|c| c.labels).unwrap_or_default(),
@@ -137,7 +147,7 @@ impl ContainerInfo {
 fn exit_status(code: Option<i64>, oom_killed: bool, error: Option<String>, ended_at_ms: Option<i64>) -> ExitStatus {
     let code = code.and_then(|c| i32::try_from(c).ok());
     let signal = code.filter(|c| (129..=128 + 64).contains(c)).map(|c| c - 128);
-    ExitStatus { code, signal, oom_killed, error, ended_at_ms }
+    ExitStatus { code, signal, oom_killed, error, ended_at_ms, ..ExitStatus::default() }
 }
 
 /// RFC 3339 to milliseconds since 1970; the engine's "never" is the year 1.

@@ -108,11 +108,9 @@ impl Cgroups {
         }
     }
 
-    /// How many processes the kernel killed for want of memory, if it counts.
-    pub(crate) fn oom_kills(&self) -> u64 {
-        let v1 = self.memory.as_ref().map(|dir| dir.join("memory.oom_control"));
-        let v2 = self.unified.as_ref().map(|dir| dir.join("memory.events"));
-        v1.into_iter().chain(v2).filter_map(|file| field(&file, "oom_kill")).sum()
+    /// How many processes the kernel killed for want of memory; `None` where it does not count them.
+    pub(crate) fn oom_kills(&self) -> Option<u64> {
+        oom_kills(self.memory.as_deref(), self.unified.as_deref())
     }
 
     /// CPU time used by all processes so far, ended ones included, nanoseconds.
@@ -134,6 +132,26 @@ impl Cgroups {
     fn dirs(&self) -> impl Iterator<Item = &PathBuf> {
         [&self.unified, &self.freezer, &self.memory, &self.cpuacct].into_iter().flatten()
     }
+}
+
+/// How many processes of a container the kernel killed for want of memory, by the cgroups of its main process; `None` where
+/// it does not run, is not on this host, or nobody counts.
+pub(crate) fn oom_kills_of_container(container: &str, pid: i32) -> Option<u64> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    let own = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    // An engine on another host has other processes under the same numbers.
+    if container.len() < 64 || !own.contains(container) {
+        return None;
+    }
+    let place = |controller| place(&mounts, &own, controller).filter(|dir| dir.to_string_lossy().contains(container));
+    oom_kills(place("memory").as_deref(), place("").as_deref())
+}
+
+/// The kernel's counters: `memory.oom_control` of v1 (`oom_kill` since 4.13), `memory.events` of v2.
+fn oom_kills(v1: Option<&Path>, v2: Option<&Path>) -> Option<u64> {
+    let v1 = v1.and_then(|dir| field(&dir.join("memory.oom_control"), "oom_kill"));
+    let v2 = v2.and_then(|dir| field(&dir.join("memory.events"), "oom_kill"));
+    v1.into_iter().chain(v2).reduce(|sum, more| sum + more)
 }
 
 /// The agent's own cgroup of a controller (v2: the empty name) as a directory.
@@ -224,12 +242,27 @@ mod tests {
     }
 
     #[test]
+    fn kills_for_want_of_memory_are_counted_by_either_kind_of_cgroup() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let (v1, v2) = (dir.path().join("v1"), dir.path().join("v2"));
+        fs::create_dir(&v1).expect("directory");
+        fs::create_dir(&v2).expect("directory");
+        assert_eq!(oom_kills(Some(&v1), Some(&v2)), None, "a kernel that does not count");
+        fs::write(v1.join("memory.oom_control"), "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n").expect("written");
+        assert_eq!(oom_kills(Some(&v1), None), Some(2));
+        fs::write(v2.join("memory.events"), "low 0\nhigh 0\nmax 9\noom 4\noom_kill 3\noom_group_kill 0\n")
+            .expect("written");
+        assert_eq!(oom_kills(None, Some(&v2)), Some(3));
+        assert_eq!(oom_kills_of_container(&"a".repeat(64), 1), None, "another program's process");
+    }
+
+    #[test]
     fn nothing_is_an_error_where_no_cgroup_can_be_made_but_a_limit_is() {
         let none = Cgroups::default();
         none.kill_or_freeze();
         none.thaw();
         none.remove();
-        assert!(none.pids().is_empty() && none.oom_kills() == 0 && none.cpu_ns().is_none());
+        assert!(none.pids().is_empty() && none.oom_kills().is_none() && none.cpu_ns().is_none());
         assert_eq!(none.in_words(), "no cgroup");
         let error = none.limit_memory(1).expect_err("nothing to limit with");
         assert!(error.to_string().contains("Delegate=yes"), "{error}");

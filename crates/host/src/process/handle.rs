@@ -10,7 +10,7 @@ use super::files::{Files, MainProcess, Starting, read_json};
 use super::proc::{self, Ident, Stat};
 use super::runner::{ProcessError, file_error};
 use super::stats::{self, CpuMark, ProcessStats};
-use crate::{BoundaryId, ExitStatus, Signal};
+use crate::{BoundaryId, ExitStatus, Signal, Unseen};
 
 /// How often a running process is looked at.
 const LOOK: Duration = Duration::from_millis(50);
@@ -89,9 +89,17 @@ impl ProcessHandle {
         if let Some(exit) = self.recorded_exit()? {
             return Ok(Some(exit));
         }
-        let why = if inner.rebooted { "the host was rebooted" } else { "its shim was killed" };
+        let (unseen, why) = match inner.rebooted {
+            true => (Unseen::Reboot, "the host was rebooted"),
+            false => (Unseen::ShimKilled, "its shim was killed"),
+        };
         let error = Some(format!("nobody saw its end: {why}"));
-        Ok(Some(ExitStatus { error, ..ExitStatus::default() }))
+        Ok(Some(ExitStatus { error, unseen: Some(unseen), ..ExitStatus::default() }))
+    }
+
+    /// How many processes of the boundary the kernel has killed for want of memory so far; `None` where no cgroup counts.
+    pub fn oom_kills(&self) -> Option<u64> {
+        self.inner.boot_start()?.cgroups.oom_kills()
     }
 
     /// Returns when the main process has ended. Others of the boundary may live on. Safe to cancel and to repeat.

@@ -57,9 +57,9 @@ pub(super) fn plan(
 ) -> Option<ContainerPlan> {
     let image = image(params, env, who);
     if params.flag("docker.privileged") && !env.allow_privileged {
-        params.refuse(
+        params.deny(
             "docker.privileged",
-            "is not allowed here (`[docker] allow_privileged` in the agent's configuration)",
+            &"is not allowed here (`[docker] allow_privileged` in the agent's configuration)",
         );
     }
     if params.given("service.command") {
@@ -159,7 +159,7 @@ fn image(params: &mut Params, env: &Environment, who: &Identity) -> Option<Strin
         _ => image.to_owned(),
     };
     if let Err(denied) = env.allow_image(&image) {
-        params.refuse(name.unwrap_or("image"), denied.to_string());
+        params.deny(name.unwrap_or("image"), &denied);
     }
     Some(image)
 }

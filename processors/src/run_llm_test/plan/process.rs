@@ -52,7 +52,7 @@ pub(super) fn plan(params: &mut Params, env: &Environment) -> Option<ProcessPlan
         return None;
     };
     if let Err(denied) = env.allow_program(program) {
-        params.refuse("service.command[0]", denied.to_string());
+        params.deny("service.command[0]", &denied);
     }
     let work_dir = match params.str("hostScriptDir").map(std::path::PathBuf::from) {
         Some(dir) => super::allowed(params, env, "hostScriptDir", &dir, crate::Access::Read),

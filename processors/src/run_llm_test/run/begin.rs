@@ -14,6 +14,7 @@ use super::{
     super::{
         dir::RunDir,
         disk,
+        ending::Ending,
         interrupt::Interrupts,
         plan::{self, Plan, Target, TrackMode},
         service::{ContainerService, ProcessService, ReusedService, Say, Service, chain},
@@ -24,7 +25,7 @@ use super::{
 };
 use crate::{
     Environment, input_of,
-    params::{self, mask},
+    params::{self, Problems, mask},
 };
 use powerjob_worker::ProcessResult;
 
@@ -40,11 +41,8 @@ pub(super) async fn begin(shared: Arc<Shared>, ctx: TaskContext) -> Result<Begun
     let stored = match shared.runs.load(ctx.instance_id).await {
         Ok(stored) => stored,
         Err(error) => {
-            return Err(refuse(
-                &ctx,
-                format!("stage plan failed: the state of the run cannot be read: {}", chain(&error)),
-                true,
-            ));
+            let text = format!("stage plan failed: the state of the run cannot be read: {}", chain(&error));
+            return Err(refuse(&ctx, &text, of_host(&error), true));
         }
     };
     let cut = stored.clone().filter(|record| ctx.resumed && record.attempt == ctx.attempt);
@@ -59,11 +57,8 @@ pub(super) async fn begin(shared: Arc<Shared>, ctx: TaskContext) -> Result<Begun
     let agent = match shared.runs.agent_id().await {
         Ok(agent) => agent,
         Err(error) => {
-            return Err(refuse(
-                &ctx,
-                format!("stage plan failed: the agent's id cannot be read: {}", chain(&error)),
-                true,
-            ));
+            let text = format!("stage plan failed: the agent's id cannot be read: {}", chain(&error));
+            return Err(refuse(&ctx, &text, of_host(&error), true));
         }
     };
     if let Some(left) = stored.as_ref().filter(|record| cut.is_none() && record.stage != Stage::Done) {
@@ -71,11 +66,12 @@ pub(super) async fn begin(shared: Arc<Shared>, ctx: TaskContext) -> Result<Begun
     }
     let plan = match plan(&shared.env, &ctx, cut.as_ref()).await {
         Ok(plan) => plan,
-        Err(message) => {
+        Err(problems) => {
             if let Some(left) = &cut {
                 sweep(&shared.env, &ctx, left, &agent).await;
             }
-            return Err(refuse(&ctx, format!("stage plan failed: {message}"), false));
+            let ending = if problems.only_denials() { Ending::Refused } else { Ending::BadParameters };
+            return Err(refuse(&ctx, &format!("stage plan failed: {problems}"), ending, false));
         }
     };
     let (plan, warnings) = plan;
@@ -91,12 +87,15 @@ pub(super) async fn begin(shared: Arc<Shared>, ctx: TaskContext) -> Result<Begun
                     "stage plan failed: the log directory `{}` is in use by instance {other}, which is at work; give another logDirSuffix",
                     dir.path.display()
                 );
-                return Err(refuse(&ctx, text, true));
+                return Err(refuse(&ctx, &text, Ending::Refused, true));
             }
-            Err(error) => return Err(refuse(&ctx, format!("stage plan failed: {}", chain(&error)), true)),
+            Err(error) => {
+                let text = format!("stage plan failed: {}", chain(&error));
+                return Err(refuse(&ctx, &text, of_host(&error), true));
+            }
         }
         if let Err(message) = disk::room(&shared.env, &dir.path) {
-            return Err(refuse(&ctx, format!("stage plan failed: {message}"), true));
+            return Err(refuse(&ctx, &format!("stage plan failed: {message}"), Ending::DiskFull, true));
         }
         record.log_dir = Some(dir.path.clone());
     } else {
@@ -108,15 +107,14 @@ pub(super) async fn begin(shared: Arc<Shared>, ctx: TaskContext) -> Result<Begun
     }
     let service = match service(&shared, &ctx, &plan, &dir, &mut record, agent) {
         Ok(service) => service,
-        Err(message) => return Err(refuse(&ctx, format!("stage plan failed: {message}"), true)),
+        Err(message) => {
+            return Err(refuse(&ctx, &format!("stage plan failed: {message}"), Ending::NotStarted, true));
+        }
     };
     // Before the directory: what is there from now on belongs to a run that is known.
     if let Err(error) = shared.runs.save(ctx.instance_id, &record, now_ms()).await {
-        return Err(refuse(
-            &ctx,
-            format!("stage plan failed: failed to store the state of the run: {}", chain(&error)),
-            true,
-        ));
+        let text = format!("stage plan failed: failed to store the state of the run: {}", chain(&error));
+        return Err(refuse(&ctx, &text, of_host(&error), true));
     }
     let _ = shared.runs.sweep(now_ms()).await;
     if from == Stage::Plan {
@@ -135,7 +133,7 @@ pub(super) async fn begin(shared: Arc<Shared>, ctx: TaskContext) -> Result<Begun
             Err(error) => {
                 record.stage = Stage::Done;
                 let _ = shared.runs.save(ctx.instance_id, &record, now_ms()).await;
-                return Err(refuse(&ctx, format!("stage plan failed: {error}"), true));
+                return Err(refuse(&ctx, &format!("stage plan failed: {error}"), of_host(&error), true));
             }
         }
         shared.runs.dir_made(&dir.path, ctx.instance_id).await;
@@ -161,17 +159,24 @@ pub(super) async fn begin(shared: Arc<Shared>, ctx: TaskContext) -> Result<Begun
         shared,
         plan,
         dir,
-        record,
         service,
         say,
         interrupts,
         exited,
         unhealthy,
         attached: None,
+        probes: Arc::new(parking_lot::Mutex::new(record.probes.clone())),
+        service_started: None,
         stage_began: Instant::now(),
+        record,
         ctx,
     };
     Ok(Begun::Run(Box::new(run), from))
+}
+
+/// What a failure of the host's own before the start is.
+fn of_host(error: &(dyn std::error::Error + 'static)) -> Ending {
+    Ending::of_error(error).unwrap_or(Ending::NotStarted)
 }
 
 fn fresh(ctx: &TaskContext, plan: &Plan) -> RunRecord {
@@ -188,7 +193,7 @@ fn fresh(ctx: &TaskContext, plan: &Plan) -> RunRecord {
 }
 
 /// Reads the parameters and says what they came to.
-async fn plan(env: &Environment, ctx: &TaskContext, cut: Option<&RunRecord>) -> Result<(Plan, Vec<String>), String> {
+async fn plan(env: &Environment, ctx: &TaskContext, cut: Option<&RunRecord>) -> Result<(Plan, Vec<String>), Problems> {
     let mut params = params::read(&TABLE, &input_of(ctx));
     let known = cut.map(|record| record.service.kind.as_str()).and_then(|kind| match kind {
         "container" => Some(TrackMode::Container),
@@ -206,7 +211,7 @@ async fn plan(env: &Environment, ctx: &TaskContext, cut: Option<&RunRecord>) -> 
         warnings.iter().for_each(|warning| ctx.log.warn(warning));
         ctx.log.info(format!("parameters: {}", params.masked()));
     }
-    built.map(|plan| (plan, warnings)).map_err(|problems| problems.to_string())
+    built.map(|plan| (plan, warnings))
 }
 
 /// Without an engine a service that has a command is a host process.

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::{
     super::{
         attached::LeasedCards,
+        ending::Ending,
         service::{Cards, Fault},
         state::{FailureRecord, Stage},
     },
@@ -58,7 +59,13 @@ impl Run {
                             begin.elapsed().as_secs()
                         )));
                     }
-                    Err(error) => return Err(Fault::of(&error)),
+                    Err(error @ LeaseError::Busy { .. }) => return Err(Fault::of(&error)),
+                    // Nobody refused: the driver or the book could not be asked.
+                    Err(error) => {
+                        let fault = Fault::of(&error);
+                        let ending = fault.ending.unwrap_or(Ending::NotStarted);
+                        return Err(fault.ends(ending));
+                    }
                 }
             }
         };

@@ -33,6 +33,8 @@ const CANCEL_LIMIT: Duration = Duration::from_secs(10);
 const MARGIN: Duration = Duration::from_secs(60);
 /// How often a host whose limit is used up by other runs is asked again.
 const GUARD_PAUSE: Duration = Duration::from_millis(500);
+/// How long the end of a service is waited for whose requests all failed.
+const END_AFTER_FAILURES: Duration = Duration::from_secs(2);
 
 impl Run {
     /// `again`: the load of an earlier process of the agent was cut; its records leave the file that is aggregated.
@@ -83,12 +85,17 @@ impl Run {
                     self.enter(stage).await?;
                 }
                 self.record.metrics = serde_json::to_value(&summary).ok();
-                match verdict(&summary, first_error) {
-                    Ok(()) => {
+                let cut = match verdict(&summary, first_error) {
+                    Ok(()) => self.harm().await,
+                    // A service that has died fails all its requests, too, and its end is the truer word.
+                    Err(fault) => Some(self.interrupts.soon(END_AFTER_FAILURES).await.unwrap_or(Cut::Fault(fault))),
+                };
+                match cut {
+                    None => {
                         self.close_stage("ok");
                         Ok(())
                     }
-                    Err(fault) => Err(self.failure(stage, Cut::Fault(fault)).await),
+                    Some(cut) => Err(self.failure(stage, cut).await),
                 }
             }
             Err(cut) => Err(self.failure(stage, cut).await),
@@ -126,13 +133,21 @@ impl Run {
         let limit = load.warmup + load.run + load.drain + MARGIN;
         let (phase, mut phase_seen) = watch::channel(Phase::Warmup);
         let first_error = Arc::new(Mutex::new(None::<String>));
-        let out = sink(self, Arc::clone(&first_error));
+        let first_token = Arc::new(AtomicU64::new(u64::MAX));
+        let out = sink(self, Arc::clone(&first_error), Arc::clone(&first_token));
+        let began = Instant::now();
         let cancel = CancellationToken::new();
         let progress = teller(Arc::clone(&self.say), phase);
         let run = testrig_loadgen::run(load, out, progress, cancel.clone());
         tokio::pin!(run);
         let over = tokio::time::sleep_until(Instant::now() + limit);
         tokio::pin!(over);
+        // In both ways out: from the start of the service to the first token of the load.
+        let before = self.service_started.map(|started| began - started);
+        let first_token = move || {
+            let us = first_token.load(Relaxed);
+            before.filter(|_| us < u64::MAX).map(|before| before + Duration::from_micros(us))
+        };
         let mut stage = first;
         let mut interrupts = self.interrupts.clone();
         let cut = loop {
@@ -144,6 +159,7 @@ impl Run {
                         Ok(summary) => Ok((summary, first_error.lock().take())),
                         Err(error) => Err(Cut::Fault(Fault::of(&error))),
                     };
+                    self.note_first_token(first_token());
                     return Ok((result, stage));
                 }
                 cut = interrupts.next() => break cut,
@@ -163,6 +179,7 @@ impl Run {
         if let Ok(Ok(summary)) = tokio::time::timeout(CANCEL_LIMIT, &mut run).await {
             self.record.metrics = serde_json::to_value(&summary).ok();
         }
+        self.note_first_token(first_token());
         Ok((Err(cut), stage))
     }
 
@@ -183,8 +200,9 @@ async fn measured(phase: &mut watch::Receiver<Phase>) {
 }
 
 /// The records go to the run's files; the first failure is kept for the result text.
-fn sink(run: &Run, first_error: Arc<Mutex<Option<String>>>) -> RecordSink {
+fn sink(run: &Run, first_error: Arc<Mutex<Option<String>>>, first_token: Arc<AtomicU64>) -> RecordSink {
     RecordSink::none().records(run.dir.metrics.clone()).readable(run.dir.requests.clone()).observe(move |record| {
+        first_token.fetch_min(record.first_token_us.unwrap_or(u64::MAX), Relaxed);
         if let Some(error) = record.error.as_ref().filter(|_| !record.ok) {
             first_error.lock().get_or_insert_with(|| error.clone());
         }

@@ -8,11 +8,13 @@ use tokio::time::Instant;
 use super::{
     super::{
         attached::Attached,
-        health::{Checker, HealthState},
+        ending::{Ending, How, classify},
+        evidence::{Evidence, Oom, lost_cards},
+        health::{Checker, HealthState, TokenRequest},
         interrupt::Cut,
         plan::HealthKind,
         service::{Fault, Found},
-        state::{EndKind, FailureRecord, Stage, StageRecord},
+        state::{EndKind, FailureRecord, Stage, StageRecord, Startup},
     },
     Run, begin, now_ms,
 };
@@ -24,6 +26,8 @@ const START_LIMIT: Duration = Duration::from_secs(180);
 const FIND_LIMIT: Duration = Duration::from_secs(180);
 /// Lines of the service that a failure keeps.
 const LAST_LINES: usize = 50;
+/// And at most so many bytes of them.
+const LAST_BYTES: usize = 64 * 1024;
 /// The longest line of a service in the journal.
 const MAX_LINE: usize = 32 * 1024;
 
@@ -56,7 +60,7 @@ impl Run {
     pub(super) fn close_stage(&mut self, outcome: &str) {
         let took = self.stage_began.elapsed();
         if let Some(open) = self.record.stages.last_mut().filter(|stage| stage.outcome == "open") {
-            open.duration_ms = Some(u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
+            open.duration_ms = Some(millis(took));
             open.outcome = outcome.to_owned();
             let words = if outcome == "ok" { "done in" } else { "ended after" };
             let text = format!(
@@ -97,6 +101,8 @@ impl Run {
             Cut::TimedOut(_) => (EndKind::TimedOut, "timed out"),
             _ => (EndKind::Failed, "failed"),
         };
+        let evidence = self.evidence(stage, &cut).await;
+        let ending = self.ending(stage, &cut, &evidence);
         let retryable = match &cut {
             Cut::Fault(fault) => fault.retryable,
             _ => true,
@@ -121,11 +127,74 @@ impl Run {
         {
             attached.settle(Duration::from_secs(5)).await;
         }
-        FailureRecord { stage, reason, last_lines: self.last_lines(), kind, retryable }
+        FailureRecord { stage, reason, last_lines: self.last_lines(), kind, retryable, ending, evidence }
+    }
+
+    /// Looks up what can have led to a cut. Who stops a run has said why, and does not wait for a driver.
+    async fn evidence(&self, stage: Stage, cut: &Cut) -> Evidence {
+        if matches!(cut, Cut::Stopped | Cut::Cancelled) || stage < Stage::Create {
+            return Evidence::default();
+        }
+        let evidence = Evidence::gather(
+            &self.service,
+            &self.record.accelerators,
+            &self.shared.env.accelerators,
+            &self.dir.path,
+            &self.record.boot_id,
+        )
+        .await;
+        match cut {
+            Cut::Exited(exit) => evidence.with_exit(exit),
+            _ => evidence,
+        }
+    }
+
+    fn ending(&self, stage: Stage, cut: &Cut, evidence: &Evidence) -> Ending {
+        let how = match cut {
+            Cut::Stopped | Cut::Cancelled => How::Cancelled,
+            // The limit of this stage only stands behind the number of its checks.
+            Cut::Limit(_) if stage == Stage::Health => How::Failed(stage, Some(Ending::NeverReady)),
+            Cut::Limit(_) | Cut::TimedOut(_) => How::TimeLimit,
+            Cut::Exited(exit) => How::Exited(exit),
+            Cut::Unhealthy(_) => How::HealthLost,
+            Cut::Fault(fault) => How::Failed(stage, fault.ending),
+        };
+        classify(how, &evidence.found(self.record.was_ready()))
+    }
+
+    /// What stands against calling a run a success although its load is done: a service that is no longer there, or that was
+    /// not whole while it was measured.
+    pub(super) async fn harm(&self) -> Option<Cut> {
+        let service = Arc::clone(&self.service);
+        match tokio::time::timeout(FIND_LIMIT, service.find()).await {
+            Ok(Ok(Found::Running)) => {}
+            Ok(Ok(Found::Ended(exit))) => return Some(Cut::Exited(exit)),
+            Ok(Ok(Found::Nothing | Found::Made)) => {
+                let fault = Fault::new(format!("{} is not there any more", self.service.words()));
+                return Some(Cut::Fault(fault.ends(Ending::Unknown)));
+            }
+            // That nobody answers is no verdict on the service; teardown says it if it lasts.
+            Ok(Err(_)) | Err(_) => {}
+        }
+        if let Some(oom) = service.oom().await.filter(Oom::happened) {
+            let kills = oom.kills.map(|kills| format!(" ({kills})")).unwrap_or_default();
+            return Some(Cut::Fault(
+                Fault::new(format!(
+                    "the kernel killed processes of the service{kills} for want of memory while it was tested, so the figures are \
+                     not those of a whole service; give it more memory (resources.memory)"
+                ))
+                .ends(Ending::OomChild),
+            ));
+        }
+        let lost = lost_cards(&self.record.accelerators, &self.shared.env.accelerators).await;
+        (!lost.is_empty()).then(|| {
+            let text = format!("the load was done, but the run lost its accelerators: {}", lost.join(", "));
+            Cut::Fault(Fault::new(text).ends(Ending::DeviceLost))
+        })
     }
 
     fn last_lines(&self) -> Vec<String> {
-        let text = testrig_host::tail::last_bytes(&self.dir.service_log, 0, 16 * 1024);
+        let text = testrig_host::tail::last_bytes(&self.dir.service_log, 0, LAST_BYTES);
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(LAST_LINES)..].iter().map(|line| (*line).to_owned()).collect()
     }
@@ -170,6 +239,7 @@ impl Run {
         self.record.service.start_asked = true;
         let service = Arc::clone(&self.service);
         self.stage(Stage::Start, START_LIMIT, async move { service.start().await }).await?;
+        self.record.startup = Startup { started_at_ms: Some(now_ms()), ..Startup::default() };
         self.note_details();
         self.attach();
         self.ctx.log.info(format!("{} was started", self.service.words()));
@@ -194,30 +264,44 @@ impl Run {
     }
 
     pub(super) async fn health(&mut self) -> Result<(), FailureRecord> {
+        let load = &self.plan.load;
+        let started = self.service_started.unwrap_or_else(Instant::now);
         let checker = Arc::new(Checker {
             plan: self.plan.health.clone(),
             service: Arc::clone(&self.service),
             http: self.shared.env.http.clone(),
             say: Arc::clone(&self.say),
+            history: Arc::clone(&self.probes),
+            token: TokenRequest { scenario: load.scenario, model: load.model.clone(), api_key: load.api_key.clone() },
+            started,
         });
         let waiting = Arc::clone(&checker);
         let state = HealthState::new(self.plan.health.clone());
         let body = async move {
             let mut state = state;
-            let checks = waiting.wait_ready(&mut state).await?;
-            Ok((state, checks))
+            let ready = waiting.wait_ready(&mut state).await?;
+            Ok((state, ready))
         };
-        let (state, checks) = self.stage(Stage::Health, checker.limit(), body).await?;
+        let (state, ready) = self.stage(Stage::Health, checker.limit(), body).await?;
         if self.plan.health.kind == HealthKind::None {
             self.ctx.log.info("no health check (healthCheck.type NONE): a started service counts as ready");
         } else {
-            self.ctx.log.info(format!("the service is ready after {checks} health checks"));
+            self.ctx.log.info(format!("the service is ready after {} health checks", ready.checks));
         }
+        self.record.startup.ready_ms.get_or_insert(millis(started.elapsed()));
+        self.note_first_token(ready.first_token);
         let unhealthy = self.unhealthy.clone();
         if let Some(attached) = &mut self.attached {
             attached.watch_health(checker, state, unhealthy);
         }
         Ok(())
+    }
+
+    /// The first one that is known of counts.
+    pub(super) fn note_first_token(&mut self, after: Option<Duration>) {
+        if let Some(after) = after {
+            self.record.startup.first_token_ms.get_or_insert(millis(after));
+        }
     }
 
     /// Takes over what an earlier process of the agent started. Before the start there is nothing to take over: what a cut
@@ -254,7 +338,7 @@ impl Run {
                      yet are lost, the records of the load up to then are kept",
                     self.service.words()
                 );
-                Err(self.failure(from, Cut::Fault(Fault::new(reason))).await)
+                Err(self.failure(from, Cut::Fault(Fault::new(reason).ends(Ending::Unknown))).await)
             }
         }
     }
@@ -279,6 +363,10 @@ impl Run {
     }
 
     fn attach(&mut self) {
+        // After a restart only the wall clock knows how long ago it was.
+        let gone = self.record.startup.started_at_ms.and_then(|at| u64::try_from(now_ms() - at).ok()).unwrap_or(0);
+        let now = Instant::now();
+        self.service_started = Some(now.checked_sub(Duration::from_millis(gone)).unwrap_or(now));
         let journal = Arc::clone(self.ctx.log.journal());
         let mut attached = Attached::new(
             Arc::clone(&self.service),
@@ -304,4 +392,8 @@ impl Run {
         record.address = details.address.map(|address| address.to_string()).or(record.address.take());
         record.host_port = details.host_port.or(record.host_port);
     }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

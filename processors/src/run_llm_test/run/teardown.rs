@@ -6,8 +6,11 @@ use testrig_host::accelerators::Released;
 
 use super::{
     super::{
+        ending::Ending,
+        evidence::Evidence,
+        interrupt::Cut,
         plan::Cleanup,
-        service::Fault,
+        service::{Fault, Stopped},
         state::{EndKind, FailureRecord, Stage},
     },
     Run, begin,
@@ -21,7 +24,9 @@ const TEARDOWN_GRACE: Duration = Duration::from_secs(20);
 
 impl Run {
     /// Ends everything that the run started. Nothing interrupts it.
-    pub(super) async fn teardown(&mut self) {
+    ///
+    /// `resumed`: an earlier process of the agent may have told the service to end.
+    pub(super) async fn teardown(&mut self, resumed: bool) {
         if let Err(error) = self.enter(Stage::Teardown).await {
             // The store is gone, the boundary is not: go on.
             self.ctx.log.error(&error.reason);
@@ -40,7 +45,7 @@ impl Run {
             self.close_stage("ok");
             return;
         }
-        let emptied = self.stop_service().await;
+        let emptied = self.stop_service(resumed).await;
         self.finish_output().await;
         match emptied {
             Ok(()) => {
@@ -58,6 +63,8 @@ impl Run {
                     last_lines: Vec::new(),
                     kind: EndKind::Failed,
                     retryable: true,
+                    ending: fault.ending.unwrap_or(Ending::Unknown),
+                    evidence: Evidence { engine: self.service.engine_lost(), ..Evidence::default() },
                 });
             }
         }
@@ -65,7 +72,7 @@ impl Run {
         self.close_stage("ok");
     }
 
-    async fn stop_service(&mut self) -> Result<(), Fault> {
+    async fn stop_service(&mut self, resumed: bool) -> Result<(), Fault> {
         if !self.record.service.create_asked {
             return Ok(());
         }
@@ -77,9 +84,14 @@ impl Run {
             tokio::time::timeout(monitor.grace + STOP_LIMIT, self.service.stop(monitor.kill_signal, monitor.grace))
                 .await
                 .unwrap_or_else(|_| Err(Fault::new("not done in time")))?;
-        if let Some(exit) = stopped {
+        if let Some(Stopped { exit, before }) = stopped {
             self.ctx.log.info(format!("{} has ended: {exit}", self.service.words()));
-            self.record.service.exit.get_or_insert(exit);
+            self.record.service.exit.get_or_insert_with(|| exit.clone());
+            // Between the end of the load and the stop: a service that nobody told to end was not well.
+            if before && !resumed && self.record.failure.is_none() {
+                let failure = self.failure(Stage::Teardown, Cut::Exited(exit)).await;
+                self.record.failure = Some(failure);
+            }
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use serde_json::Value;
 use testrig_host::{
-    ExitStatus, LABEL_AGENT, LABEL_BOUNDARY, LABEL_INSTANCE, LABEL_PLATFORM_TASK, Signal,
+    ExitStatus, LABEL_AGENT, LABEL_BOUNDARY, LABEL_INSTANCE, LABEL_PLATFORM_TASK, Signal, Unseen,
     accelerators::passing::{self, HostFiles, Passing},
     docker::{
         ContainerInfo, ContainerPhase, ContainerSpec, Docker, DockerError, EngineNotice, Mount, Network, PortPublish,
@@ -18,8 +18,8 @@ use testrig_host::{
 };
 use tokio::io::AsyncWriteExt;
 
-use super::{Cards, Details, Fault, Found, Launch, Say, Service, check_port_is_free};
-use crate::run_llm_test::{plan::ContainerPlan, state::Runs};
+use super::{Cards, Details, Fault, Found, Launch, Say, Service, Stopped, check_port_is_free};
+use crate::run_llm_test::{ending::Ending, evidence::Oom, plan::ContainerPlan, state::Runs};
 
 /// How long a call goes on asking an engine that does not answer.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -43,6 +43,8 @@ struct Known {
     id: Option<String>,
     image_id: Option<String>,
     info: Option<ContainerInfo>,
+    /// Since the engine does not answer any more: its client's words.
+    lost: Option<String>,
 }
 
 impl ContainerService {
@@ -184,7 +186,8 @@ impl ContainerService {
             Err(Fault::lasting(format!(
                 "a container named `{}` exists already and {why}; remove it, or choose another instanceParams.containerName",
                 info.name
-            )))
+            ))
+            .ends(Ending::Refused))
         };
         let Some(owner) = info.label(LABEL_INSTANCE).and_then(|id| id.parse::<i64>().ok()) else {
             return foreign("was not made by this agent");
@@ -326,15 +329,22 @@ impl Service for ContainerService {
 
     async fn ended(&self, say: Say) -> Result<Option<ExitStatus>, Fault> {
         let notice = |notice| match notice {
-            EngineNotice::Lost(why) => say(format!(
-                "the container engine was lost, the state of the container is unknown until it is back: {why}"
-            )),
-            EngineNotice::Back => say("the container engine is back, the container runs".to_owned()),
+            EngineNotice::Lost(why) => {
+                say(format!(
+                    "the container engine was lost, the state of the container is unknown until it is back: {why}"
+                ));
+                self.known.lock().lost = Some(why);
+            }
+            EngineNotice::Back => {
+                self.known.lock().lost = None;
+                say("the container engine is back, the container runs".to_owned());
+            }
         };
         match self.docker.wait(&self.id()?, notice).await {
             Ok(exit) => Ok(Some(exit)),
             Err(error) if error.is_not_found() => Ok(Some(ExitStatus {
                 error: Some("the container is gone: somebody removed it".into()),
+                unseen: Some(Unseen::Removed),
                 ..ExitStatus::default()
             })),
             Err(error) => Err(Fault::of(&error)),
@@ -402,19 +412,29 @@ impl Service for ContainerService {
         serde_json::to_value(stats).ok()
     }
 
-    async fn stop(&self, signal: Signal, grace: Duration) -> Result<Option<ExitStatus>, Fault> {
+    async fn stop(&self, signal: Signal, grace: Duration) -> Result<Option<Stopped>, Fault> {
         // What the engine was told to make or start is there, or is not, once that call is over.
         drop(self.at_work.lock().await);
         // By label and not by id: a create that was cut may have happened all the same.
         match self.find().await? {
             Found::Nothing => Ok(None),
             Found::Made => Ok(None),
-            Found::Ended(exit) => Ok(Some(exit)),
+            Found::Ended(exit) => Ok(Some(Stopped { exit, before: true })),
             Found::Running => {
                 let id = self.id()?;
-                self.patient(|| self.docker.stop(&id, signal, grace)).await.map(Some)
+                let exit = self.patient(|| self.docker.stop(&id, signal, grace)).await?;
+                Ok(Some(Stopped { exit, before: false }))
             }
         }
+    }
+
+    async fn oom(&self) -> Option<Oom> {
+        let info = self.docker.inspect(&self.id().ok()?).await.ok()?;
+        Some(Oom { kills: info.oom_kills(), engine_flag: Some(info.oom_killed) })
+    }
+
+    fn engine_lost(&self) -> Option<String> {
+        self.known.lock().lost.clone()
     }
 
     async fn remove(&self) -> Result<(), Fault> {

@@ -11,8 +11,11 @@ use testrig_host::{
     process::{ProcessError, ProcessHandle, ProcessRunner, ProcessSpec, ScriptSpec},
 };
 
-use super::{Cards, Details, Fault, Found, Launch, Say, Service, check_port_is_free, fill};
-use crate::{params::mask, run_llm_test::plan::ProcessPlan};
+use super::{Cards, Details, Fault, Found, Launch, Say, Service, Stopped, check_port_is_free, fill};
+use crate::{
+    params::mask,
+    run_llm_test::{evidence::Oom, plan::ProcessPlan},
+};
 
 /// Bytes of a health check command's output that are kept.
 const KEEP: usize = 2000;
@@ -174,16 +177,26 @@ impl Service for ProcessService {
         serde_json::to_value(stats).ok()
     }
 
-    async fn stop(&self, signal: Signal, grace: Duration) -> Result<Option<ExitStatus>, Fault> {
+    async fn stop(&self, signal: Signal, grace: Duration) -> Result<Option<Stopped>, Fault> {
         let handle = match self.handle() {
             Some(handle) => Some(handle),
             // A start that was cut may have happened all the same.
             None => self.runner.adopt(&self.launch.boundary).await.map_err(|e| Fault::of(&e))?,
         };
         let Some(handle) = handle else { return Ok(None) };
+        let before = handle.exit().map_err(|e| Fault::of(&e))?.is_some();
         let report = handle.stop(signal, grace).await.map_err(|e| Fault::of(&e))?;
         *self.handle.lock() = Some(handle);
-        Ok(Some(report.exit))
+        Ok(Some(Stopped { exit: report.exit, before }))
+    }
+
+    async fn oom(&self) -> Option<Oom> {
+        let kills = self.handle()?.oom_kills();
+        kills.is_some().then_some(Oom { kills, engine_flag: None })
+    }
+
+    fn engine_lost(&self) -> Option<String> {
+        None
     }
 
     async fn remove(&self) -> Result<(), Fault> {

@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use serde_json::Value;
 use testrig_host::{ExitStatus, Signal, health::Probe};
 
-use super::{Cards, Details, Fault, Found, Say, Service};
-use crate::params::mask;
+use super::{Cards, Details, Fault, Found, Say, Service, Stopped};
+use crate::{params::mask, run_llm_test::evidence::Oom};
 
 /// `service.reuse`.
 pub(in crate::run_llm_test) struct ReusedService {
@@ -78,8 +78,16 @@ impl Service for ReusedService {
         None
     }
 
-    async fn stop(&self, _signal: Signal, _grace: Duration) -> Result<Option<ExitStatus>, Fault> {
+    async fn stop(&self, _signal: Signal, _grace: Duration) -> Result<Option<Stopped>, Fault> {
         Ok(None)
+    }
+
+    async fn oom(&self) -> Option<Oom> {
+        None
+    }
+
+    fn engine_lost(&self) -> Option<String> {
+        None
     }
 
     async fn remove(&self) -> Result<(), Fault> {
