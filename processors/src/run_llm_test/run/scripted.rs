@@ -225,12 +225,16 @@ impl Run {
                 Ok(_) => None,
             }
         };
-        match fault {
+        let cut = match fault {
+            None => self.harm().await,
+            Some(fault) => Some(Cut::Fault(fault)),
+        };
+        match cut {
             None => {
                 self.close_stage("ok");
                 Ok(())
             }
-            Some(fault) => Err(self.failure(Stage::Load, Cut::Fault(fault)).await),
+            Some(cut) => Err(self.failure(Stage::Load, cut).await),
         }
     }
 

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use testrig_host::process::{ProcessSpec, ScriptSpec};
+use testrig_loadgen::Scenario;
 use tokio::time::Instant;
 
 use super::{
@@ -272,7 +273,12 @@ impl Run {
             http: self.shared.env.http.clone(),
             say: Arc::clone(&self.say),
             history: Arc::clone(&self.probes),
-            token: TokenRequest { scenario: load.scenario, model: load.model.clone(), api_key: load.api_key.clone() },
+            token: TokenRequest {
+                // A scenario of a script's own says nothing of the API.
+                scenario: load.scenario.parse().unwrap_or(Scenario::ChatCompletion),
+                model: load.model.clone(),
+                api_key: load.api_key.clone(),
+            },
             started,
         });
         let waiting = Arc::clone(&checker);
