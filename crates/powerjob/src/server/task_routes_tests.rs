@@ -160,6 +160,7 @@ async fn a_stop_is_answered_at_once_and_goes_on() {
 #[tokio::test]
 async fn what_cannot_be_read_is_answered_500_with_the_reason_and_counted() {
     let pair = pair().await;
+    crate::client::install_tls();
     let http = reqwest::Client::builder().no_proxy().build().expect("a client");
     for path in [
         "processorTracker/startTask",
