@@ -22,8 +22,8 @@ pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Servers close connections that are idle for 300 s; ours end before.
 const POOL_IDLE: Duration = Duration::from_secs(60);
 
-/// Connections that are kept for the next requests: as many as there are reports under way at once.
-const POOL_CONNECTIONS: usize = 64;
+/// Connections that are kept for the next requests: as many as a burst of reports needs, and few enough to cost no memory.
+const POOL_CONNECTIONS: usize = 32;
 
 /// Makes ring the TLS provider of this process. Safe to call often and beside others that do the same.
 pub fn install_tls() {

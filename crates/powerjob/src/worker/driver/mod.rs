@@ -37,9 +37,11 @@ use crate::{
 
 /// Inputs handled with one transaction at most.
 const BATCH: usize = 256;
-/// One transaction in this time, while they come that often: what arrives in between shares the next one. The first input
+/// Time between transactions while inputs come more often: what arrives meanwhile shares the next one. The first input
 /// after a pause never waits.
-const PACE: Duration = Duration::from_millis(10);
+const PACE: Duration = Duration::from_millis(20);
+/// So many inputs are enough for a transaction and wait no longer.
+const ENOUGH: usize = 8;
 /// Pause before a failed transaction is tried again.
 const STORE_RETRY: Duration = Duration::from_millis(500);
 /// Heartbeats while the store fails.
@@ -249,7 +251,8 @@ impl Driver {
                 self.waiting.push_back(input);
                 continue;
             }
-            if self.held.is_some() || self.pace <= Instant::now() || !self.waiting.iter().all(Input::may_wait) {
+            let enough = self.waiting.len() >= ENOUGH || self.pace <= Instant::now();
+            if enough || self.held.is_some() || !self.waiting.iter().all(Input::may_wait) {
                 break;
             }
             tokio::select! {

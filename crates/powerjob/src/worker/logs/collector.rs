@@ -21,7 +21,7 @@ use crate::{
 
 /// While batches come more often than this, they leave together at the end of such a time. After a pause the first one
 /// does not wait.
-const EVERY: Duration = Duration::from_millis(25);
+const EVERY: Duration = Duration::from_millis(50);
 /// From the first batch of a common moment to the request: the others read their lines meanwhile.
 const GATHER: Duration = Duration::from_millis(1);
 /// A batch of so many lines or bytes leaves by itself and at once.

@@ -147,6 +147,36 @@ async fn events_are_held_in_order_while_the_store_fails() {
     assert!(rig.fake.reports(ID + 1).is_empty());
 }
 
+/// The first dispatch waits in a slow store, so that the end of the run and the second dispatch come to one transaction,
+/// which fails. On a slow machine they come one after the other, and all of it is true as well.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_what_shares_a_transaction_that_fails_only_dispatches_are_given_back() {
+    let rig = Rig::new().await;
+    let migrations = [crate::MIGRATIONS, testrig_joblog::MIGRATIONS].concat();
+    let store = testrig_store::Store::open(&rig.dir.path().join("worker.db"), &migrations).expect("a store");
+    let worker = rig.builder().store(store.clone()).start().await.expect("starts");
+    until("it is listed", || worker.status().listed).await;
+    rig.dispatch(&worker, ID, "fail", json!({"sleep": 1000})).await;
+    let slow = store.write(|db| {
+        std::thread::sleep(Duration::from_millis(2000));
+        db.execute_batch(
+            "CREATE TRIGGER full BEFORE INSERT ON powerjob_instance BEGIN SELECT RAISE(ABORT, 'disk is full'); END",
+        )
+    });
+    let dispatched = async |id: i64, after: u64| {
+        tokio::time::sleep(Duration::from_millis(after)).await;
+        rig.post(&worker, "/worker/runJob", &request(&worker, id, "fail", json!({}))).await.0
+    };
+    let (slow, first, second) = tokio::join!(slow, dispatched(ID + 1, 300), dispatched(ID + 2, 1500));
+    slow.expect("a trigger");
+    // Both came to the store behind the trigger.
+    assert_eq!((first, second), (500, 500));
+    store.write(|db| db.execute_batch("DROP TRIGGER full")).await.expect("space again");
+    until("the end", || !rig.fake.finals(ID).is_empty()).await;
+    assert_eq!(rig.fake.finals(ID)[0].instance_status, 5);
+    assert!(rig.fake.reports(ID + 1).is_empty() && rig.fake.reports(ID + 2).is_empty(), "given back to the server");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_accepts_and_never_answers_does_not_hold_up_the_end_of_the_worker() {
     let rig = Rig::new().await;
