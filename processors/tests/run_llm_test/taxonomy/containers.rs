@@ -1,16 +1,59 @@
 //! The same with containers on a real engine.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
+use parking_lot::Mutex;
 use powerjob_worker::StopReason;
 use serde_json::json;
 use testrig_host::{BoundaryId, Signal, docker::ContainerSpec};
+use tokio::net::{UnixListener, UnixStream};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     health::patient,
     row::{Row, play},
 };
 use crate::containers::{Engine, engine};
+
+/// The engine of the tests behind a socket that can be taken away.
+struct Gate {
+    socket: PathBuf,
+    engine: PathBuf,
+    open: Mutex<Option<AbortOnDropHandle<()>>>,
+}
+
+impl Gate {
+    fn new(socket: PathBuf, engine: &str) -> Self {
+        let engine = engine.strip_prefix("unix://").expect("the tests' engine has a socket").into();
+        let gate = Self { socket, engine, open: Mutex::default() };
+        gate.open();
+        gate
+    }
+
+    fn open(&self) {
+        let _ = std::fs::remove_file(&self.socket);
+        let listener = UnixListener::bind(&self.socket).expect("the socket can be made");
+        let engine = self.engine.clone();
+        let serve = async move {
+            // Connections end with the gate.
+            let mut through = tokio::task::JoinSet::new();
+            while let Ok((mut client, _)) = listener.accept().await {
+                let engine = engine.clone();
+                through.spawn(async move {
+                    if let Ok(mut server) = UnixStream::connect(engine).await {
+                        let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+                    }
+                });
+            }
+        };
+        *self.open.lock() = Some(AbortOnDropHandle::new(tokio::spawn(serve)));
+    }
+
+    fn close(&self) {
+        *self.open.lock() = None;
+        let _ = std::fs::remove_file(&self.socket);
+    }
+}
 
 /// A container that runs this script, on the engine of the tests. `STUB` and `WAIT` as for a process.
 fn container(row: Row, engine: &Arc<Engine>, image: &str, script: &'static str) -> Row {
@@ -97,6 +140,7 @@ fn rows(engine: &Arc<Engine>) -> Vec<Row> {
         busybox(Row::new("an entry script that is not there", "not_started", "start"), "exit 0")
             .job("containerEntryScript", json!("/scripts/none.sh")),
         foreign(busybox(Row::new("a container of somebody else's", "refused", "create"), "exit 0"), engine),
+        lost_engine(engine, load),
     ]
 }
 
@@ -118,6 +162,38 @@ fn foreign(row: Row, engine: &Arc<Engine>) -> Row {
             }
         });
     })
+}
+
+/// The engine goes away, the service stops answering, and nobody can say what became of it; it is back for the teardown.
+fn lost_engine(engine: &Arc<Engine>, load: &'static str) -> Row {
+    let gate: Arc<Mutex<Option<Gate>>> = Arc::default();
+    let (made, closed, opened) = (Arc::clone(&gate), Arc::clone(&gate), Arc::clone(&gate));
+    let endpoint = engine.endpoint.clone();
+    let row = container(
+        Row::new("the engine is gone and the service does not answer", "engine_lost", "load"),
+        engine,
+        &engine.stub,
+        "STUB & P=$!; WAIT; kill -STOP $P; wait",
+    );
+    let row = row
+        .host(move |dir, env| {
+            let socket = dir.join("engine.sock");
+            env.docker_endpoint = Some(format!("unix://{}", socket.display()));
+            *made.lock() = Some(Gate::new(socket, &endpoint));
+        })
+        .when(load, move |_| {
+            closed.lock().as_ref().expect("made").close();
+            Box::pin(std::future::ready(()))
+        });
+    go_when(row, "the container engine was lost")
+        .when("stage teardown: begins", move |_| {
+            opened.lock().as_ref().expect("made").open();
+            Box::pin(std::future::ready(()))
+        })
+        .job("healthCheck", patient("HTTP"))
+        .says("the container engine is lost")
+        // Open until the run is over.
+        .when_over(move |_| drop(gate.lock().take()))
 }
 
 fn wait<T>(future: impl Future<Output = T>) -> T {
