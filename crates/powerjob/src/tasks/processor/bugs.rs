@@ -1,8 +1,8 @@
-//! Mistakes that tests put in, to see that the simulation finds them.
+//! Mistakes that the simulation must find. They exist in tests only: elsewhere `bug!(options, ..)` is the word `false`.
 
-/// One of them. Outside of tests there are none.
+/// A seeded mistake.
+#[cfg(test)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(not(test), allow(dead_code, reason = "only tests make them"))]
 pub(crate) enum Bug {
     /// An outcome whose report was lost is not reported again.
     OutcomeOnce,
@@ -18,17 +18,18 @@ pub(crate) enum Bug {
     WaitingForgotten,
 }
 
-impl super::Options {
-    /// Whether this mistake is made.
-    #[cfg(test)]
-    pub(super) fn has_bug(&self, bug: Bug) -> bool {
-        self.bug == Some(bug)
-    }
-
-    /// Never.
-    #[cfg(not(test))]
-    #[expect(clippy::unused_self, reason = "the same call as in tests")]
-    pub(super) fn has_bug(&self, _: Bug) -> bool {
-        false
-    }
+#[cfg(test)]
+macro_rules! bug {
+    ($options:expr, $name:ident) => {
+        $options.bug == Some($crate::tasks::processor::Bug::$name)
+    };
 }
+
+#[cfg(not(test))]
+macro_rules! bug {
+    ($options:expr, $name:ident) => {
+        false
+    };
+}
+
+pub(super) use bug;

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use super::{
     Action, Answered, Event, Options, Output,
     api::Final,
-    bugs::Bug,
+    bugs::bug,
     finals,
     part::{Job, JobStage, Part},
 };
@@ -64,7 +64,7 @@ impl Machine {
             Event::Cancel => self.cancel(now, &mut out),
         }
         self.address_loads(&mut out);
-        if self.options.has_bug(Bug::NoReceipts) {
+        if bug!(self.options, NoReceipts) {
             out.writes.clear();
         }
         out
@@ -145,7 +145,7 @@ impl Machine {
             if !again {
                 // Sent again because an acknowledgement was lost: it is told once more how far the task is.
                 job.told = 0;
-                if options.has_bug(Bug::RunsTwice) {
+                if bug!(options, RunsTwice) {
                     part.queue.push_back(id.clone());
                     return self.fill(now, number, out);
                 }
@@ -176,7 +176,7 @@ impl Machine {
         loop {
             let execution = self.number();
             let Some(part) = self.parts.get_mut(&number) else { return };
-            let full = part.running.len() >= part.slots && !self.options.has_bug(Bug::SlotsIgnored);
+            let full = part.running.len() >= part.slots && !bug!(self.options, SlotsIgnored);
             if !emptied || full {
                 break;
             }
@@ -240,7 +240,7 @@ impl Machine {
 
     fn reported(&mut self, now: Now, number: u64, id: &str, report_time: i64, answered: Answered, out: &mut Output) {
         let options = self.options;
-        let heard = answered == Answered::Accepted || options.has_bug(Bug::OutcomeOnce);
+        let heard = answered == Answered::Accepted || bug!(options, OutcomeOnce);
         let Some(part) = self.parts.get_mut(&number) else { return };
         part.in_flight = part.in_flight.saturating_sub(1);
         match answered {
@@ -349,7 +349,7 @@ impl Machine {
             self.by_key.remove(&(part.info.instance_id, part.tracker.clone()));
             let before = out.actions.len();
             part.close(reason, out);
-            if self.options.has_bug(Bug::SilentStop) {
+            if bug!(self.options, SilentStop) {
                 out.actions.truncate(before);
             }
             self.closing.insert(number, part);

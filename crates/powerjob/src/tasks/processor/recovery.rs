@@ -2,7 +2,7 @@
 
 use super::{
     Machine, Output, Receipt, Stage,
-    bugs::Bug,
+    bugs::bug,
     finals,
     part::{Job, JobStage},
 };
@@ -25,7 +25,7 @@ impl Machine {
         let mut numbers = Vec::new();
         for receipt in receipts {
             let Receipt { start, stage, last_time, since } = receipt;
-            if stage == Stage::Waiting && self.options.has_bug(Bug::WaitingForgotten) {
+            if stage == Stage::Waiting && bug!(self.options, WaitingForgotten) {
                 continue;
             }
             let number = self.enter(now, &start, since);

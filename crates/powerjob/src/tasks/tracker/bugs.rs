@@ -1,8 +1,7 @@
-//! Mistakes that the simulation must find. They exist in tests only.
-
-use super::Tracker;
+//! Mistakes that the simulation must find. They exist in tests only: elsewhere `bug!(tracker, ..)` is the word `false`.
 
 /// A seeded mistake.
+#[cfg(test)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Bug {
     /// A final report older than an acknowledgement is dropped, as in the Java worker.
@@ -23,15 +22,18 @@ pub(crate) enum Bug {
     RestartForgotten,
 }
 
-impl Tracker {
-    #[cfg(test)]
-    pub(super) fn has_bug(&self, bug: Bug) -> bool {
-        self.spec.options.bug == Some(bug)
-    }
-
-    #[cfg(not(test))]
-    #[expect(clippy::unused_self, reason = "the same call in tests and outside")]
-    pub(super) fn has_bug(&self, _: Bug) -> bool {
-        false
-    }
+#[cfg(test)]
+macro_rules! bug {
+    ($tracker:expr, $name:ident) => {
+        $tracker.spec.options.bug == Some($crate::tasks::tracker::bugs::Bug::$name)
+    };
 }
+
+#[cfg(not(test))]
+macro_rules! bug {
+    ($tracker:expr, $name:ident) => {
+        false
+    };
+}
+
+pub(super) use bug;

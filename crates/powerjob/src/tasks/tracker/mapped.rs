@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use rusqlite::Result;
 
-use super::{Answer, Output, Tracker, bugs::Bug};
+use super::{Answer, Output, Tracker, bugs::bug};
 use crate::{
     core::Now,
     tasks::{
@@ -24,7 +24,7 @@ impl Tracker {
             return Ok(Err(PeerError::Refused(why)));
         }
         let sub = self.sub_of(map.sub_instance_id);
-        let twice = self.has_bug(Bug::MapCountedTwice);
+        let twice = bug!(self, MapCountedTwice);
         let Some(run) = self.runs.get_mut(&sub) else { return Ok(Ok(())) };
         if run.state.last {
             // An execution that lives on although its task has ended.

@@ -6,7 +6,7 @@ use rusqlite::Result;
 
 use super::{
     Output, Spec, Tracker,
-    bugs::Bug,
+    bugs::bug,
     run::{Flight, Run},
     state::{RunState, State},
 };
@@ -125,7 +125,7 @@ impl Tracker {
     /// What was at this worker is cut.
     fn restart(&mut self, table: &Table<'_>, now: Now, policy: RestartPolicy, out: &mut Output) -> Result<()> {
         let own = self.spec.own.clone();
-        if self.has_bug(Bug::RestartForgotten) {
+        if bug!(self, RestartForgotten) {
             return Ok(());
         }
         for (sub, id) in self.at(&own, |_| true) {

@@ -2,7 +2,7 @@
 
 use rusqlite::Result;
 
-use super::{Action, Output, Tracker, bugs::Bug, machine::REPAIR_MS, spec::Kind, workers::Worker};
+use super::{Action, Output, Tracker, bugs::bug, machine::REPAIR_MS, spec::Kind, workers::Worker};
 use crate::{
     core::Now,
     tasks::table::{Row, Table},
@@ -26,7 +26,7 @@ impl Tracker {
             return Ok(());
         }
         self.next_repair = now.mono_ms + REPAIR_MS;
-        if !self.has_bug(Bug::UnansweredForgotten) {
+        if !bug!(self, UnansweredForgotten) {
             self.send_again(table, now, out)?;
         }
         let lost: Vec<(String, String)> = self
@@ -85,7 +85,7 @@ impl Tracker {
         self.changed = true;
         let tasks = self.at(address, |_| true);
         out.warn(format!("worker {address} is lost: {why}; it had {} tasks of this instance", tasks.len()));
-        if self.has_bug(Bug::LostKeepsTasks) {
+        if bug!(self, LostKeepsTasks) {
             return Ok(());
         }
         let fails = self.spec.kind == Kind::Broadcast || self.spec.firings.is_some();

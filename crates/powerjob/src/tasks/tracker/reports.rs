@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use rusqlite::Result;
 
-use super::{Answer, Output, Tracker, bugs::Bug, spec::Kind};
+use super::{Answer, Output, Tracker, bugs::bug, spec::Kind};
 use crate::{
     core::Now,
     tasks::{
@@ -48,7 +48,7 @@ impl Tracker {
                 }
                 return Ok(Ok(()));
             }
-            if old && self.has_bug(Bug::OldFinalDropped) {
+            if old && bug!(self, OldFinalDropped) {
                 return Ok(Ok(()));
             }
             if let Some(worker) = self.workers.get_mut(&address) {
@@ -78,7 +78,7 @@ impl Tracker {
 
     /// Whether the end of a task that is at no worker counts: it was taken back, waits, and has succeeded after all.
     fn still_counts(&mut self, table: &Table<'_>, sub: i64, id: &str, status: TaskStatus) -> Result<bool> {
-        let twice = self.has_bug(Bug::EndedTwice);
+        let twice = bug!(self, EndedTwice);
         let Some(run) = self.runs.get_mut(&sub).filter(|_| status.is_final()) else { return Ok(false) };
         let Some(row) = table.find(run.key, id)? else { return Ok(false) };
         if twice && row.status.is_final() {
@@ -105,7 +105,7 @@ impl Tracker {
         out: &mut Output,
     ) -> Result<()> {
         let retries = self.spec.retries;
-        let counted = !self.has_bug(Bug::RetriesUncounted);
+        let counted = !bug!(self, RetriesUncounted);
         let flight = self.runs.get_mut(&sub).and_then(|run| run.flights.get_mut(id));
         if let Some(flight) = flight
             && flight.failed < retries

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use rusqlite::Result;
 
-use super::{Action, Firing, Output, Tracker, bugs::Bug, machine::json, spec::Firings, spec::Kind, state};
+use super::{Action, Firing, Output, Tracker, bugs::bug, machine::json, spec::Firings, spec::Kind, state};
 use crate::{
     core::Now,
     tasks::{
@@ -115,7 +115,7 @@ impl Tracker {
         let subs: Vec<i64> = self.runs.keys().copied().collect();
         for sub in subs {
             let Some(run) = self.runs.get(&sub) else { continue };
-            let early = self.has_bug(Bug::LastTooEarly) && !run.state.last && run.waiting() == 0;
+            let early = bug!(self, LastTooEarly) && !run.state.last && run.waiting() == 0;
             if run.is_done() || early {
                 if self.spec.has_last() && !run.state.last {
                     self.add_last(table, sub, now, out)?;
