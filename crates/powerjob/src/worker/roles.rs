@@ -4,6 +4,7 @@
 use std::{
     path::PathBuf,
     sync::{Arc, OnceLock, Weak},
+    time::Duration,
 };
 
 use testrig_store::Store;
@@ -29,6 +30,9 @@ use crate::{
     },
     wire::ServerScheduleJobReq,
 };
+
+/// How often the table of tasks is searched for rows that nobody needs.
+const TIDY_EVERY: Duration = Duration::from_secs(600);
 
 /// What both roles need.
 pub(super) struct Surroundings<'a> {
@@ -64,7 +68,7 @@ impl Roles {
         let exchange = Arc::new(Exchange::new(address, HttpPeers::new(transport.clone())));
         let clock = Arc::new(move || clock.now());
         let shared: Arc<OnceLock<Weak<Shared>>> = Arc::default();
-        let (policies, silent) = (registry.clone(), shared.clone());
+        let (policies, silent, opened) = (registry.clone(), shared.clone(), shared.clone());
         let trackers = TrackerHost::new(TrackerDeps {
             lane: config.lane.clone(),
             address: address.to_owned(),
@@ -76,12 +80,18 @@ impl Roles {
                 let shared = silent.get().and_then(Weak::upgrade);
                 shared.map_or(0, |shared| shared.server_silent_ms(instance_id))
             }),
+            is_open: Arc::new(move |instance_id| {
+                // A worker that is still starting, or has ended, does not know.
+                let shared = opened.get().and_then(Weak::upgrade);
+                shared.is_none_or(|shared| shared.record(instance_id).is_some())
+            }),
             restart_policy: Arc::new(move |request: &ServerScheduleJobReq| {
                 let name = request.processor_info.as_deref().unwrap_or_default();
                 policies.find_named(name).map_or(RestartPolicy::Fail, |processor| processor.restart_policy())
             }),
             options: TrackerOptions { context_limit: config.context_limit, ..TrackerOptions::default() },
         });
+        tasks.spawn(tidy(trackers.clone(), inbox.clone()));
         let given = Given::default();
         let processors = ProcessorTrackers::start(ProcessorDeps {
             lane: config.lane.clone(),
@@ -120,6 +130,16 @@ impl Roles {
             trackers: self.peer.clone(),
             tasks: self.tasks.clone(),
             reading: Reading { counters: self.counters.clone() },
+        }
+    }
+}
+
+/// Tidies the table now and then, until the driver is gone.
+async fn tidy(trackers: TrackerHost, inbox: mpsc::Sender<Input>) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(TIDY_EVERY) => trackers.tidy().await,
+            () = inbox.closed() => return,
         }
     }
 }

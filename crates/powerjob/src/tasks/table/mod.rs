@@ -2,7 +2,8 @@
 //!
 //! It is a file of its own, with its own writer, so that a batch of a million rows never stands in the way of a dispatch; it is
 //! opened when the first such instance arrives. Rows that nobody needs any more are deleted in the background, a few
-//! thousand at a time.
+//! thousand at a time: those of runs that have ended at once, what a failing file has left behind with the next round of
+//! [`TaskStore::tidy`].
 
 mod query;
 mod rows;
@@ -23,10 +24,11 @@ pub(crate) const END_KEPT_MS: i64 = 24 * 3_600_000;
 
 /// The tables. A run is the work of one instance, or of one firing of a frequent job; tasks belong to runs, so that a dead
 /// run's rows can wait for their deletion beside a new run of the same instance.
-const MIGRATIONS: &[Migration] = &[Migration {
-    module: "tasks",
-    version: 1,
-    sql: "CREATE TABLE tracker (
+const MIGRATIONS: &[Migration] = &[
+    Migration {
+        module: "tasks",
+        version: 1,
+        sql: "CREATE TABLE tracker (
               lane TEXT NOT NULL,
               instance INTEGER NOT NULL,
               state TEXT NOT NULL,
@@ -60,7 +62,16 @@ const MIGRATIONS: &[Migration] = &[Migration {
           );
           CREATE UNIQUE INDEX task_id ON task (run, id);
           CREATE INDEX task_waiting ON task (run, n) WHERE status = 1;",
-}];
+    },
+    // For the rounds that look for what nobody needs.
+    Migration {
+        module: "tasks",
+        version: 2,
+        sql: "CREATE INDEX tracker_ended ON tracker (ended) WHERE ended IS NOT NULL;
+          CREATE INDEX tracker_open ON tracker (lane, instance) WHERE ended IS NULL;
+          CREATE INDEX run_open ON run (lane, instance) WHERE dead = 0;",
+    },
+];
 
 /// Where the file is, or that there is none. Opened when first asked for; cheap to clone.
 #[derive(Clone)]
@@ -99,11 +110,33 @@ impl TaskStore {
                 Ok(store) => store?,
                 Err(panic) => std::panic::resume_unwind(panic.into_panic()),
             };
-            sweep::forget_old_ends(&store).await?;
             sweep::spawn(store.clone());
             Ok(store)
         };
         self.inner.open.get_or_try_init(open).await
+    }
+
+    /// Forgets instances of this lane that nobody has open any more though their rows do not say that they have ended (the file
+    /// could not be written then), and ends of long ago; deletes the rows of both, in the background. A file that was not opened
+    /// is left alone: nothing is added to it.
+    ///
+    /// `is_open` is asked within the transaction: whoever opens an instance writes to its rows afterwards.
+    ///
+    /// # Errors
+    /// The file's; the next round tries again.
+    pub(crate) async fn tidy(
+        &self,
+        lane: &str,
+        is_open: Arc<dyn Fn(i64) -> bool + Send + Sync>,
+    ) -> Result<(), StoreError> {
+        let Some(store) = self.inner.open.get() else { return Ok(()) };
+        let lane = lane.to_owned();
+        let orphans = store.write(move |db| sweep::forget_orphans(db, &lane, &*is_open)).await?;
+        if orphans > 0 {
+            tracing::info!(orphans, "rows of instances that ended while tasks could not be written are deleted now");
+        }
+        sweep::spawn(store.clone());
+        Ok(())
     }
 
     /// Deletes the rows of dead runs in the background.

@@ -3,26 +3,28 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rusqlite::{Connection, OptionalExtension, Result};
-use testrig_store::{Store, StoreError};
+use testrig_store::Store;
 
-use super::END_KEPT_MS;
+use super::{END_KEPT_MS, Table};
 
 /// Rows of one transaction.
 const CHUNK: i64 = 2_000;
 /// The writer is left to others for as long between two of them.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// Deletes the rows of all dead runs. Several at once do no harm.
+/// Deletes the rows of all dead runs and ends of long ago. Several at once do no harm.
 pub(super) fn spawn(store: Store) {
     tokio::spawn(async move {
-        loop {
-            match store.write(chunk).await {
-                Ok(true) => tokio::time::sleep(PAUSE).await,
-                Ok(false) => return,
-                Err(error) => {
-                    // They are found again when the file is opened the next time.
-                    tracing::warn!(%error, "rows of ended tasks cannot be deleted now");
-                    return;
+        for piece in [chunk as fn(&Connection) -> Result<bool>, forget_old_ends] {
+            loop {
+                match store.write(piece).await {
+                    Ok(true) => tokio::time::sleep(PAUSE).await,
+                    Ok(false) => break,
+                    Err(error) => {
+                        // They are found again by the next round.
+                        tracing::warn!(%error, "rows of ended tasks cannot be deleted now");
+                        return;
+                    }
                 }
             }
         }
@@ -45,8 +47,28 @@ pub(super) fn chunk(db: &Connection) -> Result<bool> {
     Ok(true)
 }
 
-pub(super) async fn forget_old_ends(store: &Store) -> std::result::Result<(), StoreError> {
+/// Forgets some ends that are old; whether there may be more.
+pub(super) fn forget_old_ends(db: &Connection) -> Result<bool> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
     let oldest = i64::try_from(now).unwrap_or(i64::MAX) - END_KEPT_MS;
-    store.write(move |db| db.execute("DELETE FROM tracker WHERE ended < ?1", [oldest])).await.map(drop)
+    let forgotten = db.prepare_cached(OLD_ENDS)?.execute([oldest, CHUNK])?;
+    Ok(i64::try_from(forgotten).unwrap_or(i64::MAX) >= CHUNK)
+}
+
+pub(super) const OLD_ENDS: &str = "DELETE FROM tracker WHERE (lane, instance) IN
+     (SELECT lane, instance FROM tracker WHERE ended < ?1 AND ended IS NOT NULL LIMIT ?2)";
+
+/// Instances with rows of a tracker that has not ended, or of a run that is not dead.
+pub(super) const UNENDED: &str =
+    "SELECT instance FROM tracker INDEXED BY tracker_open WHERE lane = ?1 AND ended IS NULL
+     UNION SELECT instance FROM run WHERE lane = ?1 AND dead = 0";
+
+/// Forgets instances that are at work by their rows and in truth are not; how many they were.
+pub(super) fn forget_orphans(db: &Connection, lane: &str, is_open: &dyn Fn(i64) -> bool) -> Result<usize> {
+    let found: Result<Vec<i64>> = db.prepare_cached(UNENDED)?.query_map([lane], |row| row.get(0))?.collect();
+    let orphans: Vec<i64> = found?.into_iter().filter(|&instance| !is_open(instance)).collect();
+    for &instance in &orphans {
+        Table::new(db, lane, instance).forget()?;
+    }
+    Ok(orphans.len())
 }

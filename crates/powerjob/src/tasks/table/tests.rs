@@ -100,8 +100,62 @@ async fn dead_runs_are_swept_piece_by_piece_and_the_file_is_opened_late() {
     drop((store, tasks));
     let again = TaskStore::at(path);
     let trackers = |db: &rusqlite::Connection| db.query_row("SELECT count(*) FROM tracker", [], |r| r.get::<_, i64>(0));
-    let left = again.open().await.expect("opened").read(trackers).await.expect("read");
-    assert_eq!(left, 0, "an end of long ago is forgotten");
+    let store = again.open().await.expect("opened").clone();
+    // An end of long ago is forgotten.
+    while store.read(trackers).await.expect("read") > 0 {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    // Also while the worker is up, and whatever else there is.
+    let fill = |db: &rusqlite::Connection| {
+        let now = i64::MAX;
+        (0..5_000).try_for_each(|id| Table::new(db, "main", id).put_tracker("{}", Some(if id == 7 { now } else { 5 })))
+    };
+    store.write(fill).await.expect("written");
+    again.tidy("main", std::sync::Arc::new(|_| true)).await.expect("tidied");
+    while store.read(trackers).await.expect("read") > 1 {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+}
+
+#[test]
+fn rounds_look_only_at_what_they_are_for() {
+    let db = test_connection();
+    for (sql, indexes) in [(sweep::OLD_ENDS, vec!["tracker_ended"]), (sweep::UNENDED, vec!["tracker_open", "run_open"])]
+    {
+        let mut plan = db.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).expect("a plan");
+        let parameters = plan.parameter_count();
+        let values = vec![Value::Null; parameters];
+        let steps = plan.query_map(rusqlite::params_from_iter(values), |row| row.get::<_, String>(3)).expect("a plan");
+        let steps: Vec<String> = steps.map(|step| step.expect("a step")).collect();
+        assert!(indexes.iter().all(|index| steps.iter().any(|step| step.contains(index))), "{steps:?}");
+        assert!(
+            !steps.iter().any(|step| step.starts_with("SCAN tracker") || step.starts_with("SCAN run")),
+            "{steps:?}"
+        );
+    }
+}
+
+#[test]
+fn instances_that_nobody_has_open_are_forgotten_and_no_others() {
+    let db = test_connection();
+    for id in 1..=4 {
+        let table = Table::new(&db, "main", id);
+        table.put_tracker("{}", (id == 4).then_some(1)).expect("written");
+        let run = table.add_run(id, "{}").expect("a run");
+        assert!(add(&table, run, "0"));
+    }
+    let other = Table::new(&db, "other", 1);
+    other.put_tracker("{}", None).expect("written");
+    // Ended, and a run is left all the same.
+    assert_eq!(sweep::forget_orphans(&db, "main", &|id| id == 2).expect("looked"), 3);
+    for (id, left) in [(1, 0), (2, 1), (3, 0), (4, 0)] {
+        assert_eq!(Table::new(&db, "main", id).runs().expect("read").len(), left, "{id}");
+    }
+    assert!(other.tracker().expect("read").is_some(), "another lane's");
+    while sweep::chunk(&db).expect("swept") {}
+    let tasks: i64 = db.query_row("SELECT count(*) FROM task", [], |row| row.get(0)).expect("read");
+    assert_eq!(tasks, 1);
+    assert_eq!(sweep::forget_orphans(&db, "main", &|id| id == 2).expect("looked"), 0);
 }
 
 fn chosen(text: &str) -> Vec<String> {

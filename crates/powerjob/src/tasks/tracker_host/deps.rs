@@ -30,6 +30,8 @@ pub(crate) struct TrackerDeps {
     pub(crate) clock: Arc<dyn Fn() -> Now + Send + Sync>,
     /// For how long no server has taken heartbeats of this worker, or reports of the instance, ms. Asked for frequent jobs.
     pub(crate) server_silent_ms: Arc<dyn Fn(i64) -> u64 + Send + Sync>,
+    /// Whether an instance is open at this worker, whatever state it is in.
+    pub(crate) is_open: Arc<dyn Fn(i64) -> bool + Send + Sync>,
     /// What the processor of a job makes of tasks that a restart cut.
     pub(crate) restart_policy: Arc<dyn Fn(&ServerScheduleJobReq) -> RestartPolicy + Send + Sync>,
     /// Numbers.

@@ -72,6 +72,18 @@ impl TrackerHost {
         driver::Driver::new(self.inner.clone(), start, handle, events).run().await
     }
 
+    /// Deletes rows of instances that ended while the table could not be written, and ends of long ago. To be called now and
+    /// then.
+    pub(crate) async fn tidy(&self) {
+        // Weak would do as well: the closure is gone with the transaction.
+        let inner = self.inner.clone();
+        let is_open = move |id: i64| inner.open.lock().contains_key(&id) || (inner.deps.is_open)(id);
+        let deps = &self.inner.deps;
+        if let Err(error) = deps.table.tidy(&deps.lane, Arc::new(is_open)).await {
+            tracing::warn!(%error, "the table of tasks cannot be tidied now; the next round tries again");
+        }
+    }
+
     /// The numbers of an instance.
     pub(crate) fn progress(&self, instance_id: i64) -> Option<Progress> {
         Some(self.handle(instance_id)?.view.lock().progress.clone())

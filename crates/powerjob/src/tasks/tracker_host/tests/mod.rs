@@ -172,6 +172,8 @@ struct Rig {
     stop: StopSignal,
     journals: Journals,
     silent: Arc<AtomicI64>,
+    /// The only instance that the worker has open; 0 = none.
+    open: Arc<AtomicI64>,
 }
 
 impl Rig {
@@ -197,6 +199,8 @@ impl Rig {
         let (origin, began) = (Instant::now(), epoch_ms());
         let silent = Arc::new(AtomicI64::new(0));
         let of_server = silent.clone();
+        let open = Arc::new(AtomicI64::new(7));
+        let of_worker = open.clone();
         let deps = TrackerDeps {
             lane: "main".to_owned(),
             address: OWN.to_owned(),
@@ -209,6 +213,7 @@ impl Rig {
                 Now { mono_ms, wall_ms, server_ms: wall_ms }
             }),
             server_silent_ms: Arc::new(move |_| of_server.load(Ordering::Relaxed).unsigned_abs()),
+            is_open: Arc::new(move |id| of_worker.load(Ordering::Relaxed) == id),
             restart_policy: Arc::new(move |_| policy),
             options: TrackerOptions {
                 unanswered_ms: 1_500,
@@ -221,7 +226,7 @@ impl Rig {
         assert!(acted.host.set(host.clone()).is_ok());
         let store = Store::open_in_memory(testrig_joblog::MIGRATIONS).expect("a store");
         let journals = Journals::open(&dir.join("journals"), Limits::default(), store).expect("journals");
-        Self { host, acted, stop: StopSignal::new(), journals, silent }
+        Self { host, acted, stop: StopSignal::new(), journals, silent, open }
     }
 
     fn start(&self, request: &Arc<ServerScheduleJobReq>, resumed: bool) -> TrackerStart {

@@ -131,3 +131,48 @@ async fn what_a_processor_takes_up_comes_back_to_this_worker_marked_as_cut() {
     // The rest never began here: it waited, or was at the other worker.
     assert!(resumed.len() < 40, "{resumed:?}");
 }
+
+#[tokio::test]
+async fn rows_of_an_instance_that_ended_while_the_table_could_not_be_written_are_deleted_later() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let request = job("MAP_REDUCE", "API", "");
+    let rig = Rig::open(dir.path(), RestartPolicy::Rerun, true, |task, _| match task.task_name.as_str() {
+        ROOT_TASK => Some((50, true, String::new())),
+        _ => None,
+    });
+    let (host, start) = (rig.host.clone(), rig.start(&request, false));
+    let run = tokio::spawn(async move { host.run(start).await });
+    until("tasks are at work", || rig.acted.begun.lock().len() > 5).await;
+    let store = rig.host.inner.deps.table.open().await.expect("open").clone();
+    let rename = |from: &'static str, to: &'static str| {
+        let sql = format!("ALTER TABLE {from} RENAME TO {to}");
+        let store = store.clone();
+        async move { store.write(move |db| db.execute_batch(&sql)).await.expect("renamed") }
+    };
+    rename("tracker", "away").await;
+    // Whatever comes now, the stop itself at last, finds the table broken: the instance ends without it.
+    rig.stop.raise(crate::StopReason::Stopped);
+    let report =
+        ReportTask { instance_id: 7, sub_instance_id: 7, task_id: "0.1".into(), status: 6, ..ReportTask::default() };
+    let _ = rig.host.report_task(OWN, report).await;
+    tokio::time::timeout(Duration::from_secs(60), run).await.expect("it ends").expect("no panic");
+    rename("away", "tracker").await;
+    let rows = |db: &rusqlite::Connection| {
+        db.query_row(
+            "SELECT (SELECT count(*) FROM task) + (SELECT count(*) FROM run) + (SELECT count(*) FROM tracker)",
+            [],
+            |row| row.get::<_, i64>(0),
+        )
+    };
+    let before = store.read(rows).await.expect("read");
+    assert!(before > 50, "{before}");
+    rig.host.tidy().await;
+    assert_eq!(store.read(rows).await.expect("read"), before, "the worker has it open, for all the table knows");
+    rig.open.store(0, Ordering::Relaxed);
+    rig.host.tidy().await;
+    let since = Instant::now();
+    while store.read(rows).await.expect("read") > 0 {
+        assert!(since.elapsed() < Duration::from_secs(30), "rows are left");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
