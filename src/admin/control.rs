@@ -54,10 +54,10 @@ async fn change_lane(worker: &WorkerHandle, on: bool) -> serde_json::Value {
     json!({ "lane": status.lane, "draining": status.draining, "told": told, "open": status.instances.len() + status.open_tasks })
 }
 
-/// Whether the server's newest heartbeat of the lane says what is wanted now. A full lane says overload either way.
+/// Whether the server has taken a heartbeat that was made after the change. What the newest one said before does not count: a
+/// lane that drains for a moment only would look as if it had never drained. A full lane says overload either way.
 fn is_told(status: &WorkerStatus, on: bool) -> bool {
-    let fresh = status.listed && status.draining == on;
-    fresh && (status.overload == on || (!on && status.running >= status.slots))
+    status.listed && status.draining == on && status.drain_told
 }
 
 fn wanted(query: &str) -> Result<Vec<String>, String> {

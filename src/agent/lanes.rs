@@ -104,6 +104,8 @@ fn worker_config(
         lane: lane.name.clone(),
         extra_peers: config.powerjob.peers.clone(),
         state_dir: Some(config.state.dir.clone()),
+        client: env!("CARGO_PKG_NAME").to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
         ..WorkerConfig::new(config.powerjob.servers.clone(), config.powerjob.app.clone())
     })
 }

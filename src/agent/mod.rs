@@ -149,7 +149,9 @@ impl Agent {
         let low = room::watch(config.state.dir.clone(), config.disk.floor_bytes, stopping.clone());
         let workers = lanes::start(&config, &environment, &state, low).await.inspect_err(|_| stopping.cancel())?;
         let workers = Arc::new(workers);
-        let admin_state = admin::AdminState::new(state.journals.clone(), Arc::clone(&workers), token, stopping.clone());
+        let own = (admin_address, config.admin.hosts.as_slice());
+        let admin_state =
+            admin::AdminState::new(state.journals.clone(), Arc::clone(&workers), token, own, stopping.clone());
         let admin_state = Arc::new(admin_state);
         let admin = tokio::spawn(admin::serve(listener, Arc::clone(&admin_state)));
         let retention = tokio::spawn(retention::run(

@@ -97,21 +97,28 @@ impl Discovery {
             join(&errors)
         })?;
         let owner_host = host_of(&transport);
-        let configured = self.servers.iter().find(|configured| configured.host() == owner_host);
-        if let Some(owner) = configured {
-            while met.iter().all(|(server, _)| *server != owner) {
-                let Some(greeting) = greetings.next().await else { break };
-                met.push(greeting);
-            }
+        let beside: Vec<&ServerAddress> =
+            self.servers.iter().filter(|configured| configured.host() == owner_host).collect();
+        let is_owner = |(server, hello): &(&ServerAddress, Option<Hello>)| {
+            let says = hello.as_ref().and_then(|hello| hello.is.is_at(&transport));
+            beside.contains(server) && (says == Some(true) || beside.len() == 1)
+        };
+        while !met.iter().any(is_owner) && beside.iter().any(|server| met.iter().all(|(known, _)| known != server)) {
+            let Some(greeting) = greetings.next().await else { break };
+            met.push(greeting);
         }
         drop(greetings);
-        // Not configured: most clusters use one web port everywhere.
-        let web = configured.cloned().unwrap_or_else(|| server.on_host(owner_host));
-        let hello = match met.into_iter().find(|(server, _)| **server == web) {
-            Some((_, hello)) => hello,
-            None => self.web.hello(&web).await.ok(),
+        let (web, hello) = match pick(&beside, &mut met, &transport) {
+            Some(found) => found,
+            None => {
+                // Not configured: most clusters use one web port everywhere.
+                let web = server.on_host(owner_host);
+                let hello = self.web.hello(&web).await.ok();
+                (web, hello)
+            }
         };
-        // An owner whose web port does not answer is no failure.
+        // An owner whose web port does not answer is no failure, and what another server says of itself is not the owner's.
+        let hello = hello.filter(|hello| hello.is.is_at(&transport) != Some(false));
         let web = if hello.is_some() { web } else { server.clone() };
         let hello = hello.unwrap_or_default();
         let owner = Owner { transport, web: web.to_string(), born_time: hello.born_time, app_id };
@@ -176,6 +183,23 @@ impl Discovery {
             None => join(errors),
         }
     }
+}
+
+/// Which of the configured servers on the owner's host it is, and how it greeted: the one that says so, else the first that
+/// does not say that it is another one.
+fn pick(
+    beside: &[&ServerAddress],
+    met: &mut Vec<(&ServerAddress, Option<Hello>)>,
+    transport: &str,
+) -> Option<(ServerAddress, Option<Hello>)> {
+    let said = |server: &ServerAddress| {
+        let (_, hello) = met.iter().find(|(known, _)| *known == server)?;
+        hello.as_ref()?.is.is_at(transport)
+    };
+    let chosen = beside.iter().find(|server| said(server) == Some(true));
+    let chosen: &ServerAddress = chosen.or_else(|| beside.iter().find(|server| said(server).is_none()))?;
+    let at = met.iter().position(|(known, _)| *known == chosen)?;
+    Some((chosen.clone(), met.swap_remove(at).1))
 }
 
 async fn with_retry<T, F: Future<Output = Result<T, WebError>>>(ask: impl Fn() -> F) -> Result<T, WebError> {

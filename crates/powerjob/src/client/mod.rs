@@ -11,7 +11,7 @@ pub use address::ServerAddress;
 pub(crate) use discovery::{Discovery, Found};
 pub(crate) use reading::{Reading, now_ms};
 pub(crate) use transport::{AskError, Transport};
-pub(crate) use web::{ListedWorker, Web, local_address_towards, route_towards};
+pub(crate) use web::{Listed, ListedWorker, Web, local_address_towards, read_as_any_answer, route_towards};
 
 use std::{sync::Once, time::Duration};
 

@@ -37,10 +37,56 @@ impl WebError {
 }
 
 /// What `/server/hello` tells.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Hello {
     pub(crate) born_time: Option<i64>,
     pub(crate) clock: Option<Reading>,
+    pub(crate) is: Identity,
+}
+
+/// The HTTP transport addresses (its own and the one for others) that a server tells of itself. Empty: it does not tell any,
+/// because its default protocol is another one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Identity(Vec<String>);
+
+impl Identity {
+    fn of(hello: &Value) -> Self {
+        let Some(told) = hello.get("defaultAddress") else { return Self::default() };
+        if told.get("protocol").and_then(Value::as_str) != Some("HTTP") {
+            return Self::default();
+        }
+        let addresses = ["externalAddress", "address"].iter().filter_map(|key| told.get(key)?.as_str());
+        Self(addresses.map(str::to_owned).collect())
+    }
+
+    /// Whether it is the server with this transport address; `None` = it cannot be told.
+    pub(crate) fn is_at(&self, transport: &str) -> Option<bool> {
+        (!self.0.is_empty()).then(|| self.0.iter().any(|address| address == transport))
+    }
+
+    /// Its transport address, for people.
+    pub(crate) fn shown(&self) -> &str {
+        self.0.first().map_or("unknown", String::as_str)
+    }
+}
+
+impl Hello {
+    fn read(data: &Value, sent: Instant) -> Self {
+        Self {
+            born_time: data.get("serverInfo").and_then(|info| info.get("bornTime")).and_then(number),
+            clock: data.get("serverTimeTs").and_then(number).map(|time| Reading::half_way(sent, time)),
+            is: Identity::of(data),
+        }
+    }
+}
+
+/// The workers of an app in the memory of one server.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Listed {
+    pub(crate) workers: Vec<ListedWorker>,
+    /// The server's clock, epoch ms.
+    pub(crate) time: Option<i64>,
+    pub(crate) is: Identity,
 }
 
 /// A worker as a server has it in memory.
@@ -54,6 +100,23 @@ pub(crate) struct ListedWorker {
     pub(crate) overload: bool,
 }
 
+impl Listed {
+    fn read(data: &Value, app_id: i64) -> Option<Self> {
+        let apps = data.get("appId2ClusterInfo")?;
+        let workers = apps.get(app_id.to_string()).and_then(|app| app.get("allWorkers")).and_then(Value::as_object);
+        let listed = |(address, worker): (&String, &Value)| ListedWorker {
+            address: worker.get("address").and_then(Value::as_str).unwrap_or(address).to_owned(),
+            last_active: worker.get("lastActiveTime").and_then(number).unwrap_or(0),
+            overload: worker.get("overloading").and_then(Value::as_bool).unwrap_or(false),
+        };
+        Some(Self {
+            workers: workers.into_iter().flatten().map(listed).collect(),
+            time: data.get("serverTimeTs").and_then(number),
+            is: Identity::of(data),
+        })
+    }
+}
+
 /// The web port of one server.
 #[derive(Clone, Debug)]
 pub(crate) struct Web {
@@ -65,11 +128,9 @@ impl Web {
     pub(crate) async fn assert(&self, server: &ServerAddress, app: &str) -> Result<i64, WebError> {
         let name = utf8_percent_encode(app, QUERY);
         let (answer, _) = self.get(server, &format!("/server/assert?appName={name}")).await?;
-        let id = match &answer {
-            Value::Object(info) => info.get("appId").and_then(number),
-            other => number(other),
-        };
-        id.ok_or_else(|| WebError::NotPowerJob(format!("server {server} answered `{answer}` where an app id belongs")))
+        app_id_in(&answer).ok_or_else(|| {
+            WebError::NotPowerJob(format!("server {server} answered `{answer}` where an app id belongs"))
+        })
     }
 
     /// The transport address of the app's owner, and what the asked server's clock said.
@@ -96,11 +157,9 @@ impl Web {
     pub(crate) async fn hello(&self, server: &ServerAddress) -> Result<Hello, WebError> {
         let sent = Instant::now();
         let (data, date) = self.get(server, "/server/hello").await?;
-        let clock = data.get("serverTimeTs").and_then(number).map(|time| Reading::half_way(sent, time));
-        Ok(Hello {
-            born_time: data.get("serverInfo").and_then(|info| info.get("bornTime")).and_then(number),
-            clock: clock.or(date),
-        })
+        let mut hello = Hello::read(&data, sent);
+        hello.clock = hello.clock.or(date);
+        Ok(hello)
     }
 
     /// Whether this server can connect to an address: it writes `ping` there and wants `pong`. Servers from 4.3.7 on can
@@ -114,24 +173,12 @@ impl Web {
         }
     }
 
-    /// The workers of an app that this very server has had a heartbeat from, and its clock. Needs no login.
-    pub(crate) async fn workers(
-        &self,
-        server: &ServerAddress,
-        app_id: i64,
-    ) -> Result<(Vec<ListedWorker>, Option<i64>), WebError> {
+    /// The workers of an app that this very server has had a heartbeat from. Needs no login.
+    pub(crate) async fn workers(&self, server: &ServerAddress, app_id: i64) -> Result<Listed, WebError> {
         let (data, _) = self.get(server, "/server/hello?debug=true").await?;
-        let Some(apps) = data.get("appId2ClusterInfo") else {
-            return Err(WebError::NotPowerJob(format!("server {server} tells no workers in /server/hello?debug=true")));
-        };
-        let workers = apps.get(app_id.to_string()).and_then(|app| app.get("allWorkers")).and_then(Value::as_object);
-        let listed = |(address, worker): (&String, &Value)| ListedWorker {
-            address: worker.get("address").and_then(Value::as_str).unwrap_or(address).to_owned(),
-            last_active: worker.get("lastActiveTime").and_then(number).unwrap_or(0),
-            overload: worker.get("overloading").and_then(Value::as_bool).unwrap_or(false),
-        };
-        let workers = workers.into_iter().flatten().map(listed).collect();
-        Ok((workers, data.get("serverTimeTs").and_then(number)))
+        Listed::read(&data, app_id).ok_or_else(|| {
+            WebError::NotPowerJob(format!("server {server} tells no workers in /server/hello?debug=true"))
+        })
     }
 
     /// The `data` of a `{"success":true,"data":..}` answer, and the clock that its `Date` shows.
@@ -197,6 +244,34 @@ impl Web {
     async fn is_transport_port(&self, server: &ServerAddress) -> bool {
         let request = self.http.get(format!("http://{server}/server/workerHeartbeat")).timeout(GET_TIMEOUT);
         request.send().await.is_ok_and(|r| r.status() == reqwest::StatusCode::METHOD_NOT_ALLOWED)
+    }
+}
+
+/// What `/server/assert` answers: the id, or from 5.0 on an object with it.
+fn app_id_in(answer: &Value) -> Option<i64> {
+    match answer {
+        Value::Object(info) => info.get("appId").and_then(number),
+        other => number(other),
+    }
+}
+
+/// Reads a body as every answer of the web port, as far as it goes.
+pub(crate) fn read_as_any_answer(body: &[u8]) {
+    let Ok(Value::Object(mut answer)) = serde_json::from_slice::<Value>(body) else { return };
+    let data = answer.remove("data").unwrap_or(Value::Null);
+    let app = app_id_in(&data).unwrap_or(1);
+    if let Value::String(address) = &data
+        && let Ok(address) = address.parse::<ServerAddress>()
+    {
+        // What is read is written so that it is read again.
+        debug_assert_eq!(address.to_string().parse::<ServerAddress>().as_ref(), Ok(&address));
+    }
+    let hello = Hello::read(&data, Instant::now());
+    if let Some(clock) = hello.clock {
+        clock.now_ms();
+    }
+    if let Some(listed) = Listed::read(&data, app) {
+        listed.is.is_at(listed.workers.first().map_or("", |worker| &worker.address));
     }
 }
 

@@ -99,11 +99,16 @@ impl ClusterQuery for ServerCluster {
         let path = "/server/queryJobCluster";
         let answer = self.transport.ask(&owner.transport, path, &query).await.map_err(|why| why.to_string())?;
         let data = answer.data.unwrap_or_default();
-        serde_json::from_slice(&data).map_err(|why| {
+        addresses(&data).map_err(|why| {
             format!(
                 "server {} answered to {path} with something that is not a list of addresses: {why}",
                 owner.transport
             )
         })
     }
+}
+
+/// The payload of the answer to `queryJobCluster`.
+pub(crate) fn addresses(data: &[u8]) -> serde_json::Result<Vec<String>> {
+    serde_json::from_slice(data)
 }

@@ -24,10 +24,9 @@ mod tracker_host;
 
 pub(crate) use self::{
     exchange::Exchange,
-    http::{HttpPeers, ServerCluster},
-    table::TaskStore,
-    tracker::TrackerOptions,
+    http::{HttpPeers, ServerCluster, addresses},
+    table::{Query, TaskStore},
+    tracker::{AlarmRule, AlarmState, Spec, TrackerOptions},
     tracker_host::{TrackerDeps, TrackerHost, TrackerStart},
 };
-pub use processor::InstanceLogs;
-pub(crate) use processor::RECEIPTS;
+pub(crate) use processor::{InstanceLogs, RECEIPTS};

@@ -30,12 +30,13 @@ pub(crate) async fn listen(checked: &Checked, stored: Option<&str>) -> Result<Li
     bind(wanted).await.map_err(|why| WorkerError::Bind(why.to_string()))
 }
 
-/// Chooses the address. `stored` is the one that open instances were dispatched to, if there are any. `reaches` asks a
+/// Chooses the address. `host` are the addresses that this host has. `stored` is the one that open instances were dispatched to, if there are any. `reaches` asks a
 /// server whether it can connect to an address and this worker's port; `None` = it cannot say.
 pub(crate) async fn choose<F: Future<Output = Option<bool>>>(
     checked: &Checked,
     advertise: Option<&str>,
     port: u16,
+    host: Vec<interfaces::Candidate>,
     stored: Option<String>,
     reaches: impl Fn(Ipv4Addr) -> F,
 ) -> Result<String, WorkerError> {
@@ -43,7 +44,7 @@ pub(crate) async fn choose<F: Future<Output = Option<bool>>>(
     let reaches = (stored.is_none()).then_some(reaches);
     let (chosen, why) = match advertise {
         Some(text) => (text.to_owned(), "advertise"),
-        None => match own_ip(checked, reaches).await {
+        None => match own_ip(checked, host, reaches).await {
             Some((ip, why)) => (format!("{ip}:{port}"), why),
             None if stored.is_some() => (String::new(), ""),
             None => return Err(WorkerError::Address(no_address(checked))),
@@ -83,13 +84,14 @@ pub(crate) async fn reached_by(web: &Web, servers: &[ServerAddress], ip: Ipv4Add
 
 async fn own_ip<F: Future<Output = Option<bool>>>(
     checked: &Checked,
+    host: Vec<interfaces::Candidate>,
     reaches: Option<impl Fn(Ipv4Addr) -> F>,
 ) -> Option<(Ipv4Addr, &'static str)> {
     if !checked.listen.ip().is_unspecified() {
         return Some((*checked.listen.ip(), "listen"));
     }
     let route = route(checked).await;
-    let found = interfaces::in_order(interfaces::of_this_host(), route, &checked.interfaces);
+    let found = interfaces::in_order(host, route, &checked.interfaces);
     let first = found.first()?;
     // Whoever talks over loopback is on this host.
     let Some(reaches) = reaches.filter(|_| !first.ip.is_loopback()) else {
@@ -194,7 +196,9 @@ mod tests {
             asked.set(asked.get() + 1);
             std::future::ready(Some(asked.get() == nth))
         };
-        choose(&checked(ignore), None, 7, None, reaches).await.map_err(|why| why.to_string())
+        choose(&checked(ignore), None, 7, interfaces::of_this_host(), None, reaches)
+            .await
+            .map_err(|why| why.to_string())
     }
 
     #[tokio::test]
@@ -216,7 +220,7 @@ mod tests {
     #[tokio::test]
     async fn an_address_of_open_instances_stays_and_no_server_is_asked() {
         let never = |_| async { unreachable!("asked") };
-        let kept = choose(&checked(&[]), None, 7, Some("10.9.8.7:1".to_owned()), never).await;
+        let kept = choose(&checked(&[]), None, 7, Vec::new(), Some("10.9.8.7:1".to_owned()), never).await;
         assert_eq!(kept.expect("the stored one"), "10.9.8.7:1");
     }
 }

@@ -15,6 +15,7 @@ use super::{
     cluster::AskOwner,
     driver::{Driver, Input, Parts},
     heavy::Trackers,
+    interfaces::{self, Candidate},
     logs::{self, Logs},
     metrics::HostMetrics,
     records::Records,
@@ -82,7 +83,14 @@ pub struct Worker;
 impl Worker {
     /// Begins with a configuration.
     pub fn builder(config: WorkerConfig) -> WorkerBuilder {
-        WorkerBuilder { config, store: None, journals: None, registry: Registry::default(), trackers: None }
+        WorkerBuilder {
+            config,
+            store: None,
+            journals: None,
+            registry: Registry::default(),
+            trackers: None,
+            interfaces: None,
+        }
     }
 }
 
@@ -93,11 +101,27 @@ pub struct WorkerBuilder {
     journals: Option<Journals>,
     registry: Registry,
     trackers: Option<Arc<dyn Trackers>>,
+    /// In place of those that this host has.
+    interfaces: Option<Vec<Candidate>>,
 }
 
 impl WorkerBuilder {
-    /// The store, opened with [`MIGRATIONS`](crate::MIGRATIONS) and those of `testrig-joblog`. Without it, one in
+    /// The store, opened with [`MIGRATIONS`](crate::MIGRATIONS) and those of [`joblog`](crate::joblog). Without it, one in
     /// [`WorkerConfig::state_dir`].
+    ///
+    /// ```
+    /// # use powerjob_worker::{Journals, Limits, MIGRATIONS, Store, StoreError, Worker, WorkerBuilder, WorkerConfig, joblog};
+    /// # fn build(dir: &std::path::Path) -> Result<WorkerBuilder, Box<dyn std::error::Error>> {
+    /// let store = Store::open(&dir.join("mine.db"), &[MIGRATIONS, joblog::MIGRATIONS].concat())?;
+    /// let journals = Journals::open(&dir.join("journals"), Limits::default(), store.clone())?;
+    /// let worker = Worker::builder(WorkerConfig::new(["127.0.0.1:7700"], "my-app")).store(store).journals(journals);
+    /// # Ok(worker)
+    /// # }
+    /// # let dir = std::env::temp_dir().join(format!("powerjob-worker-doc-{}", std::process::id()));
+    /// # std::fs::create_dir_all(&dir).unwrap();
+    /// # assert!(build(&dir).is_ok());
+    /// # std::fs::remove_dir_all(&dir).unwrap();
+    /// ```
     #[must_use]
     pub fn store(mut self, store: Store) -> Self {
         self.store = Some(store);
@@ -139,12 +163,19 @@ impl WorkerBuilder {
         self
     }
 
+    /// The addresses that this host has.
+    #[cfg(test)]
+    pub(crate) fn interfaces(mut self, interfaces: Vec<Candidate>) -> Self {
+        self.interfaces = Some(interfaces);
+        self
+    }
+
     /// Binds the port, takes up what the store holds, and starts. No server needs to be up.
     ///
     /// # Errors
     /// [`WorkerError`]: mistakes in the configuration, a busy port, a store or journal directory that cannot be used.
     pub async fn start(self) -> Result<WorkerHandle, WorkerError> {
-        let Self { config, store, journals, registry, trackers } = self;
+        let Self { config, store, journals, registry, trackers, interfaces } = self;
         let mut mistakes = Vec::new();
         if registry.is_empty() {
             mistakes.push("processors: none is given; a worker without processors can only fail jobs".to_owned());
@@ -169,8 +200,9 @@ impl WorkerBuilder {
         let mut listener = address::listen(&checked, stored.as_deref()).await?;
         let (port, web) = (listener.port(), Web { http: http.clone() });
         let reaches = |ip| address::reached_by(&web, &checked.servers, ip, port);
+        let host = interfaces.unwrap_or_else(interfaces::of_this_host);
         let own = tokio::select! {
-            own = address::choose(&checked, config.advertise.as_deref(), port, stored, reaches) => own?,
+            own = address::choose(&checked, config.advertise.as_deref(), port, host, stored, reaches) => own?,
             () = listener.answer_pings() => unreachable!("pings are answered without end"),
         };
         records.set_address(&own).await?;

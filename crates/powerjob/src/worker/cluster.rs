@@ -34,9 +34,9 @@ impl Cluster for AskOwner {
         let owner = self.shared.owner.borrow().clone();
         if let Some(owner) = owner
             && let Ok(web) = owner.web.parse()
-            && let Ok((listed, _)) = self.web.workers(&web, owner.app_id).await
+            && let Ok(listed) = self.web.workers(&web, owner.app_id).await
         {
-            named.extend(listed.into_iter().map(|worker| worker.address));
+            named.extend(listed.workers.into_iter().map(|worker| worker.address));
         }
         Ok(named)
     }

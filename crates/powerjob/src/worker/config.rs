@@ -55,7 +55,7 @@ pub struct WorkerConfig {
     pub lane: String,
     /// Version told in heartbeats.
     pub version: String,
-    /// Client name told in heartbeats.
+    /// Client name told in heartbeats: the program that the worker is part of. Default: this crate's name, and its version above.
     pub client: String,
     /// Further peers that may call this worker, as addresses or CIDR blocks (`10.0.0.0/8`), besides the servers.
     pub extra_peers: Vec<String>,
@@ -84,7 +84,7 @@ impl WorkerConfig {
             context_limit: 8192,
             lane: "main".to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            client: "testrig".to_owned(),
+            client: env!("CARGO_PKG_NAME").to_owned(),
             extra_peers: Vec::new(),
             host: None,
             state_dir: None,

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::shared::{LISTED_FOR, Shared};
 use crate::{
-    client::{ListedWorker, ServerAddress, Web},
+    client::{Listed, ListedWorker, ServerAddress, Web},
     core::Owner,
 };
 
@@ -58,13 +58,52 @@ pub(super) async fn ask(shared: &Shared, web: &Web) -> Listing {
     let Ok(server) = owner.web.parse::<ServerAddress>() else {
         return by_heartbeats(&own, &format!("`{}` is no web address", owner.web));
     };
-    let (list, reached) = tokio::join!(web.workers(&server, owner.app_id), reached(web, &server, own.address));
+    let (list, reached) = tokio::join!(list(web, &server, shared, &owner), reached(web, &server, own.address));
     let mut listing = match list {
-        Ok((workers, time)) => judge(&own, &owner, &workers, time.unwrap_or_else(|| shared.clock.now_ms())),
-        Err(why) => by_heartbeats(&own, why.text()),
+        Ok(list) => judge(&own, &owner, &list.workers, list.time.unwrap_or_else(|| shared.clock.now_ms())),
+        Err(why) => by_heartbeats(&own, &why),
     };
     listing.problems.extend(reached);
     listing
+}
+
+/// The owner's list. Only its own counts: each server knows the workers whose heartbeats it gets itself.
+async fn list(web: &Web, server: &ServerAddress, shared: &Shared, owner: &Owner) -> Result<Listed, String> {
+    let list = web.workers(server, owner.app_id).await.map_err(|why| why.text().to_owned())?;
+    match list.is.is_at(&owner.transport) {
+        Some(true) => Ok(list),
+        Some(false) => Err(format!(
+            "the server with the web address {server} has the transport address {}, and the one that owns the app has {}; \
+             name the web address of that one in `servers` as well",
+            list.is.shown(),
+            owner.transport
+        )),
+        None => {
+            let beside = beside(server, shared, owner);
+            if beside.is_empty() || list.workers.iter().any(|worker| worker.address == shared.address) {
+                return Ok(list);
+            }
+            let asked = beside.iter().map(|other| async move { web.workers(other, owner.app_id).await.ok() });
+            let lists = futures_util::future::join_all(asked).await;
+            let knows = |list: &Listed| list.workers.iter().any(|worker| worker.address == shared.address);
+            lists.into_iter().flatten().find(knows).ok_or_else(|| {
+                format!(
+                    "several servers are configured at {} ({server}, {}), none of them tells which transport address it has or \
+                     lists {}, so it is not certain which of them owns the app",
+                    server.host(),
+                    beside.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+                    shared.address
+                )
+            })
+        }
+    }
+}
+
+/// Other servers that are configured on the owner's host.
+fn beside(server: &ServerAddress, shared: &Shared, owner: &Owner) -> Vec<ServerAddress> {
+    let host = owner.transport.rsplit_once(':').map_or("", |(host, _)| host);
+    let configured = shared.config.servers.iter().filter_map(|text| text.parse::<ServerAddress>().ok());
+    configured.filter(|other| other.host() == host && other != server).collect()
 }
 
 /// Where the list cannot be had: a server that answers heartbeats lists their sender.

@@ -48,8 +48,12 @@ pub(crate) struct Shared {
 #[derive(Debug, Default)]
 pub(crate) struct State {
     pub(crate) last_heartbeat: Option<Instant>,
+    /// The newest heartbeat that the server took: its number and its flag.
+    pub(crate) heartbeat_heard: u64,
     pub(crate) heartbeat_overload: bool,
     pub(crate) draining: bool,
+    /// Heartbeats up to this number do not know of the last change of `draining`.
+    pub(crate) heartbeats_before_drain: u64,
     pub(crate) running: usize,
     pub(crate) discovery_error: Option<String>,
     pub(crate) store_error: Option<String>,
@@ -134,6 +138,7 @@ impl Shared {
             last_heartbeat_ago_ms: heard.map(|ago| u64::try_from(ago.as_millis()).unwrap_or(u64::MAX)),
             overload: state.heartbeat_overload,
             draining: state.draining,
+            drain_told: state.heartbeat_heard > state.heartbeats_before_drain,
             slots: self.config.slots,
             running: state.running,
             open_tasks: self.open_tasks(),

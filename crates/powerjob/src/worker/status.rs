@@ -31,6 +31,8 @@ pub struct WorkerStatus {
     pub overload: bool,
     /// True when new instances are refused on request.
     pub draining: bool,
+    /// Whether the server has taken a heartbeat since `draining` was last set or taken back: it acts by what is so now.
+    pub drain_told: bool,
     /// Slots that run processors.
     pub slots: usize,
     /// Processors that run now, those included that do not end after a stop.

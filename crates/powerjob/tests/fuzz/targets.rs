@@ -6,6 +6,7 @@ use powerjob_worker::{
         api::{MapTask, ReportTask, ReportWorker, StartTask},
         kryo,
     },
+    untrusted,
     wire::{
         AskResponse, InstanceDetail, QueryJobCluster, ServerQueryInstanceStatusReq, ServerScheduleJobReq,
         ServerStopInstanceReq, StopTasks, TaskTrackerReportInstanceStatusReq, WorkerHeartbeat, WorkerLogReportReq,
@@ -59,6 +60,11 @@ pub(crate) const TARGETS: &[Target] = &[
             assert_eq!(format!("{again:?}"), format!("{value:?}"));
         }
     }),
+    ("ServerScheduleJobReq, tracked", untrusted::tracked_dispatch),
+    ("queryJobCluster", untrusted::job_cluster),
+    ("assert, acquire, hello", untrusted::web_answer),
+    ("fetchInstanceInfo", untrusted::instance_info),
+    ("logConfig, alarmConfig, customQuery", untrusted::inner_text),
     ("Base64", |body| {
         if let Ok(text) = std::str::from_utf8(body)
             && let Some(bytes) = decode_base64(text)

@@ -100,7 +100,8 @@ impl Executor {
             Some(content) => kryo::read(content).map_err(|why| ProcessResult::rejected(why.to_string()))?,
         };
         let log_config = task.log_config.as_deref().or(info.log_config.as_deref());
-        let log = self.logs.logger(info.instance_id, log_config).await.map_err(ProcessResult::failed)?;
+        let foreign = task.task_tracker_address != self.address;
+        let log = self.logs.logger(info.instance_id, log_config, foreign).await.map_err(ProcessResult::failed)?;
         let retry = u32::try_from(task.task_current_retry_nums).unwrap_or(0);
         let mut of = Task::new(&task.task_id, &task.task_name).with_retry(retry);
         of.sub_instance_id = task.sub_instance_id;

@@ -343,7 +343,7 @@ impl Driver {
         }
         for action in output.actions {
             testrig_store::kill_point();
-            self.act(action);
+            self.act(action).await;
         }
     }
 
@@ -360,7 +360,7 @@ impl Driver {
         }
     }
 
-    fn act(&mut self, action: Action) {
+    async fn act(&mut self, action: Action) {
         match action {
             Action::Run { execution, task, resumed, time_left_ms } => {
                 let stop = StopSignal::new();
@@ -399,26 +399,16 @@ impl Driver {
                     }
                 });
             }
-            Action::Line { instance_id, log_config, error, text } => self.line(instance_id, log_config, error, text),
+            Action::Line { instance_id, log_config, error, text } => {
+                let level = if error { Level::Error } else { Level::Warn };
+                self.executor.logs.line(instance_id, log_config, level, text).await;
+            }
             Action::Stopped(instance_id) => {
                 for waiter in self.stops.remove(&instance_id).unwrap_or_default() {
                     let _ = waiter.send(());
                 }
             }
-            Action::Release(instance_id) => {
-                let executor = self.executor.clone();
-                self.tasks.spawn(async move { executor.logs.release(instance_id).await });
-            }
+            Action::Release(instance_id) => self.executor.logs.release(instance_id).await,
         }
-    }
-
-    fn line(&self, instance_id: i64, log_config: Option<String>, error: bool, text: String) {
-        let executor = self.executor.clone();
-        self.tasks.spawn(async move {
-            match executor.logs.logger(instance_id, log_config.as_deref()).await {
-                Ok(log) => log.log(if error { Level::Error } else { Level::Warn }, "agent", &text),
-                Err(why) => tracing::error!(instance_id, why, text, "failed to write into the log of an instance"),
-            }
-        });
     }
 }

@@ -36,6 +36,6 @@ pub(crate) use api::{Action, Answered, Event, Options, Output, Receipt, Stage, W
 #[cfg(test)]
 pub(crate) use bugs::Bug;
 pub(crate) use host::{ProcessorDeps, ProcessorTrackers};
-pub use logs::InstanceLogs;
+pub(crate) use logs::InstanceLogs;
 pub(crate) use machine::Machine;
 pub(crate) use receipts::RECEIPTS;

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 /// `alarmConfig`, in ms. What it leaves out has its default.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct AlarmRule {
+pub(crate) struct AlarmRule {
     threshold: i64,
     window: i64,
     silence: i64,
@@ -24,7 +24,7 @@ pub(crate) struct AlarmState {
 
 impl AlarmRule {
     /// Reads the JSON text. Without a readable one: every failure counts, the window is two intervals, silence 300 s.
-    pub(super) fn new(config: Option<&str>, interval_ms: u64) -> Self {
+    pub(crate) fn new(config: Option<&str>, interval_ms: u64) -> Self {
         let config = config.and_then(|text| serde_json::from_str::<Value>(text).ok());
         let member = |name: &str| config.as_ref().and_then(|config| config.get(name)?.as_i64());
         let interval = i64::try_from(interval_ms).unwrap_or(i64::MAX / 2);
@@ -37,7 +37,7 @@ impl AlarmRule {
     }
 
     /// A run has failed.
-    pub(super) fn failed(self, state: &mut AlarmState, result: &str, now: i64) {
+    pub(crate) fn failed(self, state: &mut AlarmState, result: &str, now: i64) {
         if state.last.is_some_and(|last| now < last.saturating_add(self.silence)) {
             return;
         }

@@ -36,6 +36,7 @@ mod state;
 mod tests;
 mod workers;
 
+pub(crate) use alarm::{AlarmRule, AlarmState};
 pub(crate) use api::{Action, Answer, Event, Output, StartTicket};
 pub(crate) use machine::{Tracker, why_it_ends};
 pub(crate) use recover::Recovery;

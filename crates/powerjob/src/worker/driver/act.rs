@@ -94,12 +94,7 @@ impl Driver {
             Action::StopProcessor { instance_id, reason } => self.p.runs.stop(instance_id, reason),
             Action::DrainLog { instance_id, attempt, limit_ms } => self.p.logs.drain(instance_id, attempt, limit_ms),
             Action::RewindLog(instance_id) => self.p.logs.rewind(instance_id).await,
-            Action::CloseLog { instance_id, status } => {
-                self.p.given.forget(instance_id);
-                if self.p.logs.close(instance_id, status) {
-                    self.p.logs_closed.push(instance_id);
-                }
-            }
+            Action::CloseLog { instance_id, status } => self.close_log(instance_id, status),
             Action::Warn(text) => tracing::warn!("{text}"),
         }
     }
@@ -117,11 +112,13 @@ impl Driver {
         });
     }
 
-    pub(super) fn send_heartbeat(&self, overload: bool, light: u32, heavy: u32) {
+    pub(super) fn send_heartbeat(&mut self, overload: bool, light: u32, heavy: u32) {
+        self.heartbeats += 1;
+        let number = self.heartbeats;
         let (shared, metrics, inbox) = (self.p.shared.clone(), self.p.metrics.clone(), self.p.inbox.clone());
         self.p.tasks.spawn(async move {
             let ok = heartbeat(&shared, &metrics, overload, light, heavy).await;
-            let _ = inbox.send(Input::Heartbeat { ok, overload }).await;
+            let _ = inbox.send(Input::Heartbeat { number, ok, overload }).await;
         });
     }
 

@@ -47,14 +47,18 @@ impl Driver {
         }
     }
 
-    pub(super) fn heartbeat_answered(&mut self, ok: bool, overload: bool) {
+    pub(super) fn heartbeat_answered(&mut self, number: u64, ok: bool, overload: bool) {
         let counters = &self.p.shared.counters;
         if ok {
             counters.heartbeats.one();
             self.p.shared.silence.heartbeat(Instant::now());
             let mut state = self.p.shared.state.write();
             state.last_heartbeat = Some(Instant::now());
-            state.heartbeat_overload = overload;
+            // One that is older than what the server has is dropped there.
+            if number > state.heartbeat_heard {
+                state.heartbeat_heard = number;
+                state.heartbeat_overload = overload;
+            }
         } else {
             counters.heartbeats_failed.one();
         }

@@ -57,10 +57,13 @@ impl Driver {
         }
         let now = Instant::now();
         let heartbeat_at = if heartbeat_at <= now {
-            let records = self.p.shared.records.read();
-            let heavy = records.values().filter(|record| record.dispatch.is_heavy()).count();
             let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-            self.send_heartbeat(true, count(records.len() - heavy), count(heavy));
+            let (light, heavy) = {
+                let records = self.p.shared.records.read();
+                let heavy = records.values().filter(|record| record.dispatch.is_heavy()).count();
+                (records.len() - heavy, heavy)
+            };
+            self.send_heartbeat(true, count(light), count(heavy));
             now + STUCK_HEARTBEAT
         } else {
             heartbeat_at

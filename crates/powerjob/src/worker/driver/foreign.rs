@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use tokio::sync::oneshot;
+use testrig_joblog::Level;
 
 use super::Driver;
 use crate::{JobLogger, core::Owner};
@@ -23,35 +23,51 @@ pub(super) struct Foreign {
 }
 
 impl Driver {
+    /// `foreign`: the task is of another worker's tracker. It may be so though this worker owns the instance as well: the server gave it to
+    /// another one while the end of ours is still on its way.
     pub(super) fn task_log(
         &mut self,
         instance_id: i64,
         log_config: Option<String>,
-        answer: oneshot::Sender<Result<JobLogger, String>>,
-    ) {
-        if !self.p.core.has(instance_id) {
+        foreign: bool,
+    ) -> Result<JobLogger, String> {
+        let own = self.p.core.has(instance_id);
+        if foreign || !own {
             let released = self.foreign.open.insert(instance_id, false);
+            self.p.logs.set_foreign(instance_id, log_config.clone());
             if released == Some(true) {
                 self.p.logs.take_back(instance_id);
             }
-            self.p.logs.set_foreign(instance_id, log_config.clone());
-            if released != Some(false) {
+            if released != Some(false) && !own {
                 self.p.logs.open(instance_id, true);
             }
         }
         let logger = self.p.logs.logger(instance_id).map_err(|why| format!("failed to open the log: {why}"));
         if let Ok(logger) = &logger {
-            self.p.given.note(instance_id, log_config, logger.clone());
+            self.p.given.note(instance_id, log_config, foreign, logger.clone());
         }
-        // The task may have been stopped meanwhile.
-        let _ = answer.send(logger);
+        logger
+    }
+
+    pub(super) fn task_line(&mut self, instance_id: i64, log_config: Option<String>, level: Level, text: &str) {
+        match self.task_log(instance_id, log_config, false) {
+            Ok(log) => log.log(level, "agent", text),
+            Err(why) => tracing::error!(instance_id, why, text, "failed to write into the log of an instance"),
+        }
     }
 
     pub(super) fn release_log(&mut self, instance_id: i64) {
-        let Some(released) = self.foreign.open.get_mut(&instance_id).filter(|released| !**released) else { return };
-        *released = true;
+        if !self.has_foreign_tasks(instance_id) {
+            return;
+        }
         self.p.given.forget(instance_id);
-        self.p.logs.drain(instance_id, 0, Some(REST));
+        if self.p.core.has(instance_id) {
+            // Its own end closes it.
+            self.foreign.open.remove(&instance_id);
+        } else {
+            self.foreign.open.insert(instance_id, true);
+            self.p.logs.drain(instance_id, 0, Some(REST));
+        }
     }
 
     /// The rest of a log was sent; true when it was one of another worker's instance.
@@ -64,9 +80,30 @@ impl Driver {
         true
     }
 
-    /// This worker owns the instance now.
+    /// This worker owns the instance now: what was about to be closed goes on.
     pub(super) fn own_log(&mut self, instance_id: i64) {
+        if self.foreign.open.get(&instance_id) == Some(&true) {
+            self.foreign.open.remove(&instance_id);
+            self.p.logs.take_back(instance_id);
+        }
+    }
+
+    /// This worker's own instance has ended: its log is closed, unless tasks of another worker's tracker write into it.
+    pub(super) fn close_log(&mut self, instance_id: i64, status: &str) {
+        if self.has_foreign_tasks(instance_id) {
+            // What was sent is sent; a way for the rest.
+            self.p.logs.open(instance_id, true);
+            return self.p.logs_closed.push(instance_id);
+        }
         self.foreign.open.remove(&instance_id);
+        self.p.given.forget(instance_id);
+        if self.p.logs.close(instance_id, status) {
+            self.p.logs_closed.push(instance_id);
+        }
+    }
+
+    fn has_foreign_tasks(&self, instance_id: i64) -> bool {
+        self.foreign.open.get(&instance_id) == Some(&false)
     }
 
     /// Another server lacks what was sent to the one of before.

@@ -19,6 +19,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use testrig_joblog::Level;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
@@ -90,8 +91,9 @@ pub(crate) enum Input {
     },
     /// A discovery round ended.
     Discovered(Result<Found, String>),
-    /// A heartbeat was answered.
+    /// A heartbeat was answered; they are numbered in the order in which they were sent.
     Heartbeat {
+        number: u64,
         ok: bool,
         overload: bool,
     },
@@ -106,11 +108,19 @@ pub(crate) enum Input {
         attempt: u32,
         round: u64,
     },
-    /// A task wants to write into its instance's log.
+    /// A task wants to write into its instance's log; `foreign`: one of another worker's tracker.
     TaskLog {
         instance_id: i64,
         log_config: Option<String>,
+        foreign: bool,
         answer: oneshot::Sender<Result<JobLogger, String>>,
+    },
+    /// The worker's own line in the log of an instance whose tasks run here.
+    TaskLine {
+        instance_id: i64,
+        log_config: Option<String>,
+        level: Level,
+        text: String,
     },
     /// Nothing is left here of an instance that another worker owns.
     ReleaseLog(i64),
@@ -191,6 +201,8 @@ pub(crate) struct Driver {
     held: Option<Held>,
     leaving: Option<Leaving>,
     foreign: Foreign,
+    /// How many were sent.
+    heartbeats: u64,
     skew_warned: Option<Instant>,
     /// When common inputs are handled next, if it lies in the future.
     pace: Instant,
@@ -199,8 +211,16 @@ pub(crate) struct Driver {
 impl Driver {
     pub(crate) fn new(parts: Parts) -> Self {
         let waiting = VecDeque::from([Input::Event(Event::Tick)]);
-        let pace = Instant::now();
-        Self { p: parts, waiting, held: None, leaving: None, foreign: Foreign::default(), skew_warned: None, pace }
+        Self {
+            p: parts,
+            waiting,
+            held: None,
+            leaving: None,
+            foreign: Foreign::default(),
+            heartbeats: 0,
+            skew_warned: None,
+            pace: Instant::now(),
+        }
     }
 
     pub(crate) fn processors(&self) -> Vec<String> {
@@ -352,8 +372,8 @@ impl Driver {
                 batch.owner_seen = true;
                 self.discovered(found)
             }
-            Input::Heartbeat { ok, overload } => {
-                self.heartbeat_answered(ok, overload);
+            Input::Heartbeat { number, ok, overload } => {
+                self.heartbeat_answered(number, ok, overload);
                 Event::HeartbeatDone { ok }
             }
             Input::Reported { instance_id, event } => {
@@ -370,8 +390,13 @@ impl Driver {
                 }
                 Event::LogDrained { instance_id, attempt }
             }
-            Input::TaskLog { instance_id, log_config, answer } => {
-                return self.task_log(instance_id, log_config, answer);
+            Input::TaskLog { instance_id, log_config, foreign, answer } => {
+                // The task may have been stopped meanwhile.
+                let _ = answer.send(self.task_log(instance_id, log_config, foreign));
+                return;
+            }
+            Input::TaskLine { instance_id, log_config, level, text } => {
+                return self.task_line(instance_id, log_config, level, &text);
             }
             Input::ReleaseLog(instance_id) => return self.release_log(instance_id),
             Input::Shutdown(how) => {
@@ -392,7 +417,14 @@ impl Driver {
             Event::StopInstance(id) => self.p.reports.stopped(*id),
             Event::ProcessorEnded { instance_id, attempt, .. } => self.p.runs.ended(*instance_id, *attempt),
             Event::Drain(on) => {
-                self.p.shared.state.write().draining = *on;
+                // What is on its way, or was decided before, says how it was before.
+                let decided = batch.outputs.iter().flat_map(|output| &output.actions);
+                let decided = decided.filter(|action| matches!(action, Action::SendHeartbeat { .. })).count();
+                {
+                    let mut state = self.p.shared.state.write();
+                    state.draining = *on;
+                    state.heartbeats_before_drain = self.heartbeats + decided as u64;
+                }
                 self.drain_tasks(*on);
             }
             _ => {}

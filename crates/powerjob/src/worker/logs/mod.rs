@@ -253,10 +253,11 @@ impl Logs {
         self.foreign.insert(instance_id, log_config);
     }
 
-    /// What was being drained is needed again; `open` lets it flow.
+    /// What was being drained is needed again; `open` lets it flow. On a way of its own: the drain may be shutting the old one
+    /// at this moment.
     pub(crate) fn take_back(&mut self, instance_id: i64) {
-        if let Some(log) = self.open.get_mut(&instance_id) {
-            log.drain = None;
+        if self.open.get_mut(&instance_id).is_some_and(|log| log.drain.take().is_some()) {
+            self.send_anew(instance_id);
         }
     }
 

@@ -29,6 +29,9 @@ use crate::wire::{
 
 pub(super) const APP: &str = "it app&co";
 pub(super) const APP_ID: i64 = 7;
+pub(super) const HEARTBEAT: &str = "/server/workerHeartbeat";
+pub(super) const REPORT: &str = "/server/reportInstanceStatus";
+pub(super) const REPORT_LOG: &str = "/server/reportLog";
 
 /// What came in, in order of arrival.
 #[derive(Clone, Debug)]
@@ -58,6 +61,14 @@ pub(super) struct Book {
     pub(super) clusters: HashMap<i64, Vec<String>>,
     /// Jobs that it was asked about by queryJobCluster.
     pub(super) questions: Vec<i64>,
+    /// Addresses that it says it does not reach, without trying.
+    pub(super) unreached: Vec<String>,
+    /// Who sent log lines.
+    pub(super) log_sources: Vec<String>,
+    /// Paths whose requests wait until they are taken out again, unseen.
+    pub(super) held: Vec<&'static str>,
+    /// The transport address that it tells of itself (`defaultAddress`), if it tells one.
+    pub(super) tells: Option<String>,
     /// Addresses that it was asked to connect to, and what came of it.
     pub(super) pings: Vec<(String, bool)>,
 }
@@ -88,6 +99,10 @@ impl Fake {
             transport: transport.to_string(),
             clusters: HashMap::new(),
             questions: Vec::new(),
+            unreached: Vec::new(),
+            log_sources: Vec::new(),
+            held: Vec::new(),
+            tells: None,
             pings: Vec::new(),
         };
         let mut fake = Self { book: Arc::new(Mutex::new(book)), web, transport, runtime: None };
@@ -157,6 +172,10 @@ impl Fake {
         self.reports(instance_id).into_iter().filter(|report| report.instance_status != 3).collect()
     }
 
+    pub(super) fn log_sources(&self) -> Vec<String> {
+        self.book.lock().log_sources.clone()
+    }
+
     pub(super) fn lines(&self, instance_id: i64) -> Vec<InstanceLogContent> {
         self.seen(|seen| match seen {
             Seen::Line(line) if line.instance_id == instance_id => Some(line.clone()),
@@ -196,9 +215,9 @@ async fn dated(State(book): Shared, mut response: Response) -> Response {
 
 fn transport_routes() -> Router<Arc<Mutex<Book>>> {
     Router::new()
-        .route("/server/workerHeartbeat", post(heartbeat))
-        .route("/server/reportInstanceStatus", post(report))
-        .route("/server/reportLog", post(report_log))
+        .route(HEARTBEAT, post(heartbeat))
+        .route(REPORT, post(report))
+        .route(REPORT_LOG, post(report_log))
         .route("/server/queryJobCluster", post(query_job_cluster))
         .fallback(|| async { (StatusCode::NOT_FOUND, "<html><body><h1>Resource not found</h1></body></html>") })
 }
@@ -231,6 +250,9 @@ async fn hello(State(book): Shared, Query(query): Query<HashMap<String, String>>
     if book.date_only {
         data["serverTimeTs"] = Value::Null;
     }
+    if let Some(address) = &book.tells {
+        data["defaultAddress"] = json!({"protocol": "HTTP", "address": address, "externalAddress": address});
+    }
     if query.get("debug").is_some_and(|debug| debug == "true") {
         let mut workers = serde_json::Map::new();
         for seen in &book.seen {
@@ -254,8 +276,9 @@ async fn check_connectivity(State(book): Shared, Query(query): Query<HashMap<Str
         tokio::io::BufReader::new(stream).read_line(&mut line).await.ok()?;
         Some(line.trim_end().eq_ignore_ascii_case("pong"))
     };
-    let reaches = tokio::time::timeout(Duration::from_secs(2), answers).await.ok().flatten().unwrap_or(false);
-    book.lock().pings.push((target, reaches));
+    let never = book.lock().unreached.contains(&query["targetIp"]);
+    let reaches = !never && tokio::time::timeout(Duration::from_secs(2), answers).await.ok().flatten().unwrap_or(false);
+    book.lock().pings.push((target.clone(), reaches));
     Json(json!({"success": true, "data": reaches, "message": null}))
 }
 
@@ -282,7 +305,15 @@ async fn fetch_instance_info(State(book): Shared, Form(form): Form<HashMap<Strin
     })
 }
 
+/// Waits as long as requests to this path are held.
+async fn wait(book: &Mutex<Book>, path: &str) {
+    while book.lock().held.contains(&path) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 async fn heartbeat(State(book): Shared, body: axum::body::Bytes) -> Response {
+    wait(&book, HEARTBEAT).await;
     match WorkerHeartbeat::parse(&body) {
         Ok(beat) => {
             book.lock().seen.push(Seen::Heartbeat(Box::new(beat)));
@@ -293,6 +324,7 @@ async fn heartbeat(State(book): Shared, body: axum::body::Bytes) -> Response {
 }
 
 async fn report(State(book): Shared, body: axum::body::Bytes) -> Response {
+    wait(&book, REPORT).await;
     let Ok(report) = TaskTrackerReportInstanceStatusReq::parse(&body) else {
         return (StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error").into_response();
     };
@@ -311,9 +343,12 @@ async fn report(State(book): Shared, body: axum::body::Bytes) -> Response {
 }
 
 async fn report_log(State(book): Shared, body: axum::body::Bytes) -> Response {
+    wait(&book, REPORT_LOG).await;
     match WorkerLogReportReq::parse(&body) {
         Ok(report) => {
-            book.lock().seen.extend(report.instance_log_contents.into_iter().map(Seen::Line));
+            let mut book = book.lock();
+            book.log_sources.push(report.worker_address);
+            book.seen.extend(report.instance_log_contents.into_iter().map(Seen::Line));
             StatusCode::OK.into_response()
         }
         Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error").into_response(),

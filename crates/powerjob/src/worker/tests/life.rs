@@ -230,3 +230,27 @@ async fn the_status_tells_what_is_open_and_whether_the_server_lists_the_worker()
     assert_eq!((status.instances[0].attempt, status.running), (1, 1));
     assert!(serde_json::to_string(&status).expect("JSON").contains("\"stage\":\"running\""));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_resume_counts_as_told_only_when_the_server_has_taken_a_heartbeat_that_was_made_after_it() {
+    let rig = Rig::new().await;
+    let worker = rig.listed().await;
+    until("the first answer", || worker.status().listed).await;
+    rig.fake.book.lock().held.push(fake::HEARTBEAT);
+    worker.drain(true).await;
+    until("it drains", || worker.status().draining).await;
+    assert!(!worker.status().drain_told, "no server can know");
+    worker.drain(false).await;
+    until("it resumes", || !worker.status().draining).await;
+    // What the server heard last is the word of before the drain: no overload.
+    let status = worker.status();
+    assert!(!status.overload && !status.drain_told, "{status:?}");
+    let before = rig.fake.heartbeats().len();
+    rig.fake.book.lock().held.clear();
+    until("the server knows", || worker.status().drain_told).await;
+    let after = rig.fake.heartbeats();
+    assert!(after[before..].iter().any(|beat| !beat.overload), "{after:?}");
+    worker.drain(true).await;
+    until("told again", || worker.status().draining && worker.status().drain_told).await;
+    assert!(rig.fake.heartbeats().iter().any(|beat| beat.overload));
+}

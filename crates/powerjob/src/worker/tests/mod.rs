@@ -1,10 +1,12 @@
 //! The runtime in one process with a fake server.
 
+mod address;
 mod cancel;
 mod collector;
 mod crash;
 mod discovery;
 mod fake;
+mod foreign;
 mod heavy;
 mod heavy_ends;
 mod life;

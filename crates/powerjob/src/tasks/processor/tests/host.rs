@@ -65,15 +65,25 @@ impl TrackerPeer for Tracker {
 struct Logs {
     journals: Journals,
     released: Mutex<Vec<i64>>,
+    /// Lines of the worker's own and releases, in the order in which they took effect.
+    order: Mutex<Vec<&'static str>>,
 }
 
 #[async_trait]
 impl InstanceLogs for Logs {
-    async fn logger(&self, instance_id: i64, _: Option<&str>) -> Result<JobLogger, String> {
+    async fn logger(&self, instance_id: i64, _: Option<&str>, _: bool) -> Result<JobLogger, String> {
         self.journals.journal(instance_id).map(JobLogger::new).map_err(|why| why.to_string())
     }
 
+    async fn line(&self, instance_id: i64, _: Option<String>, level: testrig_joblog::Level, text: String) {
+        // A driver that is busy takes it late.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        self.order.lock().push("line");
+        self.journals.journal(instance_id).expect("a journal").append(level, "agent", &text);
+    }
+
     async fn release(&self, instance_id: i64) {
+        self.order.lock().push("release");
         self.released.lock().push(instance_id);
     }
 }
@@ -139,7 +149,7 @@ impl Host {
     async fn on(store: Store, does: Does) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let journals = Journals::open(dir.path(), Limits::default(), store.clone()).expect("journals");
-        let logs = Arc::new(Logs { journals, released: Mutex::default() });
+        let logs = Arc::new(Logs { journals, released: Mutex::default(), order: Mutex::default() });
         let tracker = Arc::new(Tracker {
             reports: watch::Sender::new(Vec::new()),
             loads: Mutex::default(),
@@ -388,4 +398,18 @@ async fn a_cancel_ends_tasks_of_other_workers_and_returns_when_those_know() {
     }
     tokio::time::timeout(PATIENCE, host.trackers.idle()).await.expect("nothing is left");
     assert_eq!(host.does.at_work.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn a_line_is_written_before_the_release_that_follows_it() {
+    let host = Host::new().await;
+    let mut task = with(task(OTHER, 7, "0.1"), |info| info.instance_timeout_ms = 200);
+    task.task_content = Some(kryo::write(&TaskBody::from("hello")));
+    host.trackers.start_task(OWN, task, None).await.expect("taken");
+    let since = Instant::now();
+    while host.logs.order.lock().len() < 2 {
+        assert!(since.elapsed() < PATIENCE, "the time limit tells and releases: {:?}", host.logs.order.lock());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(*host.logs.order.lock(), ["line", "release"]);
 }
