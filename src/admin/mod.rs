@@ -2,6 +2,7 @@
 //! protocol has its own port.
 
 mod control;
+mod hosts;
 mod metrics;
 mod ws_log;
 
@@ -33,6 +34,7 @@ pub(crate) struct AdminState {
     journals: Journals,
     workers: Arc<Vec<WorkerHandle>>,
     token: Option<String>,
+    hosts: hosts::Hosts,
     shutdown: CancellationToken,
     started: Instant,
     subscribers: AtomicU64,
@@ -40,18 +42,22 @@ pub(crate) struct AdminState {
 }
 
 impl AdminState {
-    /// State over these journals and workers; `token` is asked of every caller if there is one.
+    /// State over these journals and workers; `token` is asked of every caller if there is one, else the request must be
+    /// addressed to this host: `bound`, what the lanes advertise, or one of `names`.
     pub(crate) fn new(
         journals: Journals,
         workers: Arc<Vec<WorkerHandle>>,
         token: Option<String>,
+        (bound, names): (SocketAddr, &[String]),
         shutdown: CancellationToken,
     ) -> Self {
         let started = Instant::now();
+        let hosts = hosts::Hosts::new(bound, workers.iter().map(WorkerHandle::address), names);
         Self {
             journals,
             workers,
             token,
+            hosts,
             shutdown,
             started,
             subscribers: AtomicU64::new(0),
@@ -146,7 +152,12 @@ fn router(state: Arc<AdminState>) -> Router {
 }
 
 async fn check_token(State(state): State<Arc<AdminState>>, request: Request, next: Next) -> Response {
-    let Some(token) = &state.token else { return next.run(request).await };
+    let Some(token) = &state.token else {
+        return match state.hosts.check(request.headers(), request.uri()) {
+            Ok(()) => next.run(request).await,
+            Err(text) => problem(StatusCode::FORBIDDEN, &text),
+        };
+    };
     let bearer = request
         .headers()
         .get(header::AUTHORIZATION)

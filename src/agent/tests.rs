@@ -238,3 +238,40 @@ async fn an_agent_whose_second_lane_cannot_start_leaves_nothing_of_its_first_one
     assert_eq!(agent.workers().len(), 2);
     agent.shutdown(Shutdown::Detach).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_token_only_requests_to_names_of_this_host_are_served_and_no_other_page_may_read_the_answers() {
+    let dir = tempfile::tempdir().expect("a directory");
+    powerjob_worker::install_tls();
+    let agent = Agent::start(config(&dir, &["admin.hosts=[\"rig.lab\"]"])).await.expect("the agent starts");
+    let http = reqwest::Client::builder().no_proxy().build().expect("a client");
+    let ask = async |method: reqwest::Method, path: &str, host: &str| {
+        let request = http.request(method, format!("http://{}{path}", agent.admin_address())).header("host", host);
+        // A page whose name was led to this host is of its own origin there.
+        request.header("origin", format!("http://{host}")).send().await.expect("an answer")
+    };
+    let port = agent.admin_address().port();
+    let post = reqwest::Method::POST;
+    for path in ["/api/drain", "/api/resume"] {
+        let answer = ask(post.clone(), path, &format!("evil.example:{port}")).await;
+        assert_eq!(answer.status().as_u16(), 403, "{path}");
+        let text = answer.text().await.expect("a body");
+        assert!(text.contains("evil.example") && text.contains("admin.hosts"), "{text}");
+    }
+    assert!(!agent.workers()[0].status().draining);
+    for path in ["/api/status", "/metrics", "/ws/log?instanceId=1"] {
+        assert_eq!(ask(reqwest::Method::GET, path, "evil.example").await.status().as_u16(), 403, "{path}");
+    }
+    for host in [format!("localhost:{port}"), format!("127.0.0.1:{port}"), "rig.lab".to_owned()] {
+        let answer = ask(reqwest::Method::GET, "/api/status", &host).await;
+        assert_eq!(answer.status().as_u16(), 200, "{host}");
+        let cors = answer.headers().keys().filter(|name| name.as_str().starts_with("access-control-")).count();
+        assert_eq!(cors, 0, "{host}");
+    }
+    let preflight = ask(reqwest::Method::OPTIONS, "/api/drain", "localhost").await;
+    assert!(!preflight.status().is_success() && !preflight.headers().contains_key("access-control-allow-origin"));
+    assert_eq!(ask(reqwest::Method::GET, "/healthz", "probe.example").await.status().as_u16(), 200, "it tells nothing");
+    assert_eq!(ask(post, "/api/drain", "rig.lab").await.status().as_u16(), 200);
+    assert!(agent.workers()[0].status().draining);
+    agent.shutdown(Shutdown::Detach).await;
+}

@@ -147,11 +147,14 @@ pub(crate) struct Admin {
     /// File with the token that callers must present (`Authorization: Bearer ..` or `?token=..`). Needed unless
     /// `listen` is on loopback.
     pub(crate) token_file: Option<PathBuf>,
+    /// Further names under which this port may be called while there is no token: those of a proxy on this host, for instance.
+    /// `localhost`, loopback addresses and the addresses of the lanes need not be named.
+    pub(crate) hosts: Vec<String>,
 }
 
 impl Default for Admin {
     fn default() -> Self {
-        Self { listen: "127.0.0.1:8780".into(), token_file: None }
+        Self { listen: "127.0.0.1:8780".into(), token_file: None, hosts: Vec::new() }
     }
 }
 
