@@ -1,5 +1,6 @@
 //! The pages about jobs (`docs/jobs.md`, `docs/jobs.zh-CN.md`) and the examples agree with the code: every parameter with
-//! its place, type and default, nothing that is not there, and examples that the real reader takes without a remark.
+//! its place, type and default, nothing that is not there, and examples that the real reader takes without a remark. And every
+//! page in two languages has the same parts in both.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -392,4 +393,54 @@ fn the_examples_in_the_pages_are_read_without_a_problem_or_a_warning() {
         }
         assert!(jobs >= 4, "{} shows {jobs} jobs", page.file);
     }
+}
+
+/// Levels of the headings of a page, and its language links; what stands in code blocks is none.
+fn headings(text: &str) -> Vec<usize> {
+    let mut code = false;
+    let mut levels = Vec::new();
+    for line in text.lines() {
+        if line.trim_start().starts_with("```") {
+            code = !code;
+        }
+        let level = line.bytes().take_while(|&byte| byte == b'#').count();
+        if !code && level > 0 && line[level..].starts_with(' ') {
+            levels.push(level);
+        }
+    }
+    levels
+}
+
+/// Rows of tables, without those that a test suite writes into one page only.
+fn table_rows(text: &str) -> usize {
+    let written = text.split_once("<!-- seen: begin -->").and_then(|(_, rest)| rest.split_once("<!-- seen: end -->"));
+    let count = |text: &str| text.lines().filter(|line| line.starts_with('|')).count();
+    count(text) - written.map_or(0, |(table, _)| count(table))
+}
+
+#[test]
+fn every_chinese_page_has_the_sections_the_tables_and_the_examples_of_its_english_one() {
+    let mut pairs = 0;
+    for dir in [root(), root().join("docs")] {
+        for entry in std::fs::read_dir(&dir).expect("a directory") {
+            let path = entry.expect("an entry").path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
+            let Some(stem) = name.strip_suffix(".zh-CN.md") else { continue };
+            let (english, chinese) = (dir.join(format!("{stem}.md")), path);
+            let read = |path: &PathBuf| {
+                std::fs::read_to_string(path).unwrap_or_else(|error| panic!("failed to read {path:?}: {error}"))
+            };
+            let (en, zh) = (read(&english), read(&chinese));
+            assert_eq!(headings(&en), headings(&zh), "the sections of {stem}.md and {name}");
+            assert_eq!(table_rows(&en), table_rows(&zh), "the table rows of {stem}.md and {name}");
+            let blocks = |text: &str| text.lines().filter(|line| line.trim_start().starts_with("```")).count();
+            assert_eq!(blocks(&en), blocks(&zh), "the code blocks of {stem}.md and {name}");
+            assert!(
+                en.contains(&format!("({name})")) && zh.contains(&format!("({stem}.md)")),
+                "{stem}: one leads to the other"
+            );
+            pairs += 1;
+        }
+    }
+    assert!(pairs >= 8, "only {pairs} pages have a Chinese one");
 }
