@@ -5,9 +5,12 @@
 #   test.sh [--fast] [--long] [--strict] [FILTER]
 #
 #   --fast    no server, no engine, nothing to install but Rust: of the end-to-end tests only those that need no more
-#   --long    runs the long versions of what is otherwise short: 100,000 seeds of the worker's simulation instead of
-#             10,000,
-#             2,000 empty jobs instead of 200, five kills in every stage of a run instead of one
+#   --long    runs the whole sizes of what is otherwise short: 100,000 seeds of the worker's simulation instead of 10,000, a death
+#             at each write of the worker instead of at every fourth, a million tasks of one instance instead of 20,000,
+#             100 MAP_REDUCE runs a mix of ours and Java instead of 10, 2,000 empty jobs on the real server instead of 200, five
+#             kills in every stage of a run instead of one, a million changed bodies instead of 20,000; and what has no short
+#             version: a million instances through the stand-in server (memory, cost, none lost, none twice) and five minutes
+#             of fuzzing by coverage a reader, where nightly Rust and cargo-fuzz are installed
 #   --strict  a test that fails has failed; else up to three are run a second time, each by itself, and one that then passes
 #             is listed as unstable: something to be mended, but no reason to stop the work of all others
 #   FILTER    only tests and checks with this text in their name
@@ -326,6 +329,22 @@ bring_up_parts() {
     part_step 'build the images' images scripts/parts/images.sh build busybox llama stub "$TESTRIG_BIN"
 }
 
+# The whole sizes that no test target has. Released, because a million of anything would take the tests' builds hours.
+whole_sizes() {
+  if [[ 'check: a million instances' == *"$FILTER"* ]]; then
+    if run 'build of measure_many' cargo build --locked --release -p powerjob-worker --example measure_many; then
+      check 'a million instances' "$CARGO_TARGET_DIR/release/examples/measure_many" "${TESTRIG_INSTANCES:-1000000}"
+    else
+      failed 'check: a million instances' "see $LOG"
+    fi
+  fi
+  if bash scripts/fuzz.sh --can; then
+    check 'fuzzing by coverage' bash scripts/fuzz.sh "${TESTRIG_FUZZ_SECONDS:-300}"
+  elif [[ 'check: fuzzing by coverage' == *"$FILTER"* ]]; then
+    skipped 'check: fuzzing by coverage' 'nightly Rust, cargo-fuzz or g++ is not installed'
+  fi
+}
+
 # Integration tests use the parts as well (the conformance suite, the container tests, the object store): they come up first.
 # Tests must not land on an engine or a server that the caller happens to have.
 unset "${PART_VARIABLES[@]}"
@@ -339,4 +358,5 @@ if [[ $E2E != broken ]]; then
   else
     cargo_tests 'end-to-end tests' 40 "${ALL[@]}" --test e2e -- ${FILTER:+"$FILTER"}
   fi
+  [[ -z ${TESTRIG_LONG:-} ]] || whole_sizes
 fi
