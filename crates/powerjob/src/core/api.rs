@@ -201,7 +201,7 @@ pub struct InstanceInfo {
 /// What happened.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// Time passed: do what is due. Sent at or after [`Output::wake_at`], harmless at any time.
+    /// Time passed: do what is due. Sent at or after [`Core::wake_at`](super::Core::wake_at), harmless at any time.
     Tick,
     /// `/worker/runJob`. The HTTP answer is given once the writes of this event are durable.
     RunJob(Dispatch),
