@@ -2,15 +2,15 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use serde_json::{Value, json};
-use testrig_host::{BoundaryId, ExitStatus, accelerators::Accelerators, system::HostSampler};
+use parking_lot::Mutex;
+use testrig_host::{ExitStatus, process::Inside};
 use testrig_joblog::{Journal, Level, Tail};
-use tokio::{io::AsyncWriteExt, sync::watch};
+use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{
-    dir::RunDir,
     health::{Checker, HealthState},
+    monitor::{self, Monitor},
     service::{Say, Service},
 };
 
@@ -23,30 +23,8 @@ const OUTPUT_LIMIT: Duration = Duration::from_secs(30);
 /// How long the end of a service is waited for whose health checks fail.
 const END_AFTER_SILENCE: Duration = Duration::from_secs(2);
 
-/// The cards of a run.
-pub(super) struct LeasedCards {
-    pub(super) accelerators: Arc<dyn Accelerators>,
-    pub(super) holder: BoundaryId,
-}
-
-impl LeasedCards {
-    /// What they do now; null where nobody can look. A figure that a card does not tell is null, too.
-    async fn sample(&self) -> Value {
-        let Some(cards) = self.accelerators.sample(&self.holder).await else { return Value::Null };
-        let card = |(index, state): (u32, testrig_host::accelerators::CardState)| {
-            json!({
-                "index": index, "memory_used_bytes": state.memory_used_bytes,
-                "utilization_percent": state.utilization_percent, "temperature_c": state.temperature_c,
-                "power_w": state.power_w, "health": state.health.class,
-            })
-        };
-        cards.into_iter().map(card).collect()
-    }
-}
-
 /// What runs beside a service.
 pub(super) struct Attached {
-    service: Arc<dyn Service>,
     /// How the service ended by itself, once it has.
     ended: watch::Receiver<Option<ExitStatus>>,
     /// Brings the output into the file.
@@ -56,6 +34,7 @@ pub(super) struct Attached {
     written: CancellationToken,
     _exit: AbortOnDropHandle<()>,
     sampler: Option<AbortOnDropHandle<()>>,
+    inside: Option<AbortOnDropHandle<()>>,
     health: Option<AbortOnDropHandle<()>>,
 }
 
@@ -75,21 +54,25 @@ impl Attached {
         let ended = exited.subscribe();
         let exit = spawn(exit(Arc::clone(&service), exited, say));
         Self {
-            service,
             ended,
             copy: Some(copy),
             follow: Some(follow),
             written,
             _exit: exit,
             sampler: None,
+            inside: None,
             health: None,
         }
     }
 
-    /// Writes samples of host, service and leased cards into `system-monitor.log`.
-    pub(super) fn sample(&mut self, every: Duration, dir: &RunDir, cards: Option<LeasedCards>) {
-        let service = Arc::clone(&self.service);
-        self.sampler = Some(spawn(sample(service, cards, every, dir.monitor.clone(), dir.path.clone())));
+    /// Takes samples while the service is wanted.
+    pub(super) fn sample(&mut self, monitor: Monitor) {
+        self.sampler = Some(spawn(monitor.run()));
+    }
+
+    /// Watches the service process in a container that is ready (`monitor.trackMode` BOTH).
+    pub(super) fn watch_inside(&mut self, inside: Arc<Mutex<Inside>>, unhealthy: watch::Sender<Option<String>>) {
+        self.inside = Some(spawn(monitor::watch_inside(inside, unhealthy)));
     }
 
     /// Watches the health of a service that is ready.
@@ -112,6 +95,7 @@ impl Attached {
     pub(super) fn stop_watching(&mut self) {
         self.health = None;
         self.sampler = None;
+        self.inside = None;
     }
 
     /// Waits until everything that a container wrote is in its file. The shim's file needs no waiting.
@@ -195,56 +179,4 @@ async fn exit(service: Arc<dyn Service>, exited: watch::Sender<Option<ExitStatus
             }
         }
     }
-}
-
-async fn sample(service: Arc<dyn Service>, cards: Option<LeasedCards>, every: Duration, file: PathBuf, dir: PathBuf) {
-    let mut sampler = HostSampler::new();
-    // The first reading has no CPU use: it only opens the interval.
-    if let Ok(sampler) = &mut sampler {
-        let _ = sampler.sample();
-    }
-    let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + every, every);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        let line = sample_line(&service, cards.as_ref(), &mut sampler, &dir).await;
-        let written = async {
-            let mut out = tokio::fs::OpenOptions::new().append(true).create(true).open(&file).await?;
-            out.write_all(format!("{line}\n").as_bytes()).await?;
-            out.flush().await
-        };
-        if let Err(error) = written.await {
-            tracing::debug!(file = %file.display(), %error, "a sample was not written");
-        }
-    }
-}
-
-async fn sample_line(
-    service: &Arc<dyn Service>,
-    cards: Option<&LeasedCards>,
-    sampler: &mut std::io::Result<HostSampler>,
-    dir: &std::path::Path,
-) -> Value {
-    let host = match sampler {
-        Ok(sampler) => sampler.sample().map_err(|error| error.to_string()),
-        Err(error) => Err(error.to_string()),
-    };
-    let disk = testrig_host::system::disk(dir).ok();
-    let mut line = json!({
-        "time_ms": jiff::Timestamp::now().as_millisecond(),
-        "host": match host {
-            Ok(host) => json!({
-                "cpu_percent": host.cpu_percent, "cpus": host.cpus, "load": host.load,
-                "memory_total_bytes": host.memory_total_bytes, "memory_used_bytes": host.memory_used_bytes,
-                "swap_total_bytes": host.swap_total_bytes, "swap_used_bytes": host.swap_used_bytes,
-            }),
-            Err(error) => json!({"error": error}),
-        },
-        "disk": disk.map(|disk| json!({"total_bytes": disk.total_bytes, "available_bytes": disk.available_bytes})),
-        "service": {"kind": service.kind(), "sample": service.sample().await},
-    });
-    if let Some(cards) = cards {
-        line["accelerators"] = cards.sample().await;
-    }
-    line
 }

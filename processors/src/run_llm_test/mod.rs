@@ -18,6 +18,7 @@ mod guard;
 mod health;
 mod interrupt;
 mod leases;
+mod monitor;
 mod plan;
 mod preview;
 mod result;

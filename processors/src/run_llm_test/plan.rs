@@ -110,6 +110,10 @@ impl HealthKind {
 /// How the run is watched and ended.
 #[derive(Clone, Debug)]
 pub(super) struct MonitorPlan {
+    /// The service process in the container is watched, too (`monitor.trackMode` BOTH).
+    pub(super) inside: bool,
+    /// `metricsPushEndpoint`.
+    pub(super) push: Option<String>,
     /// `None` = no samples.
     pub(super) sample_every: Option<Duration>,
     pub(super) kill_on_timeout: bool,
@@ -170,7 +174,7 @@ impl Plan {
         let log_base = allowed(params, env, "hostLogBaseDir", &log_base, Access::Write).unwrap_or(log_base);
         let service_port = port(params, "servicePort");
         let health = health(params, service_port, mode);
-        let monitor = monitor(params);
+        let monitor = monitor(params, env, mode);
         let load = load::settings(params, env, mode, seed);
         let accelerators = accelerators(params, mode);
         let mut env_vars = params.map("envVars");
@@ -191,11 +195,6 @@ impl Plan {
                 "servicePort",
                 "is missing; accepted: the port that the service listens on, which the load is sent to",
             );
-        }
-        if params.str("monitor.trackMode") == Some("BOTH") || params.str("monitorOverrides.trackMode") == Some("BOTH") {
-            let name =
-                params.first(&["monitorOverrides.trackMode", "monitor.trackMode"]).unwrap_or("monitor.trackMode");
-            params.refuse(name, "BOTH is not served yet; accepted: CONTAINER, PROCESS");
         }
         for name in ["modelVersion", "test.model", "docker.runtime", "resources.gpuType"] {
             if params.str(name).is_some_and(|text| text.trim().is_empty()) {
@@ -328,7 +327,7 @@ fn named_port(params: &mut Params, key_name: &str, key: &str, needed: bool) -> O
     port
 }
 
-fn monitor(params: &mut Params) -> MonitorPlan {
+fn monitor(params: &mut Params, env: &Environment, mode: TrackMode) -> MonitorPlan {
     let pick = |params: &Params, field: &str| -> String {
         let (over, base) = (format!("monitorOverrides.{field}"), format!("monitor.{field}"));
         params.first(&[&over, &base]).map_or(base.clone(), str::to_owned)
@@ -343,8 +342,18 @@ fn monitor(params: &mut Params) -> MonitorPlan {
         .or_else(|| seconds(params, &pick(params, "stopTimeoutSeconds")))
         .unwrap_or(Duration::from_secs(30));
     let every = seconds(params, &pick(params, "statsSampleIntervalSeconds"));
+    let collects = params.flag(&pick(params, "collectMetrics"));
+    let both = params.str(&pick(params, "trackMode")) == Some("BOTH");
+    if both && mode == TrackMode::Reuse {
+        params.refuse(
+            &pick(params, "trackMode"),
+            "BOTH needs a container whose service process can be watched; accepted with service.reuse: leave it out",
+        );
+    }
     MonitorPlan {
-        sample_every: every.filter(|_| params.flag(&pick(params, "collectMetrics"))),
+        inside: both && mode == TrackMode::Container,
+        push: push(params, env, collects),
+        sample_every: every.filter(|_| collects),
         kill_on_timeout: params.flag(&pick(params, "killOnTimeout")),
         kill_signal,
         grace,
@@ -355,6 +364,19 @@ fn monitor(params: &mut Params) -> MonitorPlan {
         },
         max_run: seconds(params, "monitorOverrides.maxRunSeconds"),
     }
+}
+
+/// Where samples and results are pushed to.
+fn push(params: &mut Params, env: &Environment, collects: bool) -> Option<String> {
+    let endpoint = params.str("metricsPushEndpoint")?.to_owned();
+    if let Err(denied) = env.allow_url(&endpoint) {
+        params.refuse("metricsPushEndpoint", denied.to_string());
+    }
+    if !collects {
+        let path = params.path("metricsPushEndpoint");
+        params.warn(format!("{path} is not used: monitor.collectMetrics is false"));
+    }
+    collects.then_some(endpoint)
 }
 
 fn accelerators(params: &mut Params, mode: TrackMode) -> AcceleratorPlan {

@@ -73,6 +73,7 @@ pub(super) fn json(ctx: &TaskContext, plan: &Plan, dir: &RunDir, record: &RunRec
         "loadRestarts": record.cuts,
         "timeRange": context::time_range(record),
         "metrics": metrics,
+        "monitor": super::monitor::summary_of(&dir.monitor),
         "failures": failures,
         "accelerators": record.accelerators,
         "warnings": record.warnings,

@@ -11,11 +11,13 @@ mod reported;
 mod scripted;
 mod stages;
 mod teardown;
+mod watching;
 
 use std::{sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use powerjob_worker::{ProcessResult, TaskContext};
-use testrig_host::ExitStatus;
+use testrig_host::{ExitStatus, process::Inside};
 use tokio::{sync::watch, time::Instant};
 
 use super::{
@@ -60,6 +62,8 @@ struct Run {
     probes: SharedHistory,
     /// When the service was started, on this process's clock.
     service_started: Option<Instant>,
+    /// The service process in the container, where that is tracked, too.
+    inside: Option<Arc<Mutex<Inside>>>,
     /// Begin of the stage that lasts.
     stage_began: Instant,
 }
@@ -126,6 +130,7 @@ impl Run {
             ));
         }
         self.record.probes = self.probes.lock().clone();
+        self.push_result().await;
         let written = self.dir.write_result(&result::json(&self.ctx, &self.plan, &self.dir, &self.record));
         let mut outcome = result::outcome(&self.ctx, &self.plan, &self.dir, &self.record);
         if let Err(error) = written {

@@ -100,8 +100,7 @@ static FIELDS: &[Field] = &[
     ),
     Field::job("defaultLoad.warmupSeconds", SECONDS, "warm-up when the run names none").default("0"),
     Field::job("defaultLoad.runSeconds", SECONDS, "measured time when the run names none").default("60"),
-    Field::job("metricsPushEndpoint", Kind::Url(&["http", "https"]), "Prometheus Pushgateway")
-        .refused("this version keeps samples and results in files only; leave the parameter out"),
+    Field::job("metricsPushEndpoint", Kind::Url(&["http", "https"]), "Prometheus Pushgateway for samples and results"),
     Field::job("downstream", Kind::Any, "jobs that this one triggers when it ends")
         .refused("connect the jobs by a workflow instead"),
     Field::job("env.setupScript", Kind::Path, "run on the host before the service starts, into env-setup.log"),

@@ -149,6 +149,29 @@ async fn without_kill_on_timeout_the_service_is_left_running_and_that_is_said() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_graceful_signal_is_the_one_that_was_asked_for_and_kill_follows_it() {
+    // One that hears SIGINT says so; the other hears nothing and is killed after the time that the run gives.
+    for (instance, trap, heard) in
+        [(2023, "trap 'echo heard INT; exit 0' INT", true), (2024, "trap '' INT TERM", false)]
+    {
+        let rig = Rig::new(instance);
+        let mut job = rig.job(&[]);
+        let script = format!("{trap}; {HELPER} stub --port {{servicePort}} & while :; do sleep 0.1; done");
+        job["service.command"] = json!(["sh", "-c", script]);
+        job["monitor"]["stopTimeoutSeconds"] = json!(3600);
+        let mut run = rig.run();
+        run["monitorOverrides.killSignal"] = json!("SIGINT");
+        run["monitorOverrides.forceKillAfterSeconds"] = json!(if heard { 50.0 } else { 0.5 });
+        let result = rig.process(&rig.context(&job, &run)).await;
+        assert!(result.success, "{}\n{}", result.message, rig.log_text());
+        let exit = rig.result()["service"]["exit"].clone();
+        assert_eq!(rig.service_lines().contains(&"heard INT".to_owned()), heard, "{}", rig.log_text());
+        assert_eq!((exit["code"] == 0, exit["signal"] == 9), (heard, !heard), "{exit}");
+        assert_eq!(rig.survivors(), [] as [String; 0]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn children_that_left_the_session_do_not_survive_the_run() {
     let rig = Rig::new(2030);
     let mut job = rig.job(&[]);
@@ -181,7 +204,7 @@ async fn bad_parameters_are_all_told_and_leave_nothing_behind() {
     let mut job = rig.job(&[]);
     job["hostLogBaseDir"] = json!("/etc/testrig-logs");
     job["healthCheck"]["type"] = json!("HTTPS");
-    job["metricsPushEndpoint"] = json!("http://gateway:9091");
+    job["metricsPushEndpoint"] = json!("gateway:9091");
     let mut run = rig.run();
     run["servicePort"] = json!(99999);
     run["resources.gpus"] = json!("two");
@@ -195,7 +218,7 @@ async fn bad_parameters_are_all_told_and_leave_nothing_behind() {
         "stage plan failed: the parameters of RunLLMTest are not usable, 8 problems:",
         "jobParams.hostLogBaseDir: `/etc/testrig-logs` is outside of the allowed roots",
         "jobParams.healthCheck.type: found the text \"HTTPS\"; accepted: one of HTTP, TCP, CMD, READY_TOKEN, NONE; did you mean \"HTTP\"?",
-        "jobParams.metricsPushEndpoint: is not served yet",
+        "jobParams.metricsPushEndpoint: found the text \"gateway:9091\"",
         "instanceParams.servicePort: found the number 99999; accepted: a whole number from 1 to 65535",
         "instanceParams.resources.gpus: found the text \"two\"",
         "missing.jsonl` does not exist on this host",

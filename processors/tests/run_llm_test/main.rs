@@ -9,6 +9,7 @@ mod endings;
 mod engine;
 mod good;
 mod hostile;
+mod monitoring;
 mod resume;
 mod rig;
 mod scripts;

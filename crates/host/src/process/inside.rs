@@ -38,20 +38,21 @@ impl Inside {
         Self { container: container.to_owned(), main, port, found: None, cpu: None }
     }
 
-    /// The listener that was found and has ended since, as `NAME (pid PID)`. Found again is another one that listens now.
+    /// The listener that was found and that has ended since, in words; none while another one listens. What has never
+    /// listened is not lost.
     pub fn lost(&mut self) -> Option<String> {
-        let known = self.found?;
-        if known.alive() {
+        if self.found.is_some_and(Ident::alive) {
             return None;
         }
         let all = proc::all().ok()?;
         let members: Vec<&Stat> = all.iter().filter(|stat| is_inside(stat.ident.pid, &self.container)).collect();
-        // Without its main process the container has ended, which others tell.
-        if !members.iter().any(|stat| stat.ident.pid == self.main && !stat.dead()) {
+        if let Some(now) = self.listener(&members) {
+            self.found = Some(now);
             return None;
         }
-        self.found = self.listener(&members);
-        self.found.is_none().then(|| format!("pid {}", known.pid))
+        // Without its main process the container has ended, which others tell.
+        let goes_on = members.iter().any(|stat| stat.ident.pid == self.main && !stat.dead());
+        self.found.filter(|_| goes_on).map(|known| format!("pid {} on the host", known.pid))
     }
 
     /// Looks now; `None` where nothing of the container is visible, as with an engine on another host.

@@ -167,6 +167,7 @@ pub(super) async fn begin(shared: Arc<Shared>, ctx: TaskContext) -> Result<Begun
         attached: None,
         probes: Arc::new(parking_lot::Mutex::new(record.probes.clone())),
         service_started: None,
+        inside: None,
         stage_began: Instant::now(),
         record,
         ctx,

@@ -7,8 +7,8 @@ use tokio::time::Instant;
 
 use super::{
     super::{
-        attached::LeasedCards,
         ending::Ending,
+        monitor::LeasedCards,
         service::{Cards, Fault},
         state::{FailureRecord, Stage},
     },

@@ -297,7 +297,11 @@ impl Run {
         self.record.startup.ready_ms.get_or_insert(millis(started.elapsed()));
         self.note_first_token(ready.first_token);
         let unhealthy = self.unhealthy.clone();
+        let inside = self.inside.clone();
         if let Some(attached) = &mut self.attached {
+            if let Some(inside) = inside {
+                attached.watch_inside(inside, unhealthy.clone());
+            }
             attached.watch_health(checker, state, unhealthy);
         }
         Ok(())
@@ -383,7 +387,7 @@ impl Run {
             Arc::clone(&self.say),
         );
         if let Some(every) = self.plan.monitor.sample_every {
-            attached.sample(every, &self.dir, self.leased_cards());
+            attached.sample(self.monitor(every));
         }
         self.attached = Some(attached);
     }

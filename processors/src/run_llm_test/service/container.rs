@@ -19,7 +19,7 @@ use testrig_host::{
 use tokio::io::AsyncWriteExt;
 
 use super::{Cards, Details, Fault, Found, Launch, Say, Service, Stopped, check_port_is_free};
-use crate::run_llm_test::{ending::Ending, evidence::Oom, plan::ContainerPlan, state::Runs};
+use crate::run_llm_test::{ending::Ending, evidence::Oom, monitor::with_network, plan::ContainerPlan, state::Runs};
 
 /// How long a call goes on asking an engine that does not answer.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -409,7 +409,13 @@ impl Service for ContainerService {
 
     async fn sample(&self) -> Option<Value> {
         let stats = self.docker.stats(&self.id().ok()?).await.ok()?;
-        serde_json::to_value(stats).ok()
+        let stats = serde_json::to_value(stats).ok()?;
+        // The engine counts nothing of a container that has the host's network.
+        if self.plan.network != Network::Host {
+            return Some(stats);
+        }
+        let pid = self.known.lock().info.as_ref().and_then(|info| info.pid);
+        Some(with_network(stats, pid.and_then(|pid| i32::try_from(pid).ok())))
     }
 
     async fn stop(&self, signal: Signal, grace: Duration) -> Result<Option<Stopped>, Fault> {

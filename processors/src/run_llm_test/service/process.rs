@@ -14,7 +14,7 @@ use testrig_host::{
 use super::{Cards, Details, Fault, Found, Launch, Say, Service, Stopped, check_port_is_free, fill};
 use crate::{
     params::mask,
-    run_llm_test::{evidence::Oom, plan::ProcessPlan},
+    run_llm_test::{evidence::Oom, monitor::with_network, plan::ProcessPlan},
 };
 
 /// Bytes of a health check command's output that are kept.
@@ -173,8 +173,9 @@ impl Service for ProcessService {
     }
 
     async fn sample(&self) -> Option<Value> {
-        let stats = self.handle()?.stats().await.ok()??;
-        serde_json::to_value(stats).ok()
+        let handle = self.handle()?;
+        let stats = handle.stats().await.ok()??;
+        Some(with_network(serde_json::to_value(stats).ok()?, handle.pid()))
     }
 
     async fn stop(&self, signal: Signal, grace: Duration) -> Result<Option<Stopped>, Fault> {
