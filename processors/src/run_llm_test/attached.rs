@@ -52,7 +52,7 @@ impl Attached {
         let copy = spawn(copy(Arc::clone(&service), written.clone(), Arc::clone(&say)));
         let follow = spawn(follow(journal, output, max_line, written.clone()));
         let ended = exited.subscribe();
-        let exit = spawn(exit(Arc::clone(&service), exited, say));
+        let exit = spawn(exit(service, exited, say));
         Self {
             ended,
             copy: Some(copy),
