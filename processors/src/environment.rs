@@ -56,6 +56,8 @@ pub struct Environment {
     pub disk: DiskLimits,
     /// The accelerators of this host.
     pub accelerators: Arc<dyn Accelerators>,
+    /// Who starts other jobs; `None` without a server.
+    pub jobs: Option<Arc<dyn crate::StartJobs>>,
 }
 
 impl Environment {
@@ -84,6 +86,7 @@ impl Environment {
             official: crate::Official::default(),
             disk: DiskLimits::default(),
             accelerators: Arc::new(NoAccelerators),
+            jobs: None,
         }
     }
 }

@@ -4,6 +4,7 @@ mod aggregate_metrics;
 mod collect_logs;
 mod environment;
 mod figures;
+mod jobs;
 mod notify_result;
 pub mod official;
 mod outbound;
@@ -24,6 +25,7 @@ pub use environment::{
     Access, Database, Denied, DiskLimits, Environment, MailServer, ObjectStore, PathDenied, Person, Root,
     ServiceDefaults,
 };
+pub use jobs::{NotStarted, StartJobs};
 pub use notify_result::NotifyResult;
 pub use official::Official;
 pub use registry::{MIGRATIONS, input_of, refused, registry, schema, tables};

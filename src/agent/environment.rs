@@ -90,6 +90,7 @@ pub(crate) fn environment(config: &Config) -> anyhow::Result<Environment> {
             runs_max_bytes: config.disk.runs_max_bytes,
         },
         accelerators: crate::accelerators::build(config)?,
+        jobs: None,
         state_dir,
     })
 }

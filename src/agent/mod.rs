@@ -1,6 +1,7 @@
 //! `testrig agent`: everything wired together, from the state directory to the signals.
 
 mod environment;
+mod jobs;
 mod lanes;
 mod leases;
 mod retention;
@@ -143,7 +144,9 @@ impl Agent {
             .transpose()
             .map_err(anyhow::Error::msg)?;
         let (listener, admin_address) = admin::bind(&config.admin.listen).await?;
-        let environment = Arc::new(environment(&config)?);
+        let mut environment = environment(&config)?;
+        environment.jobs = Some(Arc::new(jobs::ServerJobs::new(&config)?));
+        let environment = Arc::new(environment);
         let stopping = CancellationToken::new();
         // Also where the start fails: nobody looks any more then.
         let low = room::watch(config.state.dir.clone(), config.disk.floor_bytes, stopping.clone());

@@ -1,6 +1,7 @@
 //! The typed plan of a run: everything decided before anything starts.
 
 mod container;
+mod downstream;
 mod driver;
 mod interpreter;
 mod load;
@@ -11,6 +12,9 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 use testrig_host::{Signal, accelerators::passing};
 
 pub(super) use container::ContainerPlan;
+pub(super) use downstream::Downstream;
+#[cfg(test)]
+pub(super) use downstream::When;
 pub(super) use driver::{Driver, ScriptPlan};
 pub(super) use load::LoadSettings;
 pub(super) use process::ProcessPlan;
@@ -36,6 +40,8 @@ pub(super) struct Plan {
     pub(super) accelerators: AcceleratorPlan,
     pub(super) setup_script: Option<PathBuf>,
     pub(super) teardown_script: Option<PathBuf>,
+    /// Jobs that are started when the run ends.
+    pub(super) downstream: Vec<Downstream>,
     /// Environment that the parameters give to service and scripts.
     pub(super) env_vars: BTreeMap<String, String>,
 }
@@ -211,6 +217,7 @@ impl Plan {
         }
         let setup_script = script(params, env, "env.setupScript");
         let teardown_script = script(params, env, "env.teardownScript");
+        let downstream = downstream::plan(params, env);
         params.check()?;
         let (Some(target), Some(load)) = (target, load) else { unreachable!("what could not be planned is a problem") };
         Ok(Self {
@@ -226,6 +233,7 @@ impl Plan {
             accelerators,
             setup_script,
             teardown_script,
+            downstream,
         })
     }
 }

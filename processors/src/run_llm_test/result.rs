@@ -76,6 +76,7 @@ pub(super) fn json(ctx: &TaskContext, plan: &Plan, dir: &RunDir, record: &RunRec
         "monitor": super::monitor::summary_of(&dir.monitor),
         "failures": failures,
         "accelerators": record.accelerators,
+        "downstream": record.downstream,
         "warnings": record.warnings,
         "failure": record.failure.as_ref().map(|failure| json!({
             "stage": failure.stage.name(),

@@ -2,6 +2,7 @@
 
 mod begin;
 mod commanded;
+mod downstream;
 mod facts;
 mod hold;
 mod launch;
@@ -147,6 +148,14 @@ impl Run {
                 outcome.message = format!("{}\nstage result failed, too: {error}", outcome.message);
             }
             self.dir.overwrite_result(&result::short(&self.ctx, &self.record, &outcome.message));
+        }
+        let problems = self.start_downstream(outcome.success, &outcome.context).await;
+        if !self.record.downstream.is_empty() {
+            for problem in problems {
+                outcome.message = format!("{}\n{problem}", outcome.message);
+            }
+            // Where the whole result has no room it stays as short as it is.
+            let _ = self.dir.write_result(&result::json(&self.ctx, &self.plan, &self.dir, &self.record));
         }
         if outcome.success {
             self.ctx.log.info(format!("run ended: {}", outcome.message));

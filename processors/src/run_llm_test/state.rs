@@ -163,6 +163,15 @@ pub(super) struct ServiceRecord {
     pub(super) ended_early: bool,
 }
 
+/// A job behind a run. Without instance and problem it was about to be asked for.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Started {
+    pub(super) job: String,
+    pub(super) instance_id: Option<String>,
+    pub(super) problem: Option<String>,
+}
+
 /// Everything that is stored of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -191,6 +200,9 @@ pub(super) struct RunRecord {
     /// The engine's id of a test command in the container, stored before it runs.
     #[serde(default)]
     pub(super) test_exec: Option<String>,
+    /// The downstream jobs that were asked for, in their order.
+    #[serde(default)]
+    pub(super) downstream: Vec<Started>,
     pub(super) failure: Option<FailureRecord>,
     pub(super) outcome: Option<OutcomeRecord>,
     /// The kernel's boot in which the run began.
@@ -255,6 +267,7 @@ impl RunRecord {
             load: None,
             accelerators: Vec::new(),
             test_exec: None,
+            downstream: Vec::new(),
             failure: None,
             outcome: None,
             probes: History::default(),

@@ -24,6 +24,12 @@ const ULIMIT: &[Field] = &[
     Field::job("hard", Kind::Int(-1, i64::MAX), "hard limit, -1 = none").required(),
 ];
 
+const DOWNSTREAM: &[Field] = &[
+    Field::job("job", Kind::Any, "id or name of a job of the same app").required(),
+    Field::job("params", Kind::Any, "further instance parameters, stronger than what the run leaves"),
+    Field::job("when", Kind::Enum(&["success", "failure", "always"]), "after what end").default("\"always\""),
+];
+
 /// The table.
 pub static TABLE: Table = Table {
     processor: "RunLLMTest",
@@ -101,8 +107,7 @@ static FIELDS: &[Field] = &[
     Field::job("defaultLoad.warmupSeconds", SECONDS, "warm-up when the run names none").default("0"),
     Field::job("defaultLoad.runSeconds", SECONDS, "measured time when the run names none").default("60"),
     Field::job("metricsPushEndpoint", Kind::Url(&["http", "https"]), "Prometheus Pushgateway for samples and results"),
-    Field::job("downstream", Kind::Any, "jobs that this one triggers when it ends")
-        .refused("connect the jobs by a workflow instead"),
+    Field::job("downstream", Kind::List(&Kind::Object(DOWNSTREAM)), "jobs that this one starts when it ends"),
     Field::job("env.setupScript", Kind::Path, "run on the host before the service starts, into env-setup.log"),
     Field::job("env.teardownScript", Kind::Path, "run on the host after the service has ended, into env-teardown.log"),
     Field::job("resourceGuard.maxQps", Kind::Num(0.001, 1e6), "most requests per second of this host over all runs"),

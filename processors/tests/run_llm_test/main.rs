@@ -5,6 +5,7 @@ mod commands;
 #[path = "../common/mod.rs"]
 mod common;
 mod containers;
+mod downstream;
 mod endings;
 mod engine;
 mod good;
