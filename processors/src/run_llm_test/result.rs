@@ -28,7 +28,7 @@ pub(super) fn json(ctx: &TaskContext, plan: &Plan, dir: &RunDir, record: &RunRec
     if let Some(Value::Object(figures)) = &mut metrics {
         figures.shift_remove("failures");
     }
-    json!({
+    let mut result = json!({
         "v": 1,
         "instanceId": ctx.instance_id.to_string(),
         "jobId": ctx.job_id.to_string(),
@@ -73,10 +73,8 @@ pub(super) fn json(ctx: &TaskContext, plan: &Plan, dir: &RunDir, record: &RunRec
         "loadRestarts": record.cuts,
         "timeRange": context::time_range(record),
         "metrics": metrics,
-        "monitor": super::monitor::summary_of(&dir.monitor),
         "failures": failures,
         "accelerators": record.accelerators,
-        "downstream": record.downstream,
         "warnings": record.warnings,
         "failure": record.failure.as_ref().map(|failure| json!({
             "stage": failure.stage.name(),
@@ -87,7 +85,10 @@ pub(super) fn json(ctx: &TaskContext, plan: &Plan, dir: &RunDir, record: &RunRec
             "evidence": failure.evidence,
             "lastServiceLines": failure.last_lines,
         })),
-    })
+    });
+    result["monitor"] = super::monitor::summary_of(&dir.monitor);
+    result["downstream"] = json!(record.downstream);
+    result
 }
 
 /// The start, part by part; what did not happen is null.

@@ -105,7 +105,7 @@ async fn pushed(rig: &Rig, url: &str) -> Vec<(String, Value)> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_real_pushgateway_gets_samples_while_it_runs_and_the_result() {
     let Ok(url) = std::env::var("PUSHGATEWAY_URL") else {
-        return crate::containers::skip(
+        return crate::rig::skipped(
             "monitoring::a_real_pushgateway_gets_samples_while_it_runs_and_the_result",
             "PUSHGATEWAY_URL is not set",
         );
