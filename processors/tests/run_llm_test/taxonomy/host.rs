@@ -44,7 +44,7 @@ async fn a_disk_without_room_is_told_wherever_it_shows() {
     play(
         8600,
         vec![
-            on_a_small_disk(Row::new("records under load", "disk_full", "load"), "size=1m")
+            on_a_small_disk(Row::new("records under load", "disk_full", "load"), "size=256k")
                 .run("concurrency", json!(16))
                 .says("No space left on device"),
             on_a_small_disk(Row::new("a service that cannot write its log", "disk_full", "health"), "size=1m")
