@@ -86,6 +86,7 @@ pub(crate) fn environment(config: &Config) -> anyhow::Result<Environment> {
         official: official(config)?,
         disk: DiskLimits {
             floor_bytes: config.disk.floor_bytes,
+            run_max_bytes: config.disk.run_max_bytes,
             runs_retention_days: config.disk.runs_retention_days,
             runs_max_bytes: config.disk.runs_max_bytes,
         },

@@ -405,6 +405,8 @@ pub(crate) struct Disk {
     /// Free bytes below which no run begins: where `state.dir` has less, every lane says that it is full; where the log tree
     /// of a run has less, the run is refused. 0 = no such limit.
     pub(crate) floor_bytes: u64,
+    /// Bytes that the log directory of one RunLLMTest may take; a run that takes more is ended as failed. Without: no limit.
+    pub(crate) run_max_bytes: Option<u64>,
     /// Days after its end that the log directory of a run is removed. Without: never. Only directories that this agent made.
     pub(crate) runs_retention_days: Option<u32>,
     /// Bytes that the log directories of ended runs may take together; the oldest are removed first, none within an hour of
@@ -414,7 +416,7 @@ pub(crate) struct Disk {
 
 impl Default for Disk {
     fn default() -> Self {
-        Self { floor_bytes: 1 << 30, runs_retention_days: None, runs_max_bytes: None }
+        Self { floor_bytes: 1 << 30, run_max_bytes: None, runs_retention_days: None, runs_max_bytes: None }
     }
 }
 

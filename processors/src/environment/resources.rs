@@ -33,6 +33,8 @@ pub struct ObjectStore {
 pub struct DiskLimits {
     /// Free bytes that must be there, below which no run begins; 0 = no such limit.
     pub floor_bytes: u64,
+    /// Bytes that the directory of one run may take before the run is ended.
+    pub run_max_bytes: Option<u64>,
     /// Days after its end that the directory of a run is kept; `None` = for ever.
     pub runs_retention_days: Option<u32>,
     /// Bytes that the directories of ended runs may take together; the oldest go first.

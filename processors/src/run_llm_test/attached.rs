@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{
+    disk,
     health::{Checker, HealthState},
     monitor::{self, Monitor},
     service::{Say, Service},
@@ -36,6 +37,7 @@ pub(super) struct Attached {
     sampler: Option<AbortOnDropHandle<()>>,
     inside: Option<AbortOnDropHandle<()>>,
     health: Option<AbortOnDropHandle<()>>,
+    room: Option<AbortOnDropHandle<()>>,
 }
 
 impl Attached {
@@ -62,6 +64,7 @@ impl Attached {
             sampler: None,
             inside: None,
             health: None,
+            room: None,
         }
     }
 
@@ -91,11 +94,20 @@ impl Attached {
         }));
     }
 
+    /// Watches how much room the run's directory takes.
+    pub(super) fn watch_room(&mut self, dir: PathBuf, most: u64, over: watch::Sender<Option<String>>) {
+        self.room = Some(spawn(async move {
+            let why = disk::outgrown(dir, most).await;
+            over.send_replace(Some(why));
+        }));
+    }
+
     /// Ends what only makes sense while the service is wanted.
     pub(super) fn stop_watching(&mut self) {
         self.health = None;
         self.sampler = None;
         self.inside = None;
+        self.room = None;
     }
 
     /// Waits until everything that a container wrote is in its file. The shim's file needs no waiting.

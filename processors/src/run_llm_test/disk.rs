@@ -23,6 +23,8 @@ use crate::{Access, DiskLimits, Environment};
 
 /// However little room there is: upstream jobs still want to collect it.
 const KEPT_AT_LEAST: Duration = Duration::from_secs(3600);
+/// How often the room that a run takes is measured.
+const LOOK: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// Whether a run may begin that writes here; else why not.
@@ -37,6 +39,23 @@ pub(super) fn room(env: &Environment, dir: &Path) -> Result<(), String> {
         bytes_in_words(disk.available_bytes),
         bytes_in_words(floor)
     ))
+}
+
+/// Returns, with a text that says so, when the directory takes more bytes than it may.
+pub(super) async fn outgrown(dir: PathBuf, most: u64) -> String {
+    loop {
+        let path = dir.clone();
+        let taken = tokio::task::spawn_blocking(move || bytes_of(&path)).await.unwrap_or_default();
+        if taken > most {
+            return format!(
+                "the run's directory `{}` takes {}, and it may take {} (disk.run_max_bytes of the agent's configuration)",
+                dir.display(),
+                bytes_in_words(taken),
+                bytes_in_words(most)
+            );
+        }
+        tokio::time::sleep(LOOK).await;
+    }
 }
 
 /// A directory that was removed.

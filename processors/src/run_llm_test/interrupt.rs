@@ -25,6 +25,8 @@ pub(super) enum Cut {
     Exited(ExitStatus),
     /// The service was ready and is no longer.
     Unhealthy(String),
+    /// The run's directory takes more room than it may.
+    OverQuota(String),
 }
 
 /// Everything from outside that can cut a stage. Clones see the same.
@@ -37,6 +39,7 @@ pub(super) struct Interrupts {
     pub(super) max_run: Duration,
     pub(super) exited: watch::Receiver<Option<ExitStatus>>,
     pub(super) unhealthy: watch::Receiver<Option<String>>,
+    pub(super) over_quota: watch::Receiver<Option<String>>,
 }
 
 impl Interrupts {
@@ -63,6 +66,7 @@ impl Interrupts {
                 "the run lasted longer than monitorOverrides.maxRunSeconds ({} s)", self.max_run.as_secs_f64()
             )),
             exit = told(&mut self.exited) => Cut::Exited(exit),
+            why = told(&mut self.over_quota) => Cut::OverQuota(why),
             why = told(&mut self.unhealthy) => Cut::Unhealthy(why),
         }
     }
@@ -121,7 +125,14 @@ mod tests {
         let (exit, exited) = watch::channel(None);
         let (health, unhealthy) = watch::channel(None);
         (
-            Interrupts { stop: StopSignal::new(), deadline: None, max_run: Duration::ZERO, exited, unhealthy },
+            Interrupts {
+                stop: StopSignal::new(),
+                deadline: None,
+                max_run: Duration::ZERO,
+                exited,
+                unhealthy,
+                over_quota: watch::channel(None).1,
+            },
             exit,
             health,
         )

@@ -58,6 +58,7 @@ struct Run {
     interrupts: Interrupts,
     exited: watch::Sender<Option<ExitStatus>>,
     unhealthy: watch::Sender<Option<String>>,
+    over_quota: watch::Sender<Option<String>>,
     attached: Option<Attached>,
     /// What the health checks said.
     probes: SharedHistory,

@@ -143,6 +143,7 @@ pub(super) async fn begin(shared: Arc<Shared>, ctx: TaskContext) -> Result<Begun
     }
     let (exited, exited_seen) = watch::channel(None);
     let (unhealthy, unhealthy_seen) = watch::channel(None);
+    let (over_quota, over_quota_seen) = watch::channel(None);
     let max_run = plan.monitor.max_run;
     let interrupts = Interrupts {
         stop: ctx.stop.clone(),
@@ -150,6 +151,7 @@ pub(super) async fn begin(shared: Arc<Shared>, ctx: TaskContext) -> Result<Begun
         max_run: max_run.unwrap_or_default(),
         exited: exited_seen,
         unhealthy: unhealthy_seen,
+        over_quota: over_quota_seen,
     };
     let say: Say = {
         let log = ctx.log.clone();
@@ -164,6 +166,7 @@ pub(super) async fn begin(shared: Arc<Shared>, ctx: TaskContext) -> Result<Begun
         interrupts,
         exited,
         unhealthy,
+        over_quota,
         attached: None,
         probes: Arc::new(parking_lot::Mutex::new(record.probes.clone())),
         service_started: None,

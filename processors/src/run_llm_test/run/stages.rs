@@ -119,7 +119,7 @@ impl Run {
                 self.record.service.ended_early = true;
                 format!("the service ended by itself: {exit}")
             }
-            Cut::Unhealthy(why) => why,
+            Cut::Unhealthy(why) | Cut::OverQuota(why) => why,
         };
         self.close_stage(outcome);
         // Its last words are worth a moment.
@@ -158,6 +158,7 @@ impl Run {
             Cut::Limit(_) | Cut::TimedOut(_) => How::TimeLimit,
             Cut::Exited(exit) => How::Exited(exit),
             Cut::Unhealthy(_) => How::HealthLost,
+            Cut::OverQuota(_) => How::Failed(stage, Some(Ending::DiskFull)),
             Cut::Fault(fault) => How::Failed(stage, fault.ending),
         };
         classify(how, &evidence.found(self.record.was_ready()))
@@ -388,6 +389,9 @@ impl Run {
         );
         if let Some(every) = self.plan.monitor.sample_every {
             attached.sample(self.monitor(every));
+        }
+        if let Some(most) = self.shared.env.disk.run_max_bytes {
+            attached.watch_room(self.dir.path.clone(), most, self.over_quota.clone());
         }
         self.attached = Some(attached);
     }

@@ -4,7 +4,7 @@ use std::{path::Path, process::Command};
 
 use serde_json::json;
 
-use super::row::{Row, play};
+use super::row::{ANY, Row, play};
 use crate::rig::skipped;
 
 /// Mounts a small file system where the logs go; gone with the test's directory.
@@ -95,6 +95,10 @@ async fn what_cannot_be_started_or_asked_is_told_by_what_is_missing() {
             Row::new("less room than the agent's floor", "disk_full", "plan")
                 .host(|_, env| env.disk.floor_bytes = u64::MAX)
                 .says("disk.floor_bytes"),
+            Row::new("a service that fills its directory", "disk_full", ANY)
+                .host(|_, env| env.disk.run_max_bytes = Some(1 << 20))
+                .service("yes chatter | head -c 3000000; sleep 600")
+                .says("disk.run_max_bytes"),
             Row::new("no container engine", "engine_lost", "pull")
                 .job("monitor", json!({"trackMode": "CONTAINER"}))
                 .job("service.command", json!(null))
