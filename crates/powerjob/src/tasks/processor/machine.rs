@@ -138,6 +138,10 @@ impl Machine {
         }
         part.load(now, &options, out);
         let id = task.task_id.clone();
+        if part.done.contains(&id, task.task_current_retry_nums, now.mono_ms) {
+            // Sent twice, and what came first is done and told.
+            return;
+        }
         let (mut last_time, mut in_flight) = (part.last_time(&id), false);
         if let Some(job) = part.tasks.get_mut(&id) {
             let again = matches!(&job.stage, JobStage::Ended(end) if !end.success)
@@ -251,6 +255,7 @@ impl Machine {
             job.in_flight = false;
             let newest = job.time == report_time;
             if heard && newest && job.is_ended() {
+                part.done.insert(id, job.start.task_current_retry_nums, now.mono_ms);
                 part.forget(id, out);
             } else {
                 if heard && newest {

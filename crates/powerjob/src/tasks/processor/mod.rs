@@ -20,6 +20,7 @@
 
 mod api;
 mod bugs;
+mod done;
 mod emptying;
 mod execute;
 mod finals;

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{Action, Options, Output, Receipt, Stage, Write, api::Final};
+use super::{Action, Options, Output, Receipt, Stage, Write, api::Final, done::Done};
 use crate::{
     core::Now,
     processor::StopReason,
@@ -56,6 +56,8 @@ pub(super) struct Part {
     clock: i64,
     /// Report times of accepted failures that are not past yet: the next try, which may come in the same moment, follows them.
     failed: HashMap<String, i64>,
+    /// What is done and may come a second time.
+    pub(super) done: Done,
 }
 
 /// One task of a part.
@@ -132,6 +134,7 @@ impl Part {
             idle_since: now.mono_ms,
             clock: now.server_ms,
             failed: HashMap::new(),
+            done: Done::default(),
         }
     }
 

@@ -36,8 +36,12 @@ impl Machine {
             let deadline = part.task_deadline(now);
             part.tasks.insert(id.clone(), Job::new(start, last_time, deadline));
             let Some(job) = part.tasks.get_mut(&id) else { continue };
+            let mut told_before = false;
             match stage {
-                Stage::Ended(end) => job.stage = JobStage::Ended(end),
+                Stage::Ended(end) => {
+                    job.stage = JobStage::Ended(end);
+                    told_before = true;
+                }
                 Stage::Started if policy == RestartPolicy::Fail => {
                     job.stage = JobStage::Ended(finals::failed(CUT, now));
                 }
@@ -47,7 +51,12 @@ impl Machine {
                 }
                 Stage::Waiting => part.queue.push_back(id.clone()),
             }
-            part.stamp(&id, now);
+            if told_before {
+                // The tracker may have it, and knows it again by its time.
+                job.time = last_time;
+            } else {
+                part.stamp(&id, now);
+            }
             part.store(&id, &mut out);
             part.speak(&id);
         }

@@ -91,6 +91,7 @@ impl Tracker {
             fixed: table.waiting_fixed(key)?,
             flights: HashMap::new(),
             held: HashMap::new(),
+            retried: HashMap::new(),
             total: 0,
             succeeded: 0,
             failed: 0,

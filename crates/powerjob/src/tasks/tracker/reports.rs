@@ -4,7 +4,12 @@ use std::collections::BTreeMap;
 
 use rusqlite::Result;
 
-use super::{Answer, Output, Tracker, bugs::bug, spec::Kind};
+use super::{
+    Answer, Output, Tracker,
+    bugs::bug,
+    run::{LastFailure, Run},
+    spec::Kind,
+};
 use crate::{
     core::Now,
     tasks::{
@@ -15,6 +20,17 @@ use crate::{
 
 /// `type` of a worker's report.
 const IDLE: i32 = 1;
+
+impl Run {
+    /// Whether this is the failure once more that the task is tried again after: a worker that was restarted, or missed the
+    /// answer, sends it again, and it says nothing of the try that is under way. Only where that one's worker cannot mean its
+    /// own: one that was heard of the task before has a later time.
+    fn is_told_again(&self, report: &ReportTask) -> bool {
+        let text = report.result.as_deref().unwrap_or_default();
+        let known = self.retried.get(&report.task_id) == Some(&LastFailure::of(report.report_time, text));
+        known && self.flights.get(&report.task_id).is_none_or(|f| !f.received || f.reported >= report.report_time)
+    }
+}
 
 impl Tracker {
     pub(super) fn report(
@@ -33,6 +49,9 @@ impl Tracker {
         let sub = self.sub_of(report.sub_instance_id);
         let Some(run) = self.runs.get_mut(&sub) else { return Ok(Ok(())) };
         let id = report.task_id.as_str();
+        if status == TaskStatus::Failed && run.is_told_again(&report) {
+            return Ok(Ok(()));
+        }
         if let Some(flight) = run.flights.get_mut(id) {
             let address = flight.address.clone();
             let old = flight.reported > report.report_time;
@@ -106,11 +125,13 @@ impl Tracker {
     ) -> Result<()> {
         let retries = self.spec.retries;
         let counted = !bug!(self, RetriesUncounted);
-        let flight = self.runs.get_mut(&sub).and_then(|run| run.flights.get_mut(id));
-        if let Some(flight) = flight
+        let run = self.runs.get_mut(&sub);
+        if let Some(run) = run
+            && let Some(flight) = run.flights.get_mut(id)
             && flight.failed < retries
         {
             flight.failed += i32::from(counted);
+            run.retried.insert(id.to_owned(), LastFailure::of(reported, text));
             out.warn(format!(
                 "task {id} failed on {} and is tried again ({} of {retries}): {}",
                 flight.address,
@@ -167,6 +188,7 @@ impl Tracker {
     ) -> Result<()> {
         let kind = self.spec.kind;
         let Some(run) = self.runs.get_mut(&sub) else { return Ok(()) };
+        run.retried.remove(id);
         let (n, name, place) = if let Some(flight) = run.flights.remove(id) {
             if let Some(worker) = self.workers.get_mut(&flight.address) {
                 worker.gone();

@@ -1,6 +1,9 @@
 //! A run: from its root task to its outcome.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    hash::{DefaultHasher, Hash, Hasher},
+};
 
 use rusqlite::Result;
 
@@ -28,9 +31,28 @@ pub(super) struct Run {
     pub(super) flights: HashMap<String, Flight>,
     /// Of waiting tasks that may be at a worker: when the last sending left that may have arrived, monotonic ms.
     pub(super) held: HashMap<String, u64>,
+    /// The failure that a task is tried again after, until it has ended: its report may come once more.
+    pub(super) retried: HashMap<String, LastFailure>,
     pub(super) total: i64,
     pub(super) succeeded: i64,
     pub(super) failed: i64,
+}
+
+/// By what a report of a failure is known again: the wire has no word for the try that it is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct LastFailure {
+    /// Time of the report.
+    pub(super) time: i64,
+    /// Of its text.
+    pub(super) hash: u64,
+}
+
+impl LastFailure {
+    pub(super) fn of(time: i64, text: &str) -> Self {
+        let mut hasher = DefaultHasher::new();
+        text.hash(&mut hasher);
+        Self { time, hash: hasher.finish() }
+    }
 }
 
 /// A task at a worker.
@@ -78,6 +100,7 @@ impl Tracker {
             fixed: Vec::new(),
             flights: HashMap::new(),
             held: HashMap::new(),
+            retried: HashMap::new(),
             total: 0,
             succeeded: 0,
             failed: 0,

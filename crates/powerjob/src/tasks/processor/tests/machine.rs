@@ -143,6 +143,27 @@ fn a_queue_that_fills_up_and_one_that_has_emptied_are_told_at_once() {
 }
 
 #[test]
+fn a_task_that_comes_a_second_time_after_its_outcome_was_taken_is_not_done_again() {
+    let mut rig = Rig::new();
+    for success in [true, false] {
+        let id = if success { "0.1" } else { "0.2" };
+        rig.start(task(OTHER, 7, id));
+        rig.end(id, if success { ProcessResult::success("done") } else { ProcessResult::failed("broken") });
+        rig.answer_all();
+        rig.start(task(OTHER, 7, id));
+        assert!(rig.runs().is_empty() && rig.reports.is_empty(), "{id} was on its way twice");
+    }
+    // A try more is a new one, and so is one that comes much later: then its tracker wants it.
+    let mut again = task(OTHER, 7, "0.2");
+    again.task_current_retry_nums = 1;
+    rig.start(again);
+    assert_eq!(rig.runs(), ["0.2"]);
+    rig.pass(60_000);
+    rig.start(task(OTHER, 7, "0.1"));
+    assert_eq!(rig.runs().len(), 2);
+}
+
+#[test]
 fn a_task_that_is_at_work_is_not_started_again_but_acknowledged_again() {
     let mut rig = Rig::new();
     rig.start(task(OTHER, 7, "0.0"));

@@ -86,6 +86,26 @@ fn a_failed_task_is_tried_again_as_often_as_the_job_says() {
     assert!(rig.log.contains("tried again (1 of 2): broken"), "{}", rig.log);
 }
 
+/// A worker that was killed before it heard the answer says it again when it is back, while another one has the next try.
+#[test]
+fn a_failure_that_is_told_once_more_is_not_one_of_the_next_try() {
+    let mut rig = mapped(r#","taskRetryNum":2"#);
+    rig.sent();
+    assert_eq!(rig.report_at("0.0", 5, "broken", 7_000), Ok(()));
+    assert_eq!(rig.sent().remove(0).1.task_current_retry_nums, 1);
+    // Before the next try is heard of, and after that.
+    assert_eq!(rig.report_at("0.0", 5, "broken", 7_000), Ok(()));
+    assert_eq!(rig.report_at("0.0", 3, "", 8_000), Ok(()));
+    assert_eq!(rig.report_at("0.0", 5, "broken", 7_000), Ok(()));
+    assert!(rig.sent().is_empty(), "the try goes on");
+    // Its own failure counts, whatever its clock says.
+    assert_eq!(rig.report_at("0.0", 5, "broken", 8_001), Ok(()));
+    assert_eq!(rig.sent().remove(0).1.task_current_retry_nums, 2);
+    assert_eq!(rig.report_at("0.0", 3, "", 7_500), Ok(()));
+    assert_eq!(rig.report_at("0.0", 5, "broken", 8_001), Ok(()));
+    assert_eq!(rig.numbers(), (4, 1, 1), "one that was heard of before with a smaller time means its own");
+}
+
 #[test]
 fn root_and_last_are_tried_again_where_they_were() {
     let mut rig = Rig::new("MAP_REDUCE", "API", r#","taskRetryNum":1"#);
