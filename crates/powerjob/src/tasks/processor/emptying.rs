@@ -6,10 +6,25 @@ use super::{
 };
 use crate::{core::Now, processor::StopReason, tasks::api::StartTask};
 
+/// So long a request can be under way: its sender gives it up then.
+const UNDER_WAY_MS: u64 = 5_000;
+
 impl Machine {
-    /// Whether a task is not taken, because the worker ends now: it is not acknowledged, so that its tracker sends it elsewhere.
-    pub(super) fn refuses(&self, task: &StartTask) -> bool {
-        self.cancelled && task.task_tracker_address != self.address
+    /// Whether a task of another worker's tracker is not taken: because the worker ends now, or because the instance was stopped
+    /// a moment ago and the task was on its way then. It is not acknowledged: a tracker that wants it done, be it for a further
+    /// attempt of the instance, sends it again.
+    pub(super) fn refuses(&self, now: Now, task: &StartTask) -> bool {
+        let stopped = self.stopped.get(&task.instance.instance_id);
+        let late = stopped.is_some_and(|at| now.mono_ms.saturating_sub(*at) < UNDER_WAY_MS);
+        (self.cancelled || late) && task.task_tracker_address != self.address
+    }
+
+    /// Another worker's tracker has stopped an instance.
+    pub(super) fn remember_stop(&mut self, now: Now, instance_id: i64) {
+        if self.stopped.len() >= 1_000 {
+            self.stopped.retain(|_, at| now.mono_ms.saturating_sub(*at) < UNDER_WAY_MS);
+        }
+        self.stopped.insert(instance_id, now.mono_ms);
     }
 
     pub(super) fn drain(&mut self, now: Now, on: bool, out: &mut Output) {

@@ -26,6 +26,8 @@ pub(crate) struct Machine {
     /// Closed parts whose processors have not ended.
     closing: HashMap<u64, Part>,
     numbers: u64,
+    /// Instances that trackers of other workers stopped a moment ago, monotonic ms.
+    pub(super) stopped: HashMap<i64, u64>,
     pub(super) draining: bool,
     pub(super) cancelled: bool,
 }
@@ -41,6 +43,7 @@ impl Machine {
             executions: HashMap::new(),
             closing: HashMap::new(),
             numbers: 0,
+            stopped: HashMap::new(),
             draining: false,
             cancelled: false,
         }
@@ -59,7 +62,10 @@ impl Machine {
                 self.reported(now, part, &task_id, report_time, answered, &mut out);
             }
             Event::Stop(instance_id) => self.stop(now, instance_id, true, &mut out),
-            Event::StopForOthers(instance_id) => self.stop(now, instance_id, false, &mut out),
+            Event::StopForOthers(instance_id) => {
+                self.remember_stop(now, instance_id);
+                self.stop(now, instance_id, false, &mut out);
+            }
             Event::Drain(on) => self.drain(now, on, &mut out),
             Event::Cancel => self.cancel(now, &mut out),
         }
@@ -126,7 +132,7 @@ impl Machine {
     }
 
     fn start(&mut self, now: Now, mut task: StartTask, out: &mut Output) {
-        if self.refuses(&task) {
+        if self.refuses(now, &task) {
             return;
         }
         let number = self.enter(now, &task, now.wall_ms);

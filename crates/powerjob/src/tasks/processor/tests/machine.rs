@@ -382,6 +382,11 @@ fn an_instance_that_comes_again_waits_until_what_was_stopped_has_ended() {
     let mut rig = Rig::new();
     rig.start(task(OTHER, 7, "0.0"));
     rig.handle(Event::StopForOthers(7));
+    // What was on its way at the stop is not a new beginning.
+    let said = rig.reports.len();
+    rig.start(task(OTHER, 7, "0.0"));
+    rig.pass(5_000);
+    assert_eq!(rig.reports.len(), said);
     rig.start(task(OTHER, 7, "0.0"));
     assert_eq!(rig.runs().len(), 1);
     let old = rig.execution("0.0");
