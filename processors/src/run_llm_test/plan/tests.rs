@@ -161,9 +161,13 @@ fn every_bad_parameter_is_one_clear_problem_with_its_path() {
             json!({}),
             "jobParams.healthCheck.path: found \"healthz\"; accepted: a path that begins with one `/`",
         ),
-        (json!({"monitor.trackMode": "BOTH"}), json!({}), "jobParams.monitor.trackMode: BOTH is not served yet"),
+        (
+            json!({"monitor.trackMode": "SIDEWAYS"}),
+            json!({}),
+            "jobParams.monitor.trackMode: found the text \"SIDEWAYS\"; accepted: one of CONTAINER, PROCESS, BOTH",
+        ),
         (json!({"monitor.trackMode": "PROCESS"}), json!({}), "instanceParams.service.command: is missing or empty"),
-        (json!({"metricsPushEndpoint": "http://gw/x"}), json!({}), "jobParams.metricsPushEndpoint: is not served yet"),
+        (json!({"metricsPushEndpoint": "ftp://gw/x"}), json!({}), "jobParams.metricsPushEndpoint: found "),
         (
             json!({}),
             json!({"image": "docker.io/evil"}),
