@@ -55,7 +55,7 @@ async fn fires(site: Arc<Site>, time: &'static str, execute: &'static str, ms: u
 }
 
 /// The server starts the job in one of its rounds of 15 s.
-async fn started(site: &Arc<Site>, job: i64) -> Result<Instance, Failed> {
+pub(crate) async fn started(site: &Arc<Site>, job: i64) -> Result<Instance, Failed> {
     let body = json!({"appId": site.app_id, "index": 0, "pageSize": 10, "type": "NORMAL", "jobId": job});
     let id = eventually(Duration::from_secs(90), "the server starts the job", async || {
         let page: Value =

@@ -38,6 +38,8 @@ pub(crate) struct Job {
     /// How often a task is run again.
     pub(crate) task_retries: i32,
     time: Option<(&'static str, String)>,
+    /// Further fields of the job.
+    pub(crate) more: Vec<(&'static str, Value)>,
 }
 
 /// Our class for a kind of job.
@@ -69,6 +71,7 @@ impl Job {
             retries: 0,
             task_retries: 0,
             time: None,
+            more: Vec::new(),
         }
     }
 
@@ -102,6 +105,9 @@ impl Job {
         if let Some((time, expression)) = &self.time {
             spec.time_expression_type = (*time).to_owned();
             spec.time_expression = Some(expression.clone());
+        }
+        for (field, value) in &self.more {
+            spec = spec.with(field, value.clone());
         }
         let behaviour = if self.apart { 11 } else { 1 };
         let spec = spec

@@ -1,6 +1,7 @@
 //! Our worker and the Java worker 5.1.1 in one app, on the real servers 4.3.9 and 5.1.1: every kind of job, in every role, with
 //! workers killed and jobs stopped in the middle. What was seen is the table of `docs/compatibility.md`.
 
+mod alarms;
 mod frequent;
 mod instant;
 mod job;
@@ -70,6 +71,7 @@ fn cases() -> Vec<Case> {
         killed::cases(),
         later::cases(),
         frequent::cases(),
+        alarms::cases(),
         stopped::cases(),
         instant::cases(),
         steady::cases(),

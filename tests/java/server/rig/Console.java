@@ -42,8 +42,10 @@ import tech.powerjob.server.core.service.CacheService;
 import tech.powerjob.server.core.workflow.WorkflowInstanceService;
 import tech.powerjob.server.persistence.remote.model.AppInfoDO;
 import tech.powerjob.server.persistence.remote.model.InstanceInfoDO;
+import tech.powerjob.server.persistence.remote.model.UserInfoDO;
 import tech.powerjob.server.persistence.remote.model.WorkflowInstanceInfoDO;
 import tech.powerjob.server.persistence.remote.repository.InstanceInfoRepository;
+import tech.powerjob.server.persistence.remote.repository.UserInfoRepository;
 import tech.powerjob.server.remote.server.election.ServerElectionService;
 import tech.powerjob.server.remote.server.self.ServerInfoService;
 import tech.powerjob.server.remote.transporter.ProtocolInfo;
@@ -63,6 +65,7 @@ class Console {
     @Resource private ServerElectionService election;
     @Resource private ServerInfoService self;
     @Resource private TransportService transport;
+    @Resource private UserInfoRepository users;
     @Resource private WorkerClusterQueryService workers;
 
     @GetMapping("/server/assert")
@@ -120,6 +123,22 @@ class Console {
         app.setGmtModified(new Date());
         apps.save(app);
         return ok(null);
+    }
+
+    /** Who is told of alarms. */
+    @PostMapping("/user/save")
+    Map<String, Object> saveUser(@RequestBody UserInfoDO user) {
+        user.setGmtCreate(new Date());
+        user.setGmtModified(new Date());
+        users.save(user);
+        return ok(null);
+    }
+
+    @GetMapping("/user/list")
+    Map<String, Object> listUsers(String name) {
+        return ok(users.findAll().stream().filter(user -> name == null || user.getUsername().contains(name))
+                .map(user -> fields("id", user.getId(), "username", user.getUsername(), "webHook", user.getWebHook()))
+                .collect(Collectors.toList()));
     }
 
     @GetMapping("/system/listWorker")
