@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod causes;
 #[cfg(test)]
 mod chance;
 mod client;

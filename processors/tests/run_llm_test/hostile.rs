@@ -14,6 +14,14 @@ fn with_script(rig: &Rig, script: &str) -> serde_json::Value {
     job
 }
 
+/// Sends a signal to the stand-in service.
+fn signal_service(rig: &Rig, signal: &str) {
+    let all = rig.survivors();
+    let service = all.iter().find(|process| process.contains(" stub ")).expect("it runs");
+    let pid = service.split(' ').next().and_then(|path| path.strip_prefix("/proc/")).expect("a pid");
+    assert!(Command::new("kill").args([signal, pid]).status().expect("kill runs").success());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_under_load_is_one_failure_that_says_so_and_leaves_nothing() {
     let rig = Rig::new(2501);
@@ -84,16 +92,7 @@ async fn a_service_that_is_killed_under_load_is_told_by_its_signal_at_once() {
     let kill = async {
         rig.logged("stage load: begins").await;
         tokio::time::sleep(Duration::from_millis(500)).await;
-        let pid = rig
-            .survivors()
-            .iter()
-            .find(|p| p.contains(" stub "))
-            .expect("it is there")
-            .split(' ')
-            .next()
-            .expect("one more")[6..]
-            .to_owned();
-        assert!(Command::new("kill").args(["-9", &pid]).status().expect("kill runs").success());
+        signal_service(&rig, "-9");
     };
     let (result, ()) = tokio::join!(rig.process(&ctx), kill);
     assert!(result.message.starts_with("stage load failed: the service ended by itself: "), "{}", result.message);
@@ -112,16 +111,7 @@ async fn a_service_that_was_ready_and_hangs_is_lost_after_so_many_failures() {
     let ctx = rig.context(&job, &run);
     let stop = async {
         rig.logged("stage load: begins").await;
-        let pid = rig
-            .survivors()
-            .iter()
-            .find(|p| p.contains(" stub "))
-            .expect("it is there")
-            .split(' ')
-            .next()
-            .expect("one more")[6..]
-            .to_owned();
-        assert!(Command::new("kill").args(["-STOP", &pid]).status().expect("kill runs").success());
+        signal_service(&rig, "-STOP");
     };
     let (result, ()) = tokio::join!(rig.process(&ctx), stop);
     assert!(

@@ -15,6 +15,8 @@ pub(crate) use web::{Listed, ListedWorker, Web, local_address_towards, read_as_a
 
 use std::{sync::Once, time::Duration};
 
+use crate::causes::with_causes;
+
 /// How long a question may take.
 pub(crate) const ASK_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a connection may take to come up; a dead host must not keep the living one from being asked.
@@ -75,16 +77,5 @@ fn too_long() -> String {
 
 /// The error and what caused it, in one line and without the URL, which callers name themselves.
 pub(crate) fn describe(error: reqwest::Error) -> String {
-    let error = error.without_url();
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(&error);
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
-    text
+    with_causes(&error.without_url())
 }

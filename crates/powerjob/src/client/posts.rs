@@ -24,6 +24,7 @@ use tokio::net::TcpStream;
 use tower::Service;
 
 use super::{ANSWER_LIMIT, ASK_TIMEOUT, CONNECT_TIMEOUT, POOL_CONNECTIONS, POOL_IDLE, too_long};
+use crate::causes::with_causes;
 
 /// Why a request has no answer.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -69,8 +70,8 @@ impl Posts {
         let mut begun = None;
         let answered = async {
             let response = self.http.request(request).await.map_err(|why| match why.is_connect() {
-                true => PostError::NotSent(told(&why)),
-                false => PostError::Unanswered { status: None, why: told(&why) },
+                true => PostError::NotSent(with_causes(&why)),
+                false => PostError::Unanswered { status: None, why: with_causes(&why) },
             })?;
             let status = response.status();
             begun = Some(status);
@@ -89,7 +90,7 @@ impl Posts {
 async fn body(mut body: Incoming) -> Result<Bytes, String> {
     let mut all = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(|why| told(&why))?.into_data() else { continue };
+        let Ok(data) = frame.map_err(|why| with_causes(&why))?.into_data() else { continue };
         if all.is_empty() && body.is_end_stream() {
             return Ok(data);
         }
@@ -99,18 +100,6 @@ async fn body(mut body: Incoming) -> Result<Bytes, String> {
         all.extend_from_slice(&data);
     }
     Ok(all.freeze())
-}
-
-/// The error with its causes in one line.
-fn told(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 /// Makes connections, each within [`CONNECT_TIMEOUT`], the look-up of the name included.

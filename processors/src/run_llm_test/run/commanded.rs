@@ -33,14 +33,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 impl Run {
     pub(super) async fn by_command(&mut self, command: &[String]) -> Result<(), FailureRecord> {
         let stage = Stage::Load;
-        self.enter(stage).await?;
-        if let Some(cut) = self.interrupts.now().await {
-            return Err(self.failure(stage, cut).await);
-        }
-        let share = self.share(stage).await?;
-        if let Some(warning) = share.warning.clone() {
-            self.warn(warning);
-        }
+        let share = self.enter_load().await?;
         let begun = self.begin_command(command, share.arrival).await;
         let (docker, container, exec, cut_before) = match begun {
             Ok(begun) => begun,

@@ -16,6 +16,7 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{
     super::{
+        guard::Share,
         interrupt::{Cut, Interrupts},
         plan::{Driver, ScriptPlan},
         service::{Fault, fill},
@@ -90,16 +91,22 @@ impl Run {
         }
     }
 
-    async fn by_script(&mut self, script: ScriptPlan) -> Result<(), FailureRecord> {
-        let stage = Stage::Load;
-        self.enter(stage).await?;
+    /// Enters the stage of a test that somebody else makes, with its part of the host's load.
+    pub(super) async fn enter_load(&mut self) -> Result<Share, FailureRecord> {
+        self.enter(Stage::Load).await?;
         if let Some(cut) = self.interrupts.now().await {
-            return Err(self.failure(stage, cut).await);
+            return Err(self.failure(Stage::Load, cut).await);
         }
-        let share = self.share(stage).await?;
+        let share = self.share(Stage::Load).await?;
         if let Some(warning) = share.warning.clone() {
             self.warn(warning);
         }
+        Ok(share)
+    }
+
+    async fn by_script(&mut self, script: ScriptPlan) -> Result<(), FailureRecord> {
+        let stage = Stage::Load;
+        let share = self.enter_load().await?;
         let handle = match self.begin_script(&script, share.arrival).await {
             Ok(handle) => handle,
             Err(fault) => return Err(self.failure(stage, Cut::Fault(fault)).await),

@@ -20,15 +20,21 @@ use crate::{
 
 /// `type` of a worker's report.
 const IDLE: i32 = 1;
+/// So long a failure that came twice is not taken for one of the next try.
+const TOLD_AGAIN_MS: u64 = 60_000;
 
 impl Run {
-    /// Whether this is the failure once more that the task is tried again after: a worker that was restarted, or missed the
-    /// answer, sends it again, and it says nothing of the try that is under way. Only where that one's worker cannot mean its
-    /// own: one that was heard of the task before has a later time.
-    fn is_told_again(&self, report: &ReportTask) -> bool {
-        let text = report.result.as_deref().unwrap_or_default();
-        let known = self.retried.get(&report.task_id) == Some(&LastFailure::of(report.report_time, text));
-        known && self.flights.get(&report.task_id).is_none_or(|f| !f.received || f.reported >= report.report_time)
+    /// Whether this looks like the failure once more that the task is tried again after: a worker that was restarted, or missed
+    /// the answer, sends it again, and it says nothing of the try that another one has by now. Workers with clocks that go wrong may mean
+    /// another one by it: they repeat what was not taken, and after [`TOLD_AGAIN_MS`] it counts. From the same worker it counts
+    /// always: its own next report would otherwise wait behind this one.
+    fn is_told_again(&self, report: &ReportTask, now: Now) -> bool {
+        let id = &report.task_id;
+        let (Some(counted), Some(flight)) = (self.retried.get(id), self.flights.get(id)) else { return false };
+        counted.is(report.report_time, report.result.as_deref().unwrap_or_default())
+            && counted.address != flight.address
+            && now.mono_ms.saturating_sub(counted.at) < TOLD_AGAIN_MS
+            && (!flight.received || flight.reported >= report.report_time)
     }
 }
 
@@ -49,8 +55,10 @@ impl Tracker {
         let sub = self.sub_of(report.sub_instance_id);
         let Some(run) = self.runs.get_mut(&sub) else { return Ok(Ok(())) };
         let id = report.task_id.as_str();
-        if status == TaskStatus::Failed && run.is_told_again(&report) {
-            return Ok(Ok(()));
+        if status == TaskStatus::Failed && run.is_told_again(&report, now) {
+            return Ok(Err(PeerError::Refused(format!(
+                "this failure of task {id} counts already, and the task is tried again: say it once more if it is another one"
+            ))));
         }
         if let Some(flight) = run.flights.get_mut(id) {
             let address = flight.address.clone();
@@ -131,7 +139,7 @@ impl Tracker {
             && flight.failed < retries
         {
             flight.failed += i32::from(counted);
-            run.retried.insert(id.to_owned(), LastFailure::of(reported, text));
+            run.retried.insert(id.to_owned(), LastFailure::of(&flight.address, reported, text, now));
             out.warn(format!(
                 "task {id} failed on {} and is tried again ({} of {retries}): {}",
                 flight.address,

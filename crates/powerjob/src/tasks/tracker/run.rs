@@ -39,20 +39,32 @@ pub(super) struct Run {
 }
 
 /// By what a report of a failure is known again: the wire has no word for the try that it is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) struct LastFailure {
+    /// The worker that told it.
+    pub(super) address: String,
     /// Time of the report.
-    pub(super) time: i64,
+    time: i64,
     /// Of its text.
-    pub(super) hash: u64,
+    hash: u64,
+    /// When it was counted, monotonic ms.
+    pub(super) at: u64,
 }
 
 impl LastFailure {
-    pub(super) fn of(time: i64, text: &str) -> Self {
-        let mut hasher = DefaultHasher::new();
-        text.hash(&mut hasher);
-        Self { time, hash: hasher.finish() }
+    pub(super) fn of(address: &str, time: i64, text: &str, now: Now) -> Self {
+        Self { address: address.to_owned(), time, hash: hash(text), at: now.mono_ms }
     }
+
+    pub(super) fn is(&self, time: i64, text: &str) -> bool {
+        self.time == time && self.hash == hash(text)
+    }
+}
+
+fn hash(text: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// A task at a worker.

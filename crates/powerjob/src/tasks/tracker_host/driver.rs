@@ -10,6 +10,7 @@ use tokio::{sync::mpsc, task::JoinSet};
 use super::{Handle, Inner, Input, deps::TrackerStart, results::StoredResults};
 use crate::{
     ProcessResult,
+    causes::with_causes,
     processor::StopReason,
     tasks::{
         api::{PeerError, ResultSource, StartTask, TrackerEnd, is_frequent},
@@ -98,7 +99,7 @@ impl Driver {
                     tries += 1;
                     tokio::time::sleep(TABLE_RETRY).await;
                 }
-                Err(error) => return Err(chain(&error)),
+                Err(error) => return Err(with_causes(&error)),
             }
         }
     }
@@ -159,7 +160,7 @@ impl Driver {
                 }
                 Err(error) => {
                     for waiter in inputs.into_iter().flatten() {
-                        let _ = waiter.send(Err(PeerError::Unreachable(chain(&error))));
+                        let _ = waiter.send(Err(PeerError::Unreachable(with_causes(&error))));
                     }
                     if let Some(end) = self.cannot_write(&error, deadline).await {
                         return end;
@@ -197,7 +198,7 @@ impl Driver {
 
     /// Tells that the table cannot be written, and waits. An instance that shall stop does not wait for it.
     async fn cannot_write(&mut self, error: &StoreError, deadline: Option<u64>) -> Option<End> {
-        let text = format!("the tasks of the instance cannot be written: {}", chain(error));
+        let text = format!("the tasks of the instance cannot be written: {}", with_causes(error));
         tracing::error!(instance_id = self.start.request.instance_id, "{text}; it is tried again");
         self.start.log.warn(format!("{text}; it is tried again"));
         if !error.is_passing() {
@@ -303,15 +304,4 @@ fn failed(text: String) -> TrackerEnd {
 
 fn ended(result: String, stopped: bool) -> End {
     End { success: false, result, stopped, counts: (0, 0, 0), context: BTreeMap::new() }
-}
-
-fn chain(error: &StoreError) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(next) = source {
-        text.push_str(": ");
-        text.push_str(&next.to_string());
-        source = next.source();
-    }
-    text
 }

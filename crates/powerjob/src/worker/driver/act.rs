@@ -5,8 +5,9 @@ use std::{
     sync::Arc,
 };
 
-use super::{Batch, Driver, Input, chain};
+use super::{Batch, Driver, Input};
 use crate::{
+    causes::with_causes,
     core::{Action, Event, InstanceInfo, Stage, Write},
     openapi::OpenApi,
     processor::StopReason,
@@ -205,6 +206,6 @@ async fn instance_info(
             finished_at: info.finished_time,
         })),
         Err(error) if error.instance_unknown() => Ok(None),
-        Err(error) => Err(chain(&error)),
+        Err(error) => Err(with_causes(&error)),
     }
 }

@@ -2,8 +2,9 @@
 
 use std::{collections::HashMap, time::Instant};
 
-use super::{Batch, Driver, Held, Input, Leaving, STORE_RETRY, STUCK_HEARTBEAT, chain};
+use super::{Batch, Driver, Held, Input, Leaving, STORE_RETRY, STUCK_HEARTBEAT};
 use crate::{
+    causes::with_causes,
     core::{Event, Write},
     server::StoreProblem,
     worker::{Shutdown, records::Durable},
@@ -37,7 +38,7 @@ impl Driver {
                 Ok(())
             }
             Err(error) => {
-                let why = format!("the state store cannot be written: {}", chain(&error));
+                let why = format!("the state store cannot be written: {}", with_causes(&error));
                 self.p.shared.counters.store_failures.one();
                 if self.p.shared.state.write().store_error.replace(why.clone()).is_none() {
                     tracing::error!("{why}; dispatches are refused until it can");

@@ -165,7 +165,7 @@ async fn a_fixed_rate_job_fires_alarms_and_shows_its_runs_until_it_is_stopped() 
     let alarm = || pair.rig.fake.reports(1).into_iter().find(|report| report.need_alert);
     until("an alarm", || alarm().is_some()).await;
     let report = alarm().expect("seen");
-    assert!(report.total_task_num > 1 && report.alert_content.is_some_and(|text| text.contains("no luck")));
+    assert!(report.total_task_num > 0 && report.alert_content.is_some_and(|text| text.contains("no luck")));
     let (_, answer) = pair.rig.post(&owner, "/worker/queryInstanceStatus", &json!({"instanceId": 1})).await;
     assert!(answer.contains("\"success\":true"), "{answer}");
     pair.rig.stop(&owner, 1).await;

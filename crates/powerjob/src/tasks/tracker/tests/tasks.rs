@@ -86,24 +86,50 @@ fn a_failed_task_is_tried_again_as_often_as_the_job_says() {
     assert!(rig.log.contains("tried again (1 of 2): broken"), "{}", rig.log);
 }
 
+/// Task `0.0` has failed at one worker, by a report of the time 7000, and another one has its next try.
+fn failed_and_elsewhere(more: &str) -> Rig {
+    let mut rig = mapped(more);
+    let sent = rig.sent();
+    let first = sent.iter().find(|(_, task, _)| task.task_id == "0.0").expect("it was sent").0.clone();
+    rig.load(&first, 2, 1_000);
+    assert_eq!(rig.report_at("0.0", 5, "broken", 7_000), Ok(()));
+    let (second, task, _) = rig.sent().remove(0);
+    assert_ne!(second, first);
+    assert_eq!((task.task_id.as_str(), task.task_current_retry_nums), ("0.0", 1));
+    rig
+}
+
 /// A worker that was killed before it heard the answer says it again when it is back, while another one has the next try.
 #[test]
 fn a_failure_that_is_told_once_more_is_not_one_of_the_next_try() {
-    let mut rig = mapped(r#","taskRetryNum":2"#);
-    rig.sent();
-    assert_eq!(rig.report_at("0.0", 5, "broken", 7_000), Ok(()));
-    assert_eq!(rig.sent().remove(0).1.task_current_retry_nums, 1);
+    let mut rig = failed_and_elsewhere(r#","taskRetryNum":2"#);
     // Before the next try is heard of, and after that.
-    assert_eq!(rig.report_at("0.0", 5, "broken", 7_000), Ok(()));
+    assert!(rig.report_at("0.0", 5, "broken", 7_000).is_err());
     assert_eq!(rig.report_at("0.0", 3, "", 8_000), Ok(()));
-    assert_eq!(rig.report_at("0.0", 5, "broken", 7_000), Ok(()));
+    assert!(rig.report_at("0.0", 5, "broken", 7_000).is_err());
     assert!(rig.sent().is_empty(), "the try goes on");
-    // Its own failure counts, whatever its clock says.
+    // Its own failure counts.
     assert_eq!(rig.report_at("0.0", 5, "broken", 8_001), Ok(()));
     assert_eq!(rig.sent().remove(0).1.task_current_retry_nums, 2);
+    // One that was heard of before with a smaller time means its own.
     assert_eq!(rig.report_at("0.0", 3, "", 7_500), Ok(()));
     assert_eq!(rig.report_at("0.0", 5, "broken", 8_001), Ok(()));
-    assert_eq!(rig.numbers(), (4, 1, 1), "one that was heard of before with a smaller time means its own");
+    assert_eq!(rig.numbers(), (4, 1, 1));
+}
+
+/// Its clock went back, and it fails in the same words: it stays with it, and the task does not wait for ever.
+#[test]
+fn a_failure_that_only_looks_like_the_one_before_counts_after_a_minute() {
+    let mut rig = failed_and_elsewhere(r#","taskRetryNum":1"#);
+    assert_eq!(rig.report_at("0.0", 3, "", 8_000), Ok(()));
+    assert!(rig.report_at("0.0", 5, "broken", 7_000).is_err());
+    for _ in 0..5 {
+        rig.pass(10_000);
+        assert_eq!(rig.report_at("0.0", 4, "", 8_000), Ok(()));
+    }
+    rig.pass(10_000);
+    assert_eq!(rig.report_at("0.0", 5, "broken", 7_000), Ok(()));
+    assert_eq!(rig.numbers(), (4, 1, 1));
 }
 
 #[test]
