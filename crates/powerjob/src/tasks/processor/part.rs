@@ -183,6 +183,10 @@ impl Part {
             let Some(task_id) = self.outbox.pop_front() else { return };
             let Some(job) = self.tasks.get_mut(&task_id) else { continue };
             job.in_outbox = false;
+            if job.in_flight {
+                // It stood there twice, once for a try before: its turn comes with the answer.
+                continue;
+            }
             let status = job.status();
             if job.told >= status as i32 {
                 continue;
