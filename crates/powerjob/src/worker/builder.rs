@@ -110,17 +110,17 @@ impl WorkerBuilder {
     /// [`WorkerConfig::state_dir`].
     ///
     /// ```
-    /// # use powerjob_worker::{Journals, Limits, MIGRATIONS, Store, StoreError, Worker, WorkerBuilder, WorkerConfig, joblog};
-    /// # fn build(dir: &std::path::Path) -> Result<WorkerBuilder, Box<dyn std::error::Error>> {
+    /// # use powerjob_worker::{Journals, Limits, MIGRATIONS, Store, Worker, WorkerConfig, joblog};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = std::env::temp_dir().join(format!("powerjob-worker-doc-{}", std::process::id()));
+    /// # std::fs::create_dir_all(&dir)?;
     /// let store = Store::open(&dir.join("mine.db"), &[MIGRATIONS, joblog::MIGRATIONS].concat())?;
     /// let journals = Journals::open(&dir.join("journals"), Limits::default(), store.clone())?;
     /// let worker = Worker::builder(WorkerConfig::new(["127.0.0.1:7700"], "my-app")).store(store).journals(journals);
-    /// # Ok(worker)
+    /// # drop(worker);
+    /// # std::fs::remove_dir_all(&dir)?;
+    /// # Ok(())
     /// # }
-    /// # let dir = std::env::temp_dir().join(format!("powerjob-worker-doc-{}", std::process::id()));
-    /// # std::fs::create_dir_all(&dir).unwrap();
-    /// # assert!(build(&dir).is_ok());
-    /// # std::fs::remove_dir_all(&dir).unwrap();
     /// ```
     #[must_use]
     pub fn store(mut self, store: Store) -> Self {

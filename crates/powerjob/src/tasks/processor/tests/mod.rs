@@ -1,4 +1,5 @@
 mod durable;
+mod ends;
 mod host;
 mod machine;
 mod property;

@@ -15,6 +15,10 @@ pub(super) const OWN: &str = "10.0.0.1:27777";
 pub(super) const OTHER: &str = "10.0.0.2:27777";
 const WALL: i64 = 1_700_000_000_000;
 
+pub(super) fn ok() -> ProcessResult {
+    ProcessResult::success("ok")
+}
+
 pub(super) fn task(tracker: &str, instance_id: i64, id: &str) -> StartTask {
     StartTask {
         task_tracker_address: tracker.to_owned(),
