@@ -72,6 +72,7 @@ pub struct Removed {
 /// The directory of an ended run.
 struct Ended {
     path: PathBuf,
+    instance_id: i64,
     age: Duration,
     bytes: u64,
 }
@@ -123,7 +124,7 @@ fn look(env: &Environment, known: Vec<(PathBuf, i64)>) -> (Vec<Ended>, Vec<PathB
         }
         let changed = result.metadata().and_then(|about| about.modified()).unwrap_or_else(|_| SystemTime::now());
         let age = SystemTime::now().duration_since(changed).unwrap_or_default();
-        ended.push(Ended { bytes: bytes_of(&path), path, age });
+        ended.push(Ended { bytes: bytes_of(&path), path, instance_id, age });
     }
     (ended, foreign)
 }
@@ -148,6 +149,10 @@ fn choose(mut ended: Vec<Ended>, limits: DiskLimits) -> Vec<(Ended, &'static str
 }
 
 fn remove((dir, why): (Ended, &'static str)) -> Option<Removed> {
+    // Measuring takes its time: a new run may have set it aside and be at work under its name.
+    if owner(&dir.path.join("result.json")).0 != Some(dir.instance_id) {
+        return None;
+    }
     match std::fs::remove_dir_all(&dir.path) {
         Ok(()) => Some(Removed { path: dir.path, bytes: dir.bytes, why }),
         Err(error) => {
@@ -163,7 +168,7 @@ mod tests {
     use crate::testing;
 
     fn ended(name: &str, hours: u64, bytes: u64) -> Ended {
-        Ended { path: name.into(), age: Duration::from_secs(hours * 3600), bytes }
+        Ended { path: name.into(), instance_id: 0, age: Duration::from_secs(hours * 3600), bytes }
     }
 
     fn chosen(limits: DiskLimits) -> Vec<String> {
@@ -184,6 +189,16 @@ mod tests {
             ["older", "old", "hours"],
             "a fresh one stays"
         );
+    }
+
+    #[test]
+    fn what_a_new_run_has_taken_over_since_the_look_stays() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = run_dir(dir.path(), "run", 2, 20);
+        let seen = |instance_id| Ended { path: path.clone(), instance_id, age: DAY, bytes: 1 };
+        assert_eq!(remove((seen(1), "old")), None);
+        assert!(path.exists());
+        assert!(remove((seen(2), "old")).is_some() && !path.exists());
     }
 
     /// A directory as a run leaves it; its last word is so old.
