@@ -75,7 +75,11 @@ impl Attached {
 
     /// Watches the service process in a container that is ready (`monitor.trackMode` BOTH).
     pub(super) fn watch_inside(&mut self, inside: Arc<Mutex<Inside>>, unhealthy: watch::Sender<Option<String>>) {
-        self.inside = Some(spawn(monitor::watch_inside(inside, unhealthy)));
+        let ended = self.ended.clone();
+        self.inside = Some(spawn(async move {
+            let why = monitor::lost_inside(inside).await;
+            tell_unless_ended(why, ended, &unhealthy).await;
+        }));
     }
 
     /// Watches the health of a service that is ready.
@@ -85,12 +89,10 @@ impl Attached {
         state: HealthState,
         unhealthy: watch::Sender<Option<String>>,
     ) {
-        let mut ended = self.ended.clone();
+        let ended = self.ended.clone();
         self.health = Some(spawn(async move {
             let why = checker.watch(state).await;
-            // One that has ended does not answer either, and its end is the truer word: an engine under load says it later.
-            let _ = tokio::time::timeout(END_AFTER_SILENCE, ended.wait_for(Option::is_some)).await;
-            unhealthy.send_replace(Some(why));
+            tell_unless_ended(why, ended, &unhealthy).await;
         }));
     }
 
@@ -135,6 +137,18 @@ impl Attached {
 
 fn spawn(task: impl Future<Output = ()> + Send + 'static) -> AbortOnDropHandle<()> {
     AbortOnDropHandle::new(tokio::spawn(task))
+}
+
+/// A service that has ended is not healthy either, and its end is the truer word: an engine under load says it later. Then
+/// nothing is said of its health at all, or it would be chance which of the two words is seen first.
+async fn tell_unless_ended(
+    why: String,
+    mut ended: watch::Receiver<Option<ExitStatus>>,
+    unhealthy: &watch::Sender<Option<String>>,
+) {
+    if tokio::time::timeout(END_AFTER_SILENCE, ended.wait_for(Option::is_some)).await.is_err() {
+        unhealthy.send_replace(Some(why));
+    }
 }
 
 async fn copy(service: Arc<dyn Service>, written: CancellationToken, say: Say) {
@@ -190,5 +204,25 @@ async fn exit(service: Arc<dyn Service>, exited: watch::Sender<Option<ExitStatus
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn of_a_service_that_ends_while_its_checks_fail_only_the_end_is_told() {
+        let (ends, ended) = watch::channel(None);
+        let unhealthy = watch::channel(None).0;
+        let told = tell_unless_ended("no answer".into(), ended.clone(), &unhealthy);
+        let (..) = tokio::join!(told, async {
+            tokio::time::sleep(END_AFTER_SILENCE / 2).await;
+            ends.send_replace(Some(ExitStatus { code: Some(42), ..ExitStatus::default() }));
+        });
+        assert_eq!(*unhealthy.borrow(), None);
+        ends.send_replace(None);
+        tell_unless_ended("no answer".into(), ended, &unhealthy).await;
+        assert_eq!(unhealthy.borrow().as_deref(), Some("no answer"));
     }
 }

@@ -13,7 +13,7 @@ use testrig_host::{
     process::{Inside, network},
     system::HostSampler,
 };
-use tokio::{io::AsyncWriteExt, sync::watch};
+use tokio::io::AsyncWriteExt;
 
 use super::service::{Say, Service};
 
@@ -129,8 +129,8 @@ impl Monitor {
     }
 }
 
-/// Waits until the service process in a container has ended although the container goes on, and says so.
-pub(super) async fn watch_inside(inside: Arc<Mutex<Inside>>, unhealthy: watch::Sender<Option<String>>) {
+/// Waits until the service process in a container has ended although the container goes on; says so.
+pub(super) async fn lost_inside(inside: Arc<Mutex<Inside>>) -> String {
     let mut missed = 0;
     loop {
         tokio::time::sleep(LOOK).await;
@@ -139,10 +139,9 @@ pub(super) async fn watch_inside(inside: Arc<Mutex<Inside>>, unhealthy: watch::S
         missed = if lost.is_some() { missed + 1 } else { 0 };
         // A server that starts itself anew leaves its port for a moment.
         if let Some(who) = lost.filter(|_| missed >= LOOKS) {
-            unhealthy.send_replace(Some(format!(
+            return format!(
                 "the service process in the container ({who}) ended by itself, its container goes on (monitor.trackMode BOTH)"
-            )));
-            return;
+            );
         }
     }
 }

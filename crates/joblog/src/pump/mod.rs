@@ -119,6 +119,19 @@ struct Shared {
 impl Pump {
     /// Starts the task on the current runtime. It goes on behind the last acknowledged line.
     pub fn spawn(journal: Arc<Journal>, sink: Arc<dyn Sink>, cursors: Cursors, options: PumpOptions) -> Self {
+        Self::spawn_after(None, journal, sink, cursors, options)
+    }
+
+    /// As [`Pump::spawn`], in the place of another one for the same journal and sink: it begins when that one has ended, behind
+    /// the last line that it had acknowledged. Somebody must stop that one.
+    pub fn spawn_after(
+        before: Option<&Self>,
+        journal: Arc<Journal>,
+        sink: Arc<dyn Sink>,
+        cursors: Cursors,
+        options: PumpOptions,
+    ) -> Self {
+        let before = before.map(Self::state);
         let shared = Arc::new(Shared {
             state: watch::Sender::default(),
             wake: Notify::new(),
@@ -126,7 +139,7 @@ impl Pump {
             hurrying: AtomicUsize::new(0),
             stop: CancellationToken::new(),
         });
-        let task = task::Task::new(Arc::clone(&journal), sink, cursors, options, Arc::clone(&shared));
+        let task = task::Task::new(Arc::clone(&journal), sink, cursors, options, Arc::clone(&shared), before);
         Self { journal, shared, task: Mutex::new(Some(tokio::spawn(task.run()))) }
     }
 

@@ -5,10 +5,13 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, sleep_until},
+};
 
 use super::{
-    PumpOptions, Shared,
+    PumpOptions, PumpState, Shared,
     batching::{Batching, Verdict},
 };
 use crate::{Cursors, Journal, Line, Sink, SinkError};
@@ -27,6 +30,8 @@ pub(super) struct Task {
     next: u64,
     /// The rewinds that `next` knows of.
     rewinds: u64,
+    /// The pump that this one takes the place of.
+    before: Option<watch::Receiver<PumpState>>,
     _ended: Ended,
 }
 
@@ -40,18 +45,30 @@ impl Task {
         cursors: Cursors,
         options: PumpOptions,
         shared: Arc<Shared>,
+        before: Option<watch::Receiver<PumpState>>,
     ) -> Self {
         let batching = Batching::new(&options);
         let _ended = Ended(Arc::clone(&shared));
-        Self { journal, sink, cursors, options, shared, batching, next: 0, rewinds: 0, _ended }
+        Self { journal, sink, cursors, options, shared, batching, next: 0, rewinds: 0, before, _ended }
     }
 
     pub(super) async fn run(mut self) {
         // The only way out: somebody asked to stop.
-        let Stop = match self.load().await {
+        let Stop = match self.begin().await {
             Ok(()) => self.forward().await,
             Err(stop) => stop,
         };
+    }
+
+    async fn begin(&mut self) -> Result<(), Stop> {
+        if let Some(mut before) = self.before.take() {
+            tokio::select! {
+                // Of one whose handle is gone nothing comes any more, either.
+                _ = before.wait_for(|state| state.stopped) => {}
+                () = self.shared.stop.cancelled() => return Err(Stop),
+            }
+        }
+        self.load().await
     }
 
     async fn load(&mut self) -> Result<(), Stop> {

@@ -109,7 +109,12 @@ impl Discovery {
         }
         drop(greetings);
         let (web, hello) = match pick(&beside, &mut met, &transport) {
-            Some(found) => found,
+            Some((web, Some(hello))) => (web, Some(hello)),
+            // One that came up between the two questions: without its birth, nobody would see that it lacks the logs of before.
+            Some((web, None)) => {
+                let hello = tokio::time::timeout(HEAD_START, self.web.hello(&web)).await;
+                (web, hello.ok().and_then(Result::ok))
+            }
             None => {
                 // Not configured: most clusters use one web port everywhere.
                 let web = server.on_host(owner_host);
@@ -186,7 +191,7 @@ impl Discovery {
 }
 
 /// Which of the configured servers on the owner's host it is, and how it greeted: the one that says so, else the first that
-/// does not say that it is another one.
+/// does not say that it is another one, before those that say nothing at all.
 fn pick(
     beside: &[&ServerAddress],
     met: &mut Vec<(&ServerAddress, Option<Hello>)>,
@@ -196,7 +201,9 @@ fn pick(
         let (_, hello) = met.iter().find(|(known, _)| *known == server)?;
         hello.as_ref()?.is.is_at(transport)
     };
+    let greeted = |server: &ServerAddress| met.iter().any(|(known, hello)| *known == server && hello.is_some());
     let chosen = beside.iter().find(|server| said(server) == Some(true));
+    let chosen = chosen.or_else(|| beside.iter().find(|server| greeted(server) && said(server).is_none()));
     let chosen: &ServerAddress = chosen.or_else(|| beside.iter().find(|server| said(server).is_none()))?;
     let at = met.iter().position(|(known, _)| *known == chosen)?;
     Some((chosen.clone(), met.swap_remove(at).1))

@@ -6,7 +6,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use testrig_joblog::{Level, PumpOptions};
+use testrig_joblog::{Level, Pump, PumpOptions, Sink};
 
 use crate::{
     common::{Place, all},
@@ -93,6 +93,27 @@ async fn stop_waits_for_the_batch_in_flight_and_the_next_pump_goes_on_behind_it(
     assert_eq!(sink.batches(), [4], "nothing more was sent");
     sink.open(100);
     assert!(pump(&place, &sink, quick()).drained(LIMIT).await);
+    assert_eq!(sink.taken(), all(&journal), "no line twice");
+}
+
+#[tokio::test]
+async fn a_pump_in_the_place_of_another_begins_when_the_last_batch_of_that_one_is_answered() {
+    let place = Place::new();
+    let journal = fill(&place, 10);
+    let sink = Arc::new(FakeSink::gated());
+    let first = pump(&place, &sink, PumpOptions { max_lines: 4, stop_within: LONG, ..quick() });
+    until(|| sink.batches().len() == 1).await;
+    let cursors = place.journals.cursors().clone();
+    let second =
+        Pump::spawn_after(Some(&first), place.journal(1), Arc::clone(&sink) as Arc<dyn Sink>, cursors, quick());
+    let (_, sent) = tokio::join!(first.stop(), async {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let meanwhile = sink.batches();
+        sink.open(100);
+        meanwhile
+    });
+    assert_eq!(sent, [4], "nothing is sent beside the batch in flight");
+    assert!(second.drained(LIMIT).await);
     assert_eq!(sink.taken(), all(&journal), "no line twice");
 }
 

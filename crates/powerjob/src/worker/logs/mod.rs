@@ -59,6 +59,14 @@ impl Way {
         }
     }
 
+    /// The pump behind the journal, wherever it sends to.
+    fn pump(&self) -> Option<&Pump> {
+        match self {
+            Self::Server { pump, .. } | Self::Stdout(pump) => Some(pump),
+            Self::Nowhere => None,
+        }
+    }
+
     /// Sends nothing more; the rest may still be printed within the given time.
     async fn stop(self, print_for: Duration) {
         match self {
@@ -281,15 +289,18 @@ impl Logs {
         let mut again = None;
         if let Some(log) = self.open.get_mut(&instance_id) {
             let Some(pump) = log.way.to_server() else { return };
+            // A drain whose end nobody has heard of yet begins anew on a way of its own, also if it has sent its last line.
+            again = log.drain.take().map(|drain| (drain.attempt, drain.limit_ms, log.way.is_held()));
+            if again.is_some() {
+                // Before it hears of the rewind: else it would send everything, too.
+                log.way.set(Gate::Ended);
+            }
             pump.rewind();
-            // A drain whose end nobody has heard of yet begins anew, also if it has sent its last line.
-            again = log.drain.take().map(|drain| (drain.attempt, drain.limit_ms));
         }
         if let Err(error) = self.journals.cursors().rewind(instance_id, SINK).await {
             tracing::error!(instance_id, %error, "failed to store that a log must be sent again; after a crash it may not be");
         }
-        if let Some((attempt, limit_ms)) = again {
-            let held = self.open.get(&instance_id).is_some_and(|log| log.way.is_held());
+        if let Some((attempt, limit_ms, held)) = again {
             self.send_anew(instance_id);
             if let Some(log) = self.open.get(&instance_id).filter(|_| !held) {
                 log.way.set(Gate::Open);
@@ -336,7 +347,7 @@ impl Logs {
                 None => self.journals.journal(instance_id).map_err(|error| error.to_string())?,
             };
             let settings = self.settings(instance_id);
-            let way = self.way(&journal, settings);
+            let way = self.way(&journal, settings, None);
             self.open.insert(instance_id, Log { journal, settings, way, first_line: None, drain: None });
         }
         self.open.get_mut(&instance_id).ok_or_else(|| "the log was closed".to_owned())
@@ -349,30 +360,31 @@ impl Logs {
         LogSettings::read(own.unwrap_or_else(|| self.foreign.get(&instance_id)?.as_deref()))
     }
 
-    /// A way in place of one that has ended, or is no longer the one that the job wants.
+    /// A way in place of one that has ended, or is no longer the one that the job wants. The old one sends no further batch, and
+    /// the new one none before the old one's last is answered or given up: what is under way is not sent beside it.
     fn send_anew(&mut self, instance_id: i64) {
-        let Some((journal, settings)) = self.open.get(&instance_id).map(|log| (log.journal.clone(), log.settings))
-        else {
-            return;
-        };
-        let way = self.way(&journal, settings);
+        let Some(log) = self.open.get(&instance_id) else { return };
+        log.way.set(Gate::Ended);
+        let way = self.way(&log.journal, log.settings, log.way.pump());
         if let Some(log) = self.open.get_mut(&instance_id) {
             let old = std::mem::replace(&mut log.way, way);
             self.tasks.spawn(old.stop(Duration::ZERO));
         }
     }
 
-    /// Where the lines go; to the server not before somebody opens the gate.
-    fn way(&self, journal: &Arc<Journal>, settings: LogSettings) -> Way {
+    /// Where the lines go; to the server not before somebody opens the gate. `before`: the pump in whose place it comes.
+    fn way(&self, journal: &Arc<Journal>, settings: LogSettings, before: Option<&Pump>) -> Way {
         journal.keep(settings.keep());
         let cursors = self.journals.cursors().clone();
         if settings.is_sent() {
             let (gate, gated) = watch::channel(Gate::Held);
             let sink = ReportLogSink::new(self.collector.clone(), gated);
-            let pump = Pump::spawn(journal.clone(), Arc::new(sink), cursors, PumpOptions::default());
+            let pump = Pump::spawn_after(before, journal.clone(), Arc::new(sink), cursors, PumpOptions::default());
             Way::Server { gate, pump: Arc::new(pump) }
         } else if settings.is_printed() {
-            Way::Stdout(Arc::new(Pump::spawn(journal.clone(), Arc::new(StdoutSink), cursors, PumpOptions::default())))
+            let sink = Arc::new(StdoutSink);
+            let pump = Pump::spawn_after(before, journal.clone(), sink, cursors, PumpOptions::default());
+            Way::Stdout(Arc::new(pump))
         } else {
             Way::Nowhere
         }

@@ -20,6 +20,15 @@ async fn the_owner_is_found_with_its_birth_and_the_app_name_is_percent_encoded()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_comes_up_while_it_is_asked_is_found_with_its_birth() {
+    let fake = Fake::start().await;
+    fake.book.lock().hellos_lost = 1;
+    let found = find(&[fake.server()], APP).await.expect("found");
+    assert_eq!(fake.book.lock().hellos_lost, 0);
+    assert_eq!((found.owner.web, found.owner.born_time), (fake.server(), Some(1_700_000_000_000)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn trap_05_acquire_names_the_protocol_http_in_upper_case_and_the_server_in_use() {
     let rig = Rig::new().await;
     let worker = rig.listed().await;

@@ -48,6 +48,8 @@ pub(super) struct Book {
     pub(super) clock_offset_ms: i64,
     /// No `serverTimeTs`: only the `Date` of its answers tells the time.
     pub(super) date_only: bool,
+    /// So many times it greets nobody, as one that is still starting.
+    pub(super) hellos_lost: usize,
     /// Answers to final reports, used up one by one; afterwards they are accepted.
     pub(super) final_answers: Vec<(u16, Value)>,
     /// RUNNING reports are read and answered 500.
@@ -92,6 +94,7 @@ impl Fake {
             born_time: 1_700_000_000_000,
             clock_offset_ms: 0,
             date_only: false,
+            hellos_lost: 0,
             final_answers: Vec::new(),
             refuses_running: false,
             instances: HashMap::new(),
@@ -244,7 +247,11 @@ async fn acquire(State(book): Shared, Query(query): Query<HashMap<String, String
 }
 
 async fn hello(State(book): Shared, Query(query): Query<HashMap<String, String>>) -> Json<Value> {
-    let book = book.lock();
+    let mut book = book.lock();
+    if book.hellos_lost > 0 {
+        book.hellos_lost -= 1;
+        return Json(json!({"success": false, "message": "not yet"}));
+    }
     let now = crate::client::now_ms() + book.clock_offset_ms;
     let mut data = json!({"serverInfo": {"id": 1, "bornTime": book.born_time}, "serverTimeTs": now});
     if book.date_only {

@@ -72,6 +72,40 @@ async fn a_log_that_is_taken_back_after_its_last_line_but_before_its_end_is_hear
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_log_whose_drain_fell_into_an_outage_goes_once_to_the_server_that_lost_its_memory() {
+    let rig = Rig::new().await;
+    let store = testrig_store::Store::open_in_memory(testrig_joblog::MIGRATIONS).expect("a store");
+    let journals =
+        testrig_joblog::Journals::open(&rig.journals(), testrig_joblog::Limits::default(), store).expect("journals");
+    let shared = shared(rig.config.clone());
+    let (inbox, mut inputs) = mpsc::channel(64);
+    let mut logs = Logs::new(journals, std::collections::HashMap::new(), shared.clone(), inbox, TaskTracker::new());
+    for id in ID..ID + 20 {
+        shared.log_owner.send_replace(Some(owner(&rig.fake)));
+        logs.open(id, true);
+        logs.line(id, 2, "before the outage");
+        until("the first line is there", || rig.fake.lines(id).len() == 1).await;
+        shared.log_owner.send_replace(None);
+        // So many that they are read by a thread of their own.
+        for n in 0..60 {
+            logs.line(id, 2, &format!("line {n}"));
+        }
+        logs.drain(id, 1, None);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        logs.rewind(id).await;
+        shared.log_owner.send_replace(Some(owner(&rig.fake)));
+        logs.kick();
+        let (_, round) = drained(&mut inputs).await;
+        assert!(logs.drain_ended(id, round));
+        // One batch that is sent beside another one would come a little later.
+        tokio::time::sleep(Duration::from_millis(30)).await;
+        let lines = rig.fake.lines(id);
+        assert_eq!(lines.len(), 1 + 61, "the first line before the outage, and all of them once after it");
+        logs.close(id, "SUCCEED");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_report_that_falls_due_in_the_moment_of_a_stop_is_not_sent() {
     let rig = Rig::new().await;
     let migrations = [crate::MIGRATIONS, testrig_joblog::MIGRATIONS].concat();
