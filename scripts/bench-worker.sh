@@ -2,12 +2,13 @@
 # Measures this project's worker and the Java worker in turn against one real PowerJob server, and prints the table of
 # docs/benchmarks.md.
 #
-#   bench-worker.sh [--short] [--write] [--only NAME] [--instances N] [--no-java]
+#   bench-worker.sh [--short] [--write] [--only NAME] [--except NAME] [--instances N] [--no-java]
 #
 #   --short    smaller numbers: about 10 minutes instead of more than an hour
 #   --write    puts the table into docs/benchmarks.md, between its markers
 #   --only     only the measurements with this text in their name: start, running, memory, empties, tasks, two-workers,
 #              map-reduce, lines, million
+#   --except   all but those (the million alone takes longer than all others)
 #   --instances  so many in the measurement `empties`
 #   --no-java  only ours
 #
@@ -25,6 +26,10 @@ while (($#)); do
     --no-java) JAVA='' ;;
     --only)
       ARGS+=(--only "${2:?--only wants a name}")
+      shift
+      ;;
+    --except)
+      ARGS+=(--except "${2:?--except wants a name}")
       shift
       ;;
     --instances)

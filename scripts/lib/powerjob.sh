@@ -15,7 +15,8 @@ spawn() {
   # C1 only, serial collector: a test server lives for minutes, and the machine has few cores.
   # WRITE_DELAY: by default H2 writes a commit out up to half a second later, and kill -9 would lose it.
   # The profile is a name of our own: every shipped one wants a database that is not here.
-  daemon "$dir/pid" "$dir/console.log" java -Xmx512m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 \
+  # In its own folder: it makes one for uploads wherever it is started.
+  daemon "$dir/pid" "$dir/console.log" env -C "$dir" java -Xmx512m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 \
     -Dfile.encoding=UTF-8 -Duser.timezone=UTC -Duser.home="$dir" -Dpowerjob.network.local.address="$ip" \
     -cp "$path" "$MAIN" \
     --spring.profiles.active=itest --server.address="$ip" --server.port="$web" \

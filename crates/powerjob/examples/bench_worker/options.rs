@@ -31,6 +31,9 @@ pub(crate) struct Options {
     /// Only cases with this in their name.
     #[arg(long)]
     pub(crate) only: Option<String>,
+    /// Not the cases with this in their name.
+    #[arg(long)]
+    pub(crate) except: Option<String>,
     /// File with the markers `<!-- bench-worker -->` and `<!-- /bench-worker -->` that gets the table.
     #[arg(long)]
     pub(crate) write: Option<PathBuf>,
@@ -43,6 +46,7 @@ impl Options {
     /// Whether a case of this name is to be run.
     pub(crate) fn wants(&self, name: &str) -> bool {
         self.only.as_ref().is_none_or(|only| name.contains(only.as_str()))
+            && !self.except.as_ref().is_some_and(|except| name.contains(except.as_str()))
     }
 
     /// `whole`, or `short` with `--short`.

@@ -26,6 +26,18 @@ async fn a_cancelled_worker_hands_the_tasks_of_another_ones_instance_back_before
     until("the reason is in the log", || pair.rig.fake.lines(1).iter().any(told)).await;
 }
 
+/// Its own runs are waited for without a bound: nobody else could end them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_worker_does_not_wait_for_ever_for_tasks_of_another_ones_instance_that_do_not_listen() {
+    let pair = Pair::new().await;
+    let (owner, other) = (pair.owner().await, pair.other().await);
+    pair.dispatch(&[&owner, &other], 1, ("BROADCAST", "API"), json!({"deaf": other.address()})).await;
+    until("the other worker has one", || other.status().open_tasks > 0).await;
+    let began = std::time::Instant::now();
+    tokio::time::timeout(8 * PATIENCE, other.shutdown(Shutdown::Cancel)).await.expect("it leaves");
+    assert!(began.elapsed() >= Duration::from_secs(25), "it gave the task time: {:?}", began.elapsed());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancelled_worker_ends_its_own_instances_on_all_workers_and_reports_them() {
     let pair = Pair::new().await;

@@ -4,7 +4,8 @@ use super::*;
 use crate::TaskResults;
 
 /// MAP and MAP_REDUCE: `tasks` sub-tasks of `sleep` ms each; the reduce tells how many succeeded. BROADCAST: one task a worker.
-/// Anything else: `sleep`, then `fail`, as often as it is asked for. On the worker `stuck` nothing ends by itself.
+/// Anything else: `sleep`, then `fail`, as often as it is asked for. On the worker `stuck` nothing ends by itself, on the worker
+/// `deaf` nothing ends at all.
 struct Work;
 
 fn params(ctx: &TaskContext) -> Value {
@@ -23,6 +24,9 @@ impl Processor for Work {
             };
         }
         ctx.log.info(format!("task {} works", ctx.task.id));
+        if params["deaf"] == json!(ctx.worker_address) {
+            std::future::pending::<()>().await;
+        }
         let stuck = params["stuck"] == json!(ctx.worker_address);
         let sleep = if stuck { 600_000 } else { params["sleep"].as_u64().unwrap_or(0) };
         tokio::select! {
