@@ -96,10 +96,12 @@ impl App {
     /// How many log lines the server has of an instance.
     pub(crate) async fn log_lines(&self, instance: i64) -> Result<u64, Failure> {
         const LINES_A_PAGE: u64 = 100;
-        let first = self.api.log_page(self.id, instance, 0).await?;
+        // The server writes its file of hundreds of thousands of lines before it answers.
+        let api = self.api.with_timeout(Duration::from_secs(120))?;
+        let first = api.log_page(self.id, instance, 0).await?;
         let pages = u64::try_from(first.total_pages)?;
         let Some(before) = pages.checked_sub(1) else { return Ok(0) };
-        let last = self.api.log_page(self.id, instance, i64::try_from(before)?).await?;
+        let last = api.log_page(self.id, instance, i64::try_from(before)?).await?;
         Ok(before * LINES_A_PAGE + last.data.lines().count() as u64)
     }
 }
