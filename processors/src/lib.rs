@@ -18,6 +18,9 @@ pub mod service_control;
 mod task_rig;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+#[path = "../tests/common/wrong.rs"]
+mod wrong;
 
 pub use aggregate_metrics::AggregateMetrics;
 pub use collect_logs::CollectLogs;

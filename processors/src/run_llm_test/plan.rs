@@ -33,6 +33,8 @@ pub(super) struct Plan {
     /// Last directory of the log path, if the run names one.
     pub(super) log_suffix: Option<String>,
     pub(super) service_port: Option<u16>,
+    /// Where it was given, for messages.
+    pub(super) service_port_in: String,
     pub(super) target: Target,
     pub(super) health: HealthPlan,
     pub(super) monitor: MonitorPlan,
@@ -226,6 +228,7 @@ impl Plan {
             who,
             log_base,
             service_port,
+            service_port_in: params.path("servicePort"),
             target,
             health,
             monitor,

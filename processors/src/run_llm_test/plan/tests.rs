@@ -1,3 +1,4 @@
+mod each;
 mod hostile;
 
 use std::path::Path;
