@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use super::table::{LAUNCHER, TABLE};
 use crate::{
     Access, Environment,
-    params::{Input, Params, Problems, read},
+    params::{Input, Params, Problems},
+    platform_log,
 };
 
 /// What is to be done.
@@ -90,7 +91,7 @@ pub(super) enum Flavour {
 
 /// Reads and checks.
 pub(super) fn plan(input: &Input<'_>, env: &Environment, flavour: Flavour) -> Result<(Plan, Params), Problems> {
-    let mut params = read(if flavour == Flavour::Control { &TABLE } else { &LAUNCHER }, input);
+    let mut params = platform_log::read(env, if flavour == Flavour::Control { &TABLE } else { &LAUNCHER }, input);
     let plan = Reader { p: &mut params, env, flavour }.plan();
     params.check()?;
     Ok((plan, params))

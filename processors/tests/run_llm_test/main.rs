@@ -13,6 +13,7 @@ mod given;
 mod good;
 mod hostile;
 mod monitoring;
+mod platform;
 mod refused;
 mod resume;
 mod rig;

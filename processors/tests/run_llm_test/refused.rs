@@ -29,6 +29,50 @@ fn set(params: &mut Value, name: &str, value: Value) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_run_leaves_its_result_where_its_directory_would_be_and_touches_no_other_one() {
+    let rig = Rig::new(2601);
+    let (mut bad, ran) = job(&rig);
+    let good = bad.clone();
+    bad["healthCheck"]["type"] = json!("HTPP");
+    let mut run = rig.run();
+    run["hostPort"] = json!(-1);
+    run["traceId"] = json!("t1");
+    let ctx = rig.context(&bad, &run);
+    let result = rig.process(&ctx).await;
+    let found = rig.result();
+    assert_eq!((&found["status"], &found["ending"]), (&json!("FAILED"), &json!("bad_parameters")), "{found}");
+    assert_eq!((&found["instanceId"], &found["traceId"]), (&json!("2601"), &json!("t1")), "{found}");
+    let paths: Vec<&Value> =
+        found["failure"]["problems"].as_array().expect("a list").iter().map(|one| &one["path"]).collect();
+    assert_eq!(paths, ["instanceParams.hostPort", "jobParams.healthCheck.type"]);
+    let reason = found["failure"]["reason"].as_str().expect("a text");
+    assert!(result.message.contains(reason), "{reason}\n{}", result.message);
+    let files: Vec<_> =
+        std::fs::read_dir(rig.log_dir()).expect("there").map(|file| file.expect("file").file_name()).collect();
+    assert_eq!(files, ["result.json"], "nothing else was made");
+    assert!(!ran.exists());
+    // A further attempt with good parameters sets it aside, and one that is refused leaves what that made.
+    let again = powerjob_worker::TaskContext { attempt: 2, ..rig.context(&good, &rig.run()) };
+    let result = rig.process(&again).await;
+    assert!(result.success, "{}\n{}", result.message, rig.log_text());
+    let before = rig.read("result.json");
+    let third = powerjob_worker::TaskContext { attempt: 3, ..ctx };
+    assert!(!rig.process(&third).await.success);
+    assert_eq!(rig.read("result.json"), before);
+    // Without a name for it there is no directory.
+    let nameless = Rig::new(2602);
+    let (mut bad, _) = job(&nameless);
+    bad["healthCheck"]["type"] = json!("HTPP");
+    for (name, value) in [("logDirSuffix", json!("a/b")), ("env", json!("..")), ("platformTaskId", json!(null))] {
+        let mut run = nameless.run();
+        run["logDirSuffix"] = Value::Null;
+        run[name] = value;
+        assert!(!nameless.process(&nameless.context(&bad, &run)).await.success);
+        assert!(!nameless.place.dir.path().join("logs").exists(), "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wrong_value_of_any_parameter_is_told_with_its_path_and_nothing_is_started() {
     let rig = Rig::new(2600);
     let (good, ran) = job(&rig);

@@ -226,11 +226,6 @@ fn every_bad_parameter_is_one_clear_problem_with_its_path() {
             json!({"hostPort": 1}),
             "instanceParams.hostPort: cannot differ from servicePort",
         ),
-        (
-            json!({}),
-            json!({"testPlatformBaseUrl": "http://p"}),
-            "instanceParams.testPlatformBaseUrl: is not served yet",
-        ),
         (json!({}), json!({"platformTaskId": "a/b"}), "instanceParams.platformTaskId: found \"a/b\""),
     ];
     for (job_change, run_change, expected) in cases {
