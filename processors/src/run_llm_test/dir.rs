@@ -180,6 +180,12 @@ impl RunDir {
     }
 }
 
+/// The day of a log directory: `yyyyMMdd` in the agent's zone.
+pub(super) fn day_of(ms: i64) -> String {
+    let zoned = jiff::Timestamp::from_millisecond(ms).unwrap_or_default().to_zoned(jiff::tz::TimeZone::system());
+    zoned.strftime("%Y%m%d").to_string()
+}
+
 /// Makes a directory for a `result.json` alone. False, and nothing is done, where anything is there under its name.
 pub(super) fn leave_alone(path: &Path, result: &Value) -> Result<bool, DirError> {
     let fail = |doing| {

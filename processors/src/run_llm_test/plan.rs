@@ -157,12 +157,6 @@ pub(super) enum TrackMode {
     Reuse,
 }
 
-/// The day of a log directory: `yyyyMMdd` in the agent's zone.
-pub(super) fn day_of(ms: i64) -> String {
-    let zoned = jiff::Timestamp::from_millisecond(ms).unwrap_or_default().to_zoned(jiff::tz::TimeZone::system());
-    zoned.strftime("%Y%m%d").to_string()
-}
-
 /// What the parameters say about the kind of service; `None` = a container where there is an engine, else a process.
 pub(super) fn track_mode(params: &Params) -> Option<TrackMode> {
     if params.given("service.reuse") {

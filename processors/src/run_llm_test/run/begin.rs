@@ -12,7 +12,7 @@ use tokio::{sync::watch, time::Instant};
 
 use super::{
     super::{
-        dir::RunDir,
+        dir::{RunDir, day_of},
         disk,
         ending::Ending,
         interrupt::Interrupts,
@@ -191,7 +191,7 @@ fn fresh(ctx: &TaskContext, plan: &Plan) -> RunRecord {
     let now = now_ms();
     let mut record = RunRecord::new(ctx.attempt, now);
     record.platform_task_id = plan.who.platform_task_id.clone();
-    record.date = plan::day_of(now);
+    record.date = day_of(now);
     record.service.boundary = Some(BoundaryId::new(ctx.instance_id, ctx.attempt));
     record
 }

@@ -6,7 +6,7 @@ use powerjob_worker::TaskContext;
 use serde_json::json;
 
 use super::{
-    super::{dir, disk, ending::Ending, plan, state::Runs},
+    super::{dir, disk, ending::Ending, state::Runs},
     now_ms,
 };
 use crate::{
@@ -82,5 +82,5 @@ fn directory(env: &Environment, params: &Params, instance_id: i64, now_ms: i64) 
         None => return None,
     };
     let base = env.allow_path(good("hostLogBaseDir")?.as_ref(), crate::Access::Write).ok()?;
-    Some(base.join(own).join(plan::day_of(now_ms)).join(suffix))
+    Some(base.join(own).join(dir::day_of(now_ms)).join(suffix))
 }
