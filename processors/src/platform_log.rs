@@ -86,7 +86,9 @@ impl PlatformLogs {
                 Ok(Some(journal)) => self.spawn(journal, base, since_ms),
                 // Gone with its time: nothing is left to be sent.
                 Ok(None) => self.forget((instance_id, base)).await,
-                Err(error) => tracing::warn!(instance_id, %error, "the log of an instance cannot be read for its platform"),
+                Err(error) => {
+                    tracing::warn!(instance_id, %error, "the log of an instance cannot be read for its platform");
+                }
             }
         }
         Ok(())
@@ -182,7 +184,7 @@ enum Seen {
     TooLate,
 }
 
-/// Lasts until one of them. Says once an outage in the log that there is one.
+/// Lasts until one of them. Says once in the log that there is an outage: a line for each one would be lines to send, too.
 async fn watch(pump: &Pump, journal: &Journal, base: &str, until: Instant) -> Seen {
     let (mut sent, mut written) = (pump.state(), journal.subscribe());
     let mut told = false;
@@ -198,15 +200,12 @@ async fn watch(pump: &Pump, journal: &Journal, base: &str, until: Instant) -> Se
         if closed && next >= len {
             return Seen::Everything;
         }
-        match &failing {
-            Some(why) if !told && !closed => {
-                told = true;
-                let base = mask::url(base);
-                let text = format!("the log does not reach the test platform {base} for the moment, it goes on trying: {why}");
-                journal.append(Level::Warn, "agent", &text);
-            }
-            Some(_) => {}
-            None => told = false,
+        if let Some(why) = failing.filter(|_| !told && !closed) {
+            told = true;
+            let base = mask::url(base);
+            let text =
+                format!("the log does not reach the test platform {base} for the moment, it goes on trying: {why}");
+            journal.append(Level::Warn, "agent", &text);
         }
         tokio::select! {
             // Both are there as long as this is.

@@ -5,8 +5,7 @@ use serde::Serialize;
 use crate::{
     Environment, aggregate_metrics, collect_logs, notify_result,
     params::{self, Input, Problems, Resolved, Table},
-    platform_log,
-    run_llm_test, service_control,
+    platform_log, run_llm_test, service_control,
 };
 
 /// What a job comes to.

@@ -24,7 +24,11 @@ async fn the_parameter_is_stronger_than_the_configuration_and_a_platform_that_is
     env.allowed_hosts = Some(vec!["given".into()]);
     let (told, _logs) = told(&rig, env);
     let of = |job: serde_json::Value| told.platform(&rig.task(ID, &job, &json!({})));
-    assert_eq!(of(json!({})).as_deref(), Some("http://configured"), "the operator's own is not asked whether it is allowed");
+    assert_eq!(
+        of(json!({})).as_deref(),
+        Some("http://configured"),
+        "the operator's own is not asked whether it is allowed"
+    );
     assert_eq!(of(json!({"testPlatformBaseUrl": "http://given/x"})).as_deref(), Some("http://given/x"));
     assert_eq!(of(json!({"testPlatformBaseUrl": "http://other"})), None);
     assert_eq!(of(json!({"testPlatformBaseUrl": 5})), None);

@@ -442,6 +442,14 @@ fn reuse(params: &mut Params, env: &Environment) -> Option<Target> {
     if let Err(denied) = env.allow_url(&text) {
         params.deny("service.reuse", &denied);
     }
+    let own =
+        ["service.command", "resources.cpu", "resources.memory", "docker.defaultCpuLimit", "docker.defaultMemoryLimit"];
+    let unused =
+        process::CONTAINER_ONLY.iter().chain(&own).filter(|name| params.given(name)).map(|name| params.path(name));
+    let unused: Vec<String> = unused.collect();
+    if !unused.is_empty() {
+        params.warn(format!("not used, because the service runs already (service.reuse): {}", unused.join(", ")));
+    }
     match text.parse() {
         Ok(url) => Some(Target::Reuse(url)),
         Err(error) => {

@@ -263,7 +263,10 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("free port");
         let port = listener.local_addr().expect("bound").port();
         let text = check_port_is_free(port, "jobParams.servicePort").expect_err("taken").text;
-        assert!(text.contains(&format!("port {port} (jobParams.servicePort) is in use on this host already")), "{text}");
+        assert!(
+            text.contains(&format!("port {port} (jobParams.servicePort) is in use on this host already")),
+            "{text}"
+        );
         drop(listener);
         check_port_is_free(port, "jobParams.servicePort").expect("free");
     }

@@ -104,12 +104,12 @@ fn stop_and_status_need_the_name_only() {
 #[test]
 fn nonsense_in_any_parameter_is_a_message_with_its_name() {
     let job = json!({"modelName": "m", "modelPath": "/m", "port": 8001, "command": ["sleep", "1"]});
+    let dir = tempfile::tempdir().expect("dir");
+    let mut env = testing::environment(dir.path());
+    env.service.log_dir = dir.path().join("logs");
     testing::try_nonsense(&super::TABLE, &job, &json!({}), |job, run| {
         let (job, run) = (job.to_string(), run.to_string());
-        let dir = tempfile::tempdir().expect("dir");
         let input = Input { job_params: Some(&job), instance_params: Some(&run), ..Input::default() };
-        let mut env = testing::environment(dir.path());
-        env.service.log_dir = dir.path().join("logs");
         plan(&input, &env, Flavour::Control).map(drop).map_err(|problems| problems.to_string())
     });
 }
@@ -122,11 +122,11 @@ fn every_wrong_value_of_every_parameter_is_one_problem_with_its_path_and_what_is
             Flavour::Control => json!({"modelName": "m", "modelPath": "/m", "port": 8001, "unit": "u"}),
             _ => json!({}),
         };
+        let dir = tempfile::tempdir().expect("dir");
+        let env = testing::environment(dir.path());
         testing::try_wrong_values(table, &job, &json!({}), |job, run| {
             let (job, run) = (job.to_string(), run.to_string());
-            let dir = tempfile::tempdir().expect("dir");
             let input = Input { job_params: Some(&job), instance_params: Some(&run), ..Input::default() };
-            let env = testing::environment(dir.path());
             plan(&input, &env, flavour).map(drop).map_err(|problems| problems.to_string())
         });
     }
@@ -176,6 +176,8 @@ fn each_parameter_alone_changes_the_plan_and_none_is_ignored() {
         ("healthCheck.maxRetry", json!({}), json!(9), "max: 9".into()),
         ("healthCheck.successThreshold", json!({}), json!(4), "successes: 4".into()),
     ];
+    let mut env = testing::environment(dir.path());
+    env.service.log_dir = dir.path().join("logs");
     let planned_with = |given: &[(&str, &Value)]| {
         let mut job = json!({"modelName": "m", "modelPath": "/m", "port": 8001, "command": ["x"]});
         for (name, value) in given {
@@ -183,15 +185,17 @@ fn each_parameter_alone_changes_the_plan_and_none_is_ignored() {
         }
         let text = job.to_string();
         let input = Input { job_params: Some(&text), ..Input::default() };
-        let mut env = testing::environment(dir.path());
-        env.service.log_dir = dir.path().join("logs");
-        plan(&input, &env, Flavour::Control).map(|(plan, _)| format!("{plan:?}")).map_err(|problems| problems.to_string())
+        plan(&input, &env, Flavour::Control)
+            .map(|(plan, _)| format!("{plan:?}"))
+            .map_err(|problems| problems.to_string())
     };
     for (name, with, value, wanted) in &cases {
         let beside: Vec<(&str, &Value)> =
             with.as_object().expect("an object").iter().map(|(name, value)| (name.as_str(), value)).collect();
         match planned_with(&beside) {
-            Ok(without) => assert!(!without.contains(wanted), "without {name} the plan holds `{wanted}`, too: {without}"),
+            Ok(without) => {
+                assert!(!without.contains(wanted), "without {name} the plan holds `{wanted}`, too: {without}");
+            }
             // Then it, or another way to start, must be there.
             Err(text) => {
                 let way = text.contains("one of scriptPath, command, compose.file, unit");

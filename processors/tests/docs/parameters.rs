@@ -45,10 +45,10 @@ fn test_functions(source: &str) -> Vec<String> {
         let function = line.trim_start_matches("async ").strip_prefix("fn ");
         if line.starts_with("#[test]") || line.starts_with("#[tokio::test") {
             marked = true;
-        } else if let Some(rest) = function {
-            if std::mem::take(&mut marked) {
-                names.extend(rest.split('(').next().map(str::to_owned));
-            }
+        } else if let Some(rest) = function
+            && std::mem::take(&mut marked)
+        {
+            names.extend(rest.split('(').next().map(str::to_owned));
         }
     }
     names
@@ -76,7 +76,8 @@ fn rows(section: &str) -> BTreeMap<String, (String, Vec<String>)> {
 fn parameters(processor: &str) -> BTreeMap<String, bool> {
     let schema = schema(processor).expect("a schema");
     let properties = schema["$defs"]["parameters"]["properties"].as_object().expect("parameters").clone();
-    let of = |(name, shape): (String, Value)| shape["description"].is_string().then(|| (name, shape["not"].is_object()));
+    let of =
+        |(name, shape): (String, Value)| shape["description"].is_string().then(|| (name, shape["not"].is_object()));
     properties.into_iter().filter_map(of).collect()
 }
 
@@ -88,9 +89,9 @@ fn every_property_of_the_schemas_is_in_the_page_with_tests_that_are_there() {
         let rows = rows(processor);
         let parameters = parameters(processor);
         for (name, refused) in &parameters {
-            let (meaning, own) = rows
-                .get(name)
-                .unwrap_or_else(|| panic!("{PAGE}: `{name}` of {processor} is missing: say what it does and name its test"));
+            let (meaning, own) = rows.get(name).unwrap_or_else(|| {
+                panic!("{PAGE}: `{name}` of {processor} is missing: say what it does and name its test")
+            });
             assert_eq!(meaning.starts_with("refused"), *refused, "{PAGE}: {processor}, `{name}`: {meaning}");
             assert!(!own.is_empty(), "{PAGE}: {processor}, `{name}` has no test that fails without it");
             let leaf = name.rsplit('.').next().unwrap_or(name);

@@ -43,7 +43,8 @@ async fn the_load_is_made_of_what_its_parameters_say() {
     let datasets = datasets.expect("set above");
     std::fs::create_dir(&datasets).expect("made");
     let item = |id: &str, reference: &str| json!({"id": id, "prompt": format!("is it {id}?"), "reference": reference});
-    std::fs::write(datasets.join("own.jsonl"), format!("{}\n{}\n", item("a", "yes"), item("b", "no"))).expect("written");
+    std::fs::write(datasets.join("own.jsonl"), format!("{}\n{}\n", item("a", "yes"), item("b", "no")))
+        .expect("written");
     std::fs::write(datasets.join("other.jsonl"), format!("{}\n", item("c", "yes"))).expect("written");
     let mut job = rig.job(&[]);
     job["service.command"] = Value::Null;
@@ -52,6 +53,8 @@ async fn the_load_is_made_of_what_its_parameters_say() {
     run["servicePort"] = Value::Null;
     run["service.reuse"] = json!(url);
     run["healthCheckOverrides.type"] = json!("NONE");
+    // Nothing that is due is left out, however slow the host is.
+    run["concurrency"] = Value::Null;
     run["qps"] = json!(40);
     run["runSeconds"] = json!(1.5);
     run["datasetId"] = json!("own");
@@ -120,16 +123,21 @@ async fn labels_environment_directory_and_limits_of_a_run_are_those_of_its_param
     let dir = day.path().join("task-2710");
     let found: Value =
         serde_json::from_str(&std::fs::read_to_string(dir.join("result.json")).expect("there")).expect("JSON");
-    for (name, value) in
-        [("testPlanId", "P1"), ("triggerUser", "u001"), ("traceId", "trace-7"), ("modelVersion", "v1.2"), ("env", "lab")]
-    {
+    for (name, value) in [
+        ("testPlanId", "P1"),
+        ("triggerUser", "u001"),
+        ("traceId", "trace-7"),
+        ("modelVersion", "v1.2"),
+        ("env", "lab"),
+    ] {
         assert_eq!(found[name], value, "{name}");
     }
     assert_eq!(found["load"]["concurrency"], 1, "{}", found["load"]);
     assert!(found["warnings"].to_string().contains("resourceGuard.maxConcurrency 1"), "{}", found["warnings"]);
     let records = std::fs::read_to_string(dir.join("metrics-chat_completion.log")).expect("there");
     let record: Value = serde_json::from_str(records.lines().next().expect("a record")).expect("JSON");
-    for (name, value) in [("testPlanId", "P1"), ("traceId", "trace-7"), ("modelVersion", "v1.2"), ("bizLine", "tests")] {
+    for (name, value) in [("testPlanId", "P1"), ("traceId", "trace-7"), ("modelVersion", "v1.2"), ("bizLine", "tests")]
+    {
         assert_eq!(record["tags"][name], value, "{record}");
     }
 }

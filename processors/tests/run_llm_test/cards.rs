@@ -98,8 +98,7 @@ async fn only_cards_of_the_wanted_type_memory_and_name_are_given() {
         assert!(first.starts_with("stage lease failed: "), "{resources}: {}", result.message);
         assert!(first.contains(said) && !result.retryable, "{resources}: {}", result.message);
     }
-    let result =
-        rig.process(&asks(json!({"deviceIds": ["2"], "gpuType": "stub-card", "gpuMemory": "16g"}))).await;
+    let result = rig.process(&asks(json!({"deviceIds": ["2"], "gpuType": "stub-card", "gpuMemory": "16g"}))).await;
     assert!(result.success, "{}\n{}", result.message, rig.log_text());
     let cards = rig.result()["accelerators"].clone();
     assert_eq!((cards.as_array().map(Vec::len), cards[0]["index"].as_u64()), (Some(1), Some(2)), "{cards}");

@@ -81,8 +81,10 @@ const OUTAGE: &str = "the log does not reach the test platform";
 /// that there is one.
 async fn run(rig: &Rig, processor: &dyn Processor, base: &str, outage: bool) -> (ProcessResult, Vec<String>) {
     let mut job = rig.job(&[]);
-    let script =
-        format!("i=0; while [ $i -lt 300 ]; do i=$((i+1)); echo line $i; done; exec {} stub --port {{servicePort}}", crate::common::HELPER);
+    let script = format!(
+        "i=0; while [ $i -lt 300 ]; do i=$((i+1)); echo line $i; done; exec {} stub --port {{servicePort}}",
+        crate::common::HELPER
+    );
     job["service.command"] = json!(["sh", "-c", script]);
     job["testPlatformBaseUrl"] = json!(base);
     let mut run = rig.run();

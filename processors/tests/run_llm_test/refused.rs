@@ -93,7 +93,10 @@ async fn a_wrong_value_of_any_parameter_is_told_with_its_path_and_nothing_is_sta
         assert!(!result.success && !result.retryable, "{name} = {value}: {text}");
         let head = format!("stage plan failed: the parameters of RunLLMTest are not usable: {label}.{name}: found ");
         assert!(text.starts_with(&head), "{name} = {value}: `{head}` is not the begin of {text}");
-        assert!(text.contains("; accepted: ") && text.ends_with("\nending: bad_parameters"), "{name} = {value}: {text}");
+        assert!(
+            text.contains("; accepted: ") && text.ends_with("\nending: bad_parameters"),
+            "{name} = {value}: {text}"
+        );
     }
     assert!(tried.len() > 100, "only {} parameters were tried", tried.len());
     assert!(!ran.exists(), "a service or a script was started");

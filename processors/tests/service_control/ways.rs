@@ -14,13 +14,16 @@ async fn a_service_is_given_its_parameters_and_its_log_stands_where_log_dir_says
     let rig = Rig::new();
     let port = free_port();
     let logs = rig.place.dir.path().join("own-logs");
-    let script = format!("echo $MODEL_NAME from $MODEL_PATH at $SERVICE_PORT in $ENV for $TRACE_ID; exec {HELPER} stub --port $1");
+    let script = format!(
+        "echo $MODEL_NAME from $MODEL_PATH at $SERVICE_PORT in $ENV for $TRACE_ID; exec {HELPER} stub --port $1"
+    );
     let job = json!({"modelName": "stub", "modelPath": "/models/stub", "port": port, "env": "test", "traceId": "t7", "logDir": logs,
         "command": ["sh", "-c", script, "{modelName}", "{port}"],
         "healthCheck": {"path": "/healthz", "intervalMillis": 50, "maxRetry": 400}});
     let result = rig.run("ServiceControl", &job).await;
     assert!(result.success, "{}\n{}", result.message, rig.log());
-    let files: Vec<_> = std::fs::read_dir(&logs).expect("made").filter_map(Result::ok).map(|file| file.path()).collect();
+    let files: Vec<_> =
+        std::fs::read_dir(&logs).expect("made").filter_map(Result::ok).map(|file| file.path()).collect();
     assert_eq!(files.len(), 1, "{files:?}");
     let name = files[0].file_name().and_then(|name| name.to_str()).expect("a name");
     assert!(name.starts_with("stub-") && name.ends_with(".log"), "{name}");
@@ -37,7 +40,11 @@ async fn health_is_asked_as_the_parameters_say() {
         (json!({"path": "/no-such-page", "maxRetry": 2}), false, "/no-such-page"),
         (json!({"type": "CMD", "command": ["sh", "-c", "exit 3"], "maxRetry": 1}), false, "exit code 3"),
         (json!({"type": "CMD", "command": ["sleep", "600"], "maxRetry": 1, "timeoutMillis": 300}), false, "300 ms"),
-        (json!({"type": "CMD", "command": ["true"], "successThreshold": 3, "timeoutMillis": 60_000}), true, "health check 3 passed"),
+        (
+            json!({"type": "CMD", "command": ["true"], "successThreshold": 3, "timeoutMillis": 60_000}),
+            true,
+            "health check 3 passed",
+        ),
         (json!({"type": "NONE"}), true, "is up"),
     ];
     for (mut check, up, said) in cases {

@@ -259,6 +259,36 @@ fn what_describes_cards_without_asking_for_any_is_told() {
 }
 
 #[test]
+fn what_the_kind_of_service_cannot_use_is_told() {
+    let dir = tempfile::tempdir().expect("dir");
+    let warnings = |mode: TrackMode, given: Value| {
+        let mut run = run();
+        run.as_object_mut().expect("an object").extend(given.as_object().expect("an object").clone());
+        let (job, run) =
+            (json!({"jobType": "RUN_LLM_TEST", "hostLogBaseDir": dir.path()}).to_string(), run.to_string());
+        let mut params =
+            params::read(&TABLE, &Input { job_params: Some(&job), instance_params: Some(&run), ..Input::default() });
+        Plan::build(&mut params, &environment(dir.path()), mode, 1).expect("a plan");
+        params.warnings().join("\n")
+    };
+    let container = json!({"image": "i:1", "docker.pullPolicy": "Never", "hostPort": 1, "containerWorkDir": "/w"});
+    let mut process = container.clone();
+    process["service.command"] = json!(["x"]);
+    let said = warnings(TrackMode::Process, process.clone());
+    for name in ["image", "docker.pullPolicy", "hostPort", "containerWorkDir"] {
+        assert!(said.contains(&format!("instanceParams.{name} is for containers and is not used")), "{name}: {said}");
+    }
+    let mut reuse = process;
+    reuse["service.reuse"] = json!("http://h:1");
+    let said = warnings(TrackMode::Reuse, reuse);
+    for name in ["image", "docker.pullPolicy", "hostPort", "containerWorkDir", "service.command"] {
+        assert!(said.contains(&format!("instanceParams.{name}")), "{name}: {said}");
+    }
+    assert_eq!(warnings(TrackMode::Process, json!({"service.command": ["x"]})), "");
+    assert_eq!(warnings(TrackMode::Reuse, json!({"service.reuse": "http://h:1"})), "");
+}
+
+#[test]
 fn the_kind_of_service_follows_from_what_is_given() {
     let dir = tempfile::tempdir().expect("dir");
     let mode = |change: Value| {
