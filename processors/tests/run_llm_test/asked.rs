@@ -101,6 +101,8 @@ async fn labels_environment_directory_and_limits_of_a_run_are_those_of_its_param
     let scripts = rig.place.dir.path().join("scripts");
     std::fs::create_dir(&scripts).expect("made");
     let mut job = rig.job(&[]);
+    // A host that is busy may take its time.
+    job["healthCheck"]["maxRetry"] = json!(100_000);
     job["envDefault"] = json!("lab");
     job["hostScriptDir"] = json!(scripts);
     job["resourceGuard"] = json!({"maxConcurrency": 1});
