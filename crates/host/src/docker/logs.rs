@@ -10,7 +10,7 @@
 //! it has ended by that time, the engine (seen with 20.10 and live-restore) never stores these last lines, though the exit
 //! code is known; nobody can read them.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::pin::Pin;
 use std::time::Duration;
@@ -197,7 +197,7 @@ impl LogStream {
 
 /// The frames behind the last one that was read, if that one can be found among the last frames of the log.
 async fn end_of_log(docker: &Docker, id: &str, recent: &VecDeque<u64>) -> Result<Option<Vec<LogOutput>>, DockerError> {
-    if recent.len() < REMEMBERED {
+    if !is_unique(recent) {
         return Ok(None);
     }
     let doing = format!("read the end of the log of container `{}`", short(id));
@@ -210,6 +210,12 @@ async fn end_of_log(docker: &Docker, id: &str, recent: &VecDeque<u64>) -> Result
     let prints: Vec<u64> = frames.iter().map(fingerprint).collect();
     let found = prints.windows(REMEMBERED).rposition(|window| recent.iter().eq(window));
     Ok(found.map(|at| frames.split_off(at + REMEMBERED)))
+}
+
+/// Whether the place of these frames can be told. All parts of one long line have the time of its first one: those of a line that
+/// repeats itself are all the same, and which of them were the last ones read nobody knows.
+fn is_unique(recent: &VecDeque<u64>) -> bool {
+    recent.len() == REMEMBERED && recent.iter().collect::<HashSet<_>>().len() == REMEMBERED
 }
 
 /// bollard hands out the rest of a connection that ended within a frame as console output, which no container here has.
@@ -225,10 +231,26 @@ fn no_frames() -> Frames {
     Box::pin(futures_util::stream::empty())
 }
 
-/// With its time stamp in nanoseconds a frame is nearly unique, and a row of them is.
+/// With its time stamp in nanoseconds a frame is unique, but for the parts of a line.
 fn fingerprint(frame: &LogOutput) -> u64 {
     let mut hasher = DefaultHasher::new();
     std::mem::discriminant(frame).hash(&mut hasher);
     frame.as_ref().hash(&mut hasher);
     hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_among_equal_parts_of_a_line_is_none() {
+        let different: VecDeque<u64> = (0..REMEMBERED as u64).collect();
+        assert!(is_unique(&different));
+        let mut twice = different.clone();
+        twice[3] = 9;
+        assert!(!is_unique(&twice), "two streams with such a line each take turns");
+        assert!(!is_unique(&VecDeque::from(vec![7; REMEMBERED])));
+        assert!(!is_unique(&different.into_iter().skip(1).collect()), "a log that has only begun");
+    }
 }

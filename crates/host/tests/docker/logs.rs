@@ -118,3 +118,28 @@ async fn a_hundred_thousand_lines_are_read_in_order() {
     assert!(rig.docker.logs(&id, next).next().await.expect("readable").is_none());
     println!("a second reading of 100,000 lines took {:?}", begin.elapsed());
 }
+
+#[tokio::test]
+async fn a_long_line_of_one_letter_is_whole_although_its_reader_is_late_and_the_container_gone() {
+    let Some(rig) = rig("logs::a_long_line_of_one_letter_is_whole_although_its_reader_is_late_and_the_container_gone")
+    else {
+        return;
+    };
+    let id = rig.start(&rig.shell("echo begin; head -c 4000000 /dev/zero | tr '\\0' x; echo; seq 1 40")).await;
+    let mut logs = rig.docker.logs(&id, 0);
+    let first = logs.next().await.expect("readable").expect("a line");
+    assert_eq!(&first.bytes[..], b"begin");
+    // The engine stands in the midst of the line, whose parts it has all given the same time.
+    rig.docker.wait(&id, none).await.expect("ended");
+    let (mut letters, mut rest) = (0, Vec::new());
+    while let Some(line) = logs.next().await.expect("readable") {
+        let text = std::str::from_utf8(&line.bytes).expect("letters and digits");
+        if text.starts_with('x') {
+            letters += text.len();
+        } else {
+            rest.push(text.to_owned());
+        }
+    }
+    assert_eq!(letters, 4_000_000);
+    assert_eq!(rest, (1..=40).map(|n| n.to_string()).collect::<Vec<_>>());
+}
