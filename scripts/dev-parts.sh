@@ -15,6 +15,7 @@ up() {
   local work=$1 program=${2:-}
   {
     part docker start "$work"
+    part registry start "$work"
     part powerjob start "$work"
     part minio start "$work"
     part mariadb start "$work"
@@ -54,7 +55,7 @@ case ${1:-} in
   up) up "$(absolute "${2:?WORKDIR is missing}")" "${3:-}" ;;
   env) cat "${2:?WORKDIR is missing}/env.sh" ;;
   down)
-    for name in minio mariadb postgres powerjob powerjob5 docker llama; do part "$name" stop "${2:?WORKDIR is missing}"; done
+    for name in registry minio mariadb postgres powerjob powerjob5 docker llama; do part "$name" stop "${2:?WORKDIR is missing}"; done
     ;;
   *) die "use: dev-parts.sh up | java | env | down WORKDIR" ;;
 esac

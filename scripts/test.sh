@@ -181,7 +181,7 @@ stop_leftovers() {
 }
 stop_parts() {
   local part
-  for part in minio mariadb postgres pushgateway powerjob powerjob5 docker; do
+  for part in minio mariadb postgres pushgateway registry powerjob powerjob5 docker; do
     [[ ! -d $WORK/$part ]] || bash "scripts/parts/$part.sh" stop "$WORK" || log "$part could not be stopped"
   done
 }
@@ -211,7 +211,7 @@ finish() {
   if ((FAILED + UNSTABLE == 0)); then
     rm -rf "${WORK:?}"
   else
-    rm -rf "${WORK:?}/bin" "$WORK/docker/data" "$WORK/minio/data"
+    rm -rf "${WORK:?}/bin" "$WORK/docker/data" "$WORK/minio/data" "$WORK/registry/store"
     log "logs and what the tests left: $WORK"
   fi
   printf '\n%d passed, %d failed, %d skipped%s\n' "$PASSED" "$FAILED" "$SKIPPED" \
@@ -295,7 +295,8 @@ else
 fi
 
 PART_VARIABLES=(POWERJOB_URL POWERJOB_CTL POWERJOB5_URL POWERJOB5_CTL JAVA_WORKER S3_ENDPOINT S3_ACCESS_KEY S3_SECRET_KEY
-  MYSQL_URL POSTGRES_URL PUSHGATEWAY_URL DOCKER_HOST DOCKER_CTL LLAMA_SERVER TINY_GGUF TEST_IMAGE_LLAMA TEST_IMAGE_BUSYBOX TEST_IMAGE_STUB)
+  MYSQL_URL POSTGRES_URL PUSHGATEWAY_URL REGISTRY_ADDRESS REGISTRY_USER REGISTRY_PASSWORD REGISTRY_CTL
+  DOCKER_HOST DOCKER_CTL DOCKER_BRIDGE LLAMA_SERVER TINY_GGUF TEST_IMAGE_LLAMA TEST_IMAGE_BUSYBOX TEST_IMAGE_STUB)
 mkdir -p "$WORK/e2e"
 export TESTRIG_E2E_WORK=$WORK/e2e
 
@@ -320,7 +321,7 @@ bring_up_parts() {
     run "begin $part" bash "scripts/parts/$part.sh" begin "$WORK" || true
   done
   part_step 'install the Java worker' java-worker scripts/parts/java-worker.sh install
-  for part in docker minio mariadb postgres pushgateway powerjob powerjob5; do
+  for part in docker registry minio mariadb postgres pushgateway powerjob powerjob5; do
     [[ $part == powerjob* ]] || run "install $part" bash "scripts/parts/$part.sh" install || true
     part_step "start $part" "$part" "scripts/parts/$part.sh" start "$WORK"
   done

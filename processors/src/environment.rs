@@ -9,7 +9,10 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 pub use lists::Denied;
 pub use paths::{Access, PathDenied, Root};
 pub use resources::{Database, DiskLimits, MailServer, ObjectStore, Person, ServiceDefaults};
-use testrig_host::accelerators::{Accelerators, NoAccelerators};
+use testrig_host::{
+    accelerators::{Accelerators, NoAccelerators},
+    docker::PullSettings,
+};
 
 /// The part of the agent's configuration that processors need. Built once at start, shared by all runs.
 #[derive(Clone)]
@@ -28,6 +31,8 @@ pub struct Environment {
     pub allowed_images: Option<Vec<String>>,
     /// `[docker] allow_privileged`: whether `docker.privileged` may be asked for.
     pub allow_privileged: bool,
+    /// How images are pulled: `[docker] pull_*`, and the logins of `[registries.*]`.
+    pub pulls: PullSettings,
     /// `[programs] allowed`; `None` = every program.
     pub allowed_programs: Option<Vec<String>>,
     /// `[outbound] allowed_hosts`; `None` = every host.
@@ -46,10 +51,8 @@ pub struct Environment {
     pub template_dir: Option<PathBuf>,
     /// The one HTTP client for health checks, callbacks and robots.
     pub http: reqwest::Client,
-    /// `[platform] base_url`: default of `testPlatformBaseUrl`.
+    /// Default of `testPlatformBaseUrl`.
     pub platform_base_url: Option<String>,
-    /// What brings logs to test platforms; `None` = the [`registry`](crate::registry) makes one, whose end nobody waits for.
-    pub platform_logs: Option<Arc<crate::PlatformLogs>>,
     /// `[service]`: what the `llmPythonProcessor` names use where a job says nothing.
     pub service: ServiceDefaults,
     /// `[official]`: which official processors may be used, and how.
@@ -74,6 +77,7 @@ impl Environment {
             docker_endpoint: None,
             allowed_images: None,
             allow_privileged: false,
+            pulls: PullSettings { http: Some(http.clone()), ..PullSettings::default() },
             allowed_programs: None,
             allowed_hosts: None,
             databases: BTreeMap::new(),
@@ -84,7 +88,6 @@ impl Environment {
             template_dir: None,
             http,
             platform_base_url: None,
-            platform_logs: None,
             service: ServiceDefaults::default(),
             official: crate::Official::default(),
             disk: DiskLimits::default(),

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use anyhow::Context;
 use serde::Deserialize;
+use testrig_host::docker::{PullSettings, RegistryAuth};
 use testrig_processors::{
     Database, DiskLimits, Environment, ObjectStore, Official, Root, ServiceDefaults, official::Deny,
 };
@@ -65,6 +66,7 @@ pub(crate) fn environment(config: &Config) -> anyhow::Result<Environment> {
         docker_endpoint: Some(config.docker.endpoint.clone()),
         allowed_images: config.docker.allowed_images.clone(),
         allow_privileged: config.docker.allow_privileged,
+        pulls: pulls(config, http.clone())?,
         allowed_programs: config.programs.allowed.clone(),
         allowed_hosts: config.outbound.allowed_hosts.clone(),
         databases,
@@ -74,8 +76,7 @@ pub(crate) fn environment(config: &Config) -> anyhow::Result<Environment> {
         secrets,
         template_dir: None,
         http,
-        platform_base_url: config.platform.base_url.clone(),
-        platform_logs: None,
+        platform_base_url: None,
         service: ServiceDefaults {
             model_name: config.service.model_name.clone(),
             model_path: config.service.model_path.clone(),
@@ -94,6 +95,22 @@ pub(crate) fn environment(config: &Config) -> anyhow::Result<Environment> {
         accelerators: crate::accelerators::build(config)?,
         jobs: None,
         state_dir,
+    })
+}
+
+fn pulls(config: &Config, http: reqwest::Client) -> anyhow::Result<PullSettings> {
+    let mut logins = Vec::new();
+    for (key, registry) in &config.registries {
+        let password = crate::client::read_token(&registry.password_file)
+            .map_err(|e| anyhow::anyhow!("registries.{key}.password_file: {e}"))?;
+        logins.push(RegistryAuth::new(key, &registry.address, &registry.user, password));
+    }
+    Ok(PullSettings {
+        logins,
+        silence: Duration::from_secs(config.docker.pull_silence_seconds),
+        tries: config.docker.pull_tries,
+        http: Some(http),
+        ..PullSettings::default()
     })
 }
 
@@ -132,6 +149,28 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
+
+    #[test]
+    fn logins_of_registries_come_from_their_files_and_a_missing_one_is_named() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let file = dir.path().join("lab");
+        std::fs::write(&file, "sekret\n").expect("written");
+        let mut config = Config::default();
+        let lab = config.registries.entry("lab".into()).or_default();
+        (lab.address, lab.user, lab.password_file) = ("registry.lab:5000".into(), "rig".into(), file);
+        config.docker.pull_tries = 2;
+        config.docker.pull_silence_seconds = 7;
+        let made = pulls(&config, http_client().expect("client")).expect("readable");
+        assert_eq!((made.tries, made.silence, made.http.is_some()), (2, Duration::from_secs(7), true));
+        let login = made.login_for("registry.lab:5000/llm/qwen:1").expect("its registry");
+        assert_eq!((login.key.as_str(), login.username.as_str(), login.password.as_str()), ("lab", "rig", "sekret"));
+        assert!(made.login_for("llm/qwen:1").is_none() && !format!("{made:?}").contains("sekret"));
+
+        config.registries.entry("other".into()).or_default().password_file = dir.path().join("none");
+        let error = pulls(&config, http_client().expect("client")).expect_err("no such file").to_string();
+        assert!(error.starts_with("registries.other.password_file: "), "{error}");
+    }
 
     #[tokio::test]
     async fn a_redirect_does_not_lead_past_the_allowed_hosts() {

@@ -31,14 +31,14 @@ pub(crate) struct Config {
     pub(crate) service: Service,
     /// Hosts that job parameters may make the agent talk to.
     pub(crate) outbound: Outbound,
-    /// The test platform.
-    pub(crate) platform: Platform,
     /// Which processors are served.
     pub(crate) processors: Processors,
     /// The official processors of PowerJob (`tech.powerjob.official.processors.impl...`).
     pub(crate) official: Official,
     /// Databases by key (`resultDbKey`, `dataSourceName`).
     pub(crate) databases: BTreeMap<String, Database>,
+    /// Image registries that want a login, by any key.
+    pub(crate) registries: BTreeMap<String, Registry>,
     /// S3-compatible object stores by key (`objectStoreKey`).
     pub(crate) object_stores: BTreeMap<String, ObjectStore>,
     /// Signing secrets of chat robots by key (`channelConfig.feishu.secretRef`), each a file with the secret in it.
@@ -181,6 +181,10 @@ pub(crate) struct Docker {
     pub(crate) allowed_images: Option<Vec<String>>,
     /// Whether a job may ask for `docker.privileged`.
     pub(crate) allow_privileged: bool,
+    /// Seconds without a word from the engine after which a pull stalls and is given up.
+    pub(crate) pull_silence_seconds: u64,
+    /// How often a pull is begun in all, where the registry, the connection to it or the engine failed in a way that may pass.
+    pub(crate) pull_tries: u32,
 }
 
 impl Default for Docker {
@@ -189,7 +193,7 @@ impl Default for Docker {
             .ok()
             .filter(|v| !v.is_empty())
             .unwrap_or_else(|| "unix:///var/run/docker.sock".into());
-        Self { endpoint, allowed_images: None, allow_privileged: false }
+        Self { endpoint, allowed_images: None, allow_privileged: false, pull_silence_seconds: 300, pull_tries: 4 }
     }
 }
 
@@ -324,14 +328,6 @@ pub(crate) struct Outbound {
     pub(crate) allowed_hosts: Option<Vec<String>>,
 }
 
-/// `[platform]`
-#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(default)]
-pub(crate) struct Platform {
-    /// Where the logs of instances go besides, at `{base_url}/api/log/append`; a job's `testPlatformBaseUrl` is stronger.
-    pub(crate) base_url: Option<String>,
-}
-
 /// `[processors]`
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
@@ -376,6 +372,18 @@ pub(crate) struct Database {
     pub(crate) user: Option<String>,
     /// File with the user's password in it; it should be readable by the agent's user only.
     pub(crate) password_file: Option<PathBuf>,
+}
+
+/// `[registries.KEY]`
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub(crate) struct Registry {
+    /// The registry as image names have it, `registry.local:5000`; `docker.io` for images without a registry in their name.
+    pub(crate) address: String,
+    /// The user that logs in.
+    pub(crate) user: String,
+    /// File with the user's password or token in it; it should be readable by the agent's user only.
+    pub(crate) password_file: PathBuf,
 }
 
 /// `[object_stores.KEY]`

@@ -47,7 +47,7 @@ fn every_mistake_is_in_one_report_with_its_line_and_the_nearest_key() {
 #[test]
 fn what_fits_no_schema_is_found_as_well() {
     let text = "[powerjob]\nservers = [\"nope\", \"https://a:1\"]\n[admin]\nlisten = \"0.0.0.0:1\"\n[[lane]]\nslots = 0\nlisten = \"[::1]:5\"\nprocessors = [\"RunLLMTst\"]\n\
-        [databases.r]\nurl = \"mysql://\"\n[official]\ncharset = \"klingon\"\nsql_deny = [\"(\"]\n[object_stores.m]\nendpoint = \"minio\"\ncredentials_file = \"/nowhere/c.toml\"\n[docker]\nendpoint = \"/run/d.sock\"\n[paths]\nallowed_roots = [\"data\"]\n[platform]\nbase_url = \"platform:8080\"\n";
+        [databases.r]\nurl = \"mysql://\"\n[official]\ncharset = \"klingon\"\nsql_deny = [\"(\"]\n[object_stores.m]\nendpoint = \"minio\"\ncredentials_file = \"/nowhere/c.toml\"\n[docker]\nendpoint = \"/run/d.sock\"\n[paths]\nallowed_roots = [\"data\"]\n";
     let all = mistakes(text, &[]);
     for wanted in [
         "`powerjob.app` is missing",
@@ -64,7 +64,6 @@ fn what_fits_no_schema_is_found_as_well() {
         "/nowhere/c.toml cannot be read",
         "`docker.endpoint`",
         "not an absolute path",
-        "`platform.base_url` is `platform:8080`; accepted: an address such as http://platform:8080",
     ] {
         assert!(all.iter().any(|m| m.contains(wanted)), "{wanted}: {all:#?}");
     }
@@ -85,6 +84,42 @@ fn a_password_in_a_url_is_refused_and_never_repeated() {
     ] {
         assert!(all.iter().any(|m| m.contains(wanted)), "{wanted}: {all:#?}");
     }
+}
+
+#[test]
+fn a_registry_is_named_as_images_name_it_and_has_a_user_and_a_password_file() {
+    let password = tempfile::NamedTempFile::new().expect("temporary file");
+    let registry = |key: &str, address: &str, user: &str| {
+        format!(
+            "[registries.{key}]\naddress = \"{address}\"\nuser = \"{user}\"\npassword_file = \"{}\"\n",
+            password.path().display()
+        )
+    };
+    let good = format!("{GOOD}{}{}", registry("lab", "registry.lab:5000", "rig"), registry("hub", "docker.io", "rig"));
+    assert_eq!(load_text(&good, &[]).expect("valid").registries.len(), 2);
+    let bad =
+        [registry("a", "https://u:sekret@x", "rig"), registry("b", "lab", "rig"), registry("c", "lab.x/team", "rig")];
+    let twice = [registry("d", "one.lab", "rig"), registry("e", "One.Lab", "")];
+    let text = format!(
+        "{GOOD}[docker]\npull_tries = 0\npull_silence_seconds = 0\n{}{}[registries.f]\naddress = \"f.lab\"\nuser = \"u\"\n",
+        bad.concat(),
+        twice.concat()
+    );
+    let all = mistakes(&text, &[]);
+    assert!(all.iter().all(|m| !m.contains("sekret")), "{all:#?}");
+    for wanted in [
+        "`registries.a.address` is `https://***@x`",
+        "`registries.b.address` is `lab`; accepted: the registry as image names have it",
+        "`registries.c.address` is `lab.x/team`",
+        "`registries.e.address`: another registry has the address `One.Lab` as well",
+        "`registries.e.user` is missing",
+        "`registries.f.password_file` is missing",
+        "`docker.pull_tries` is 0",
+        "`docker.pull_silence_seconds` is 0",
+    ] {
+        assert!(all.iter().any(|m| m.contains(wanted)), "{wanted}: {all:#?}");
+    }
+    assert_eq!(all.len(), 8, "{all:#?}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::{collections::HashSet, net::SocketAddr, path::Path};
 
+use testrig_host::docker::registry_of;
 use testrig_processors::{
     Official,
     official::{Deny, Switch},
@@ -108,6 +109,7 @@ pub(crate) fn verify(config: &mut Config, layers: &Layers, purpose: Purpose) -> 
                 .iter()
                 .filter_map(|(k, d)| Some((format!("databases.{k}.password_file"), d.password_file.as_ref()?))),
         )
+        .chain(config.registries.iter().map(|(k, r)| (format!("registries.{k}.password_file"), &r.password_file)))
         .chain(
             config
                 .object_stores
@@ -168,6 +170,7 @@ pub(crate) fn verify(config: &mut Config, layers: &Layers, purpose: Purpose) -> 
             );
         }
     }
+    registries(config, &mut say);
     for root in config.paths.allowed_roots.iter().flatten() {
         if !Path::new(root.trim_end_matches(":ro").trim_end_matches(":rw")).is_absolute() {
             say(
@@ -188,14 +191,40 @@ pub(crate) fn verify(config: &mut Config, layers: &Layers, purpose: Purpose) -> 
             ),
         );
     }
-    if let Some(base) = &config.platform.base_url
-        && !url::Url::parse(base).is_ok_and(|url| ["http", "https"].contains(&url.scheme()) && url.has_host())
-    {
-        let text =
-            format!("`platform.base_url` is `{}`; accepted: an address such as http://platform:8080", masked(base));
-        say("platform.base_url", text);
-    }
     all
+}
+
+fn registries(config: &Config, say: &mut impl FnMut(&str, String)) {
+    for (name, value) in
+        [("pull_silence_seconds", config.docker.pull_silence_seconds), ("pull_tries", config.docker.pull_tries.into())]
+    {
+        if value == 0 {
+            say(&format!("docker.{name}"), format!("`docker.{name}` is 0; accepted: 1 or more"));
+        }
+    }
+    let mut known = HashSet::new();
+    for (key, registry) in &config.registries {
+        let path = |field: &str| format!("registries.{key}.{field}");
+        let address = registry.address.as_str();
+        if address.is_empty() || registry_of(&format!("{address}/x")) != address {
+            say(
+                &path("address"),
+                format!(
+                    "`{}` is `{}`; accepted: the registry as image names have it, e.g. registry.local:5000, or docker.io",
+                    path("address"),
+                    masked(address)
+                ),
+            );
+        } else if !known.insert(address.to_ascii_lowercase()) {
+            say(
+                &path("address"),
+                format!("`{}`: another registry has the address `{address}` as well", path("address")),
+            );
+        }
+        if registry.user.is_empty() {
+            say(&path("user"), format!("`{}` is missing: the user that logs in at `{address}`", path("user")));
+        }
+    }
 }
 
 /// The kind of a database's URL, which may hold a password anywhere behind it.

@@ -12,8 +12,7 @@ use super::{
 use crate::{
     Access, Database, Environment,
     aggregate_metrics::database,
-    params::{Input, Params, Problems},
-    platform_log,
+    params::{Input, Params, Problems, read},
 };
 
 /// A checked plan.
@@ -57,7 +56,7 @@ pub(super) struct ArchiveTable {
 
 /// Reads and checks; the warnings belong into the log.
 pub(super) fn plan(input: &Input<'_>, env: &Environment) -> Result<(Plan, Params), Problems> {
-    let mut params = platform_log::read(env, &TABLE, input);
+    let mut params = read(&TABLE, input);
     let plan = build(&mut params, env);
     params.check()?;
     Ok((plan.expect("without a problem there is a plan"), params))

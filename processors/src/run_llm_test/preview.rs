@@ -3,7 +3,7 @@
 use testrig_host::{
     BoundaryId,
     accelerators::{Accelerator, LeaseRequest},
-    docker::{Network, PullPolicy},
+    docker::{Network, PullPolicy, registry_of},
 };
 use testrig_loadgen::Arrival;
 
@@ -137,15 +137,25 @@ async fn image(env: &Environment, plan: &ContainerPlan) -> Step {
     let (text, hindered) = match (found, plan.pull) {
         (Err(why), _) => (format!("whether it is on this host cannot be said: {why}"), true),
         (Ok(Some(image)), PullPolicy::Always) => {
-            (format!("on this host as {}; it would be asked of its registry all the same (Always)", image.id), false)
+            let from = from_registry(env, plan);
+            (format!("on this host as {}; it would be asked of {from} all the same (Always)", image.id), false)
         }
         (Ok(Some(image)), _) => (format!("on this host as {}", image.id), false),
         (Ok(None), PullPolicy::Never) => {
             ("not on this host, and docker.pullPolicy is Never: the run would fail".to_owned(), true)
         }
-        (Ok(None), _) => ("not on this host; it would be pulled".to_owned(), false),
+        (Ok(None), _) => (format!("not on this host; it would be pulled from {}", from_registry(env, plan)), false),
     };
     Step { about: "image", text: format!("{}; {text}", plan.image), hindered }
+}
+
+/// The registry and who would log in there.
+fn from_registry(env: &Environment, plan: &ContainerPlan) -> String {
+    let registry = registry_of(&plan.image);
+    match env.pulls.login_for(&plan.image) {
+        Some(login) => format!("{registry} as user `{}`", login.username),
+        None => format!("{registry} without a login"),
+    }
 }
 
 fn health(plan: &Plan) -> String {

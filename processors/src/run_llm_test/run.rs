@@ -8,7 +8,6 @@ mod hold;
 mod launch;
 mod lease;
 mod load;
-mod refused;
 mod reported;
 mod scripted;
 mod stages;

@@ -11,7 +11,10 @@ use powerjob_worker::StopReason;
 use serde_json::json;
 use testrig_host::docker::ContainerPhase;
 
-use crate::containers::engine;
+use crate::{
+    containers::engine,
+    rig::{Rig, skipped},
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_agents_with_the_same_instance_id_do_not_touch_each_others_containers() {
@@ -63,7 +66,7 @@ async fn a_network_that_is_not_there_and_a_port_that_is_taken_are_named() {
     run["networkModeOverride"] = json!("no-such-network");
     let result = rig.process(&rig.context(&engine.stub_job(&rig, ""), &run)).await;
     assert!(
-        result.message.contains("no-such-network") && result.message.contains("(instanceParams.networkModeOverride)"),
+        result.message.contains("no-such-network") && result.message.contains("docker.networkMode"),
         "{}",
         result.message
     );
@@ -179,36 +182,40 @@ async fn much_output_of_a_container_is_whole_and_a_kill_under_load_is_told() {
     assert!(file.len() > 20_000 * 22 + 3_000_000 + 5000, "{}", file.len());
 }
 
+/// A request to the engine as it is.
+fn ask(engine: &str, request: &str) -> String {
+    let socket = engine.strip_prefix("unix://").expect("the tests' engine has a socket");
+    let mut stream = UnixStream::connect(socket).expect("it is there");
+    stream.write_all(request.as_bytes()).expect("it is there");
+    let mut answer = String::new();
+    let _ = stream.read_to_string(&mut answer);
+    answer
+}
+
 /// A network of the engine's for one test.
 struct OwnNetwork {
     name: String,
-    socket: String,
+    engine: String,
 }
 
 impl OwnNetwork {
     fn make(name: String) -> Option<Self> {
-        let socket = std::env::var("DOCKER_HOST").ok()?.strip_prefix("unix://")?.to_owned();
-        let network = Self { name, socket };
+        let network = Self { name, engine: std::env::var("DOCKER_HOST").ok()? };
         let body = json!({"Name": network.name}).to_string();
-        let answer = network.ask(&format!(
-            "POST /networks/create HTTP/1.0\r\nHost: d\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        ));
+        let answer = ask(
+            &network.engine,
+            &format!(
+                "POST /networks/create HTTP/1.0\r\nHost: d\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
+            ),
+        );
         answer.contains(" 201 ").then_some(network)
-    }
-
-    fn ask(&self, request: &str) -> String {
-        let mut stream = UnixStream::connect(&self.socket).expect("it is there");
-        stream.write_all(request.as_bytes()).expect("it is there");
-        let mut answer = String::new();
-        let _ = stream.read_to_string(&mut answer);
-        answer
     }
 }
 
 impl Drop for OwnNetwork {
     fn drop(&mut self) {
-        self.ask(&format!("DELETE /networks/{} HTTP/1.0\r\nHost: d\r\n\r\n", self.name));
+        ask(&self.engine, &format!("DELETE /networks/{} HTTP/1.0\r\nHost: d\r\n\r\n", self.name));
     }
 }
 
@@ -217,7 +224,7 @@ async fn on_a_named_network_the_service_port_is_published() {
     let Some(engine) = engine("engine::on_a_named_network_the_service_port_is_published") else { return };
     let rig = engine.rig(160);
     let Some(network) = OwnNetwork::make(format!("testrig-{}", rig.instance)) else {
-        println!("the engine makes no networks: {:?}", std::env::var("DOCKER_BRIDGE"));
+        skipped("engine::on_a_named_network_the_service_port_is_published", "the engine makes no networks here");
         return;
     };
     let mut run = engine.run(&rig);
@@ -227,4 +234,74 @@ async fn on_a_named_network_the_service_port_is_published() {
     let port = rig.result()["service"]["hostPort"].as_u64().expect("a number");
     assert_eq!(rig.result()["service"]["address"], format!("127.0.0.1:{port}"));
     assert_eq!(engine.containers(&rig).await.len(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_volume_through_a_link_is_the_directory_that_it_leads_to_and_one_that_leads_out_is_refused() {
+    let name = "engine::a_volume_through_a_link_is_the_directory_that_it_leads_to_and_one_that_leads_out_is_refused";
+    let Some(engine) = engine(name) else { return };
+    let rig = engine.rig(180);
+    let data = rig.place.dir.path().join("data");
+    std::fs::create_dir(&data).expect("made");
+    std::fs::write(data.join("file"), "behind the link\n").expect("written");
+    let (link, out) = (rig.place.dir.path().join("link"), rig.place.dir.path().join("out"));
+    std::os::unix::fs::symlink(&data, &link).expect("made");
+    std::os::unix::fs::symlink("/etc", &out).expect("made");
+    // The link leads elsewhere once the run has begun: what was looked at is what is mounted.
+    let mut job = engine.job(&rig, &engine.busybox, "cat /data/file; while :; do sleep 1; done");
+    job["healthCheck"] = json!({"type": "NONE"});
+    job["monitor"]["stopTimeoutSeconds"] = json!(0);
+    let turn = rig.place.dir.path().join("turn.sh");
+    std::fs::write(&turn, format!("#!/bin/sh\nln -sfn /etc '{}'\n", link.display())).expect("written");
+    std::fs::set_permissions(&turn, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("written");
+    job["env.setupScript"] = json!(turn);
+    let mut run = engine.run(&rig);
+    run["test"] = json!({"driver": "container", "command": ["test", "-f", "/data/file"]});
+    run["volumes"] = json!([{"hostPath": link, "containerPath": "/data", "mode": "ro"}]);
+    let result = rig.process(&rig.context(&job, &run)).await;
+    assert!(result.success, "{}\n{}", result.message, rig.log_text());
+    assert_eq!(std::fs::read_link(&link).expect("a link"), std::path::Path::new("/etc"), "it was turned");
+    assert_eq!(rig.service_lines(), ["behind the link"]);
+
+    let rig_out = engine.rig(181);
+    run["volumes"] = json!([{"hostPath": out, "containerPath": "/data", "mode": "ro"}]);
+    let result = rig_out.process(&rig_out.context(&engine.job(&rig_out, &engine.busybox, "exit 0"), &run)).await;
+    assert!(
+        result.message.contains("volumes[0].hostPath") && result.message.contains("allowed_roots"),
+        "{}",
+        result.message
+    );
+    assert_eq!(engine.containers(&rig_out).await.len(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_privileged_container_is_made_only_where_the_configuration_allows_it() {
+    let name = "engine::a_privileged_container_is_made_only_where_the_configuration_allows_it";
+    let Some(engine) = engine(name) else { return };
+    for (number, allowed) in [(190, false), (191, true)] {
+        let endpoint = engine.endpoint.clone();
+        let rig = Rig::with(i64::from(std::process::id()) * 1000 + number, move |env| {
+            env.docker_endpoint = Some(endpoint);
+            env.allow_privileged = allowed;
+        });
+        let mut job = engine.job(&rig, &engine.busybox, "while :; do sleep 1; done");
+        job["healthCheck"] = json!({"type": "NONE"});
+        job["docker"]["privileged"] = json!(true);
+        job["monitor"] = json!({"stopTimeoutSeconds": 0, "cleanupPolicy": "NEVER"});
+        let mut run = engine.run(&rig);
+        run["test"] = json!({"driver": "container", "command": ["true"]});
+        let result = rig.process(&rig.context(&job, &run)).await;
+        let made = engine.containers(&rig).await;
+        if !allowed {
+            assert!(result.message.contains("docker.privileged: is not allowed here"), "{}", result.message);
+            assert!(made.is_empty(), "{made:?}");
+            continue;
+        }
+        // Whether it also starts depends on what the root of this machine may do; the engine was asked for it in any case.
+        let id = &made.first().unwrap_or_else(|| panic!("{}", result.message)).id;
+        let seen = ask(&engine.endpoint, &format!("GET /containers/{id}/json HTTP/1.0\r\nHost: d\r\n\r\n"));
+        engine.docker.remove(id).await.expect("removed");
+        assert!(seen.contains("\"Privileged\":true"), "{seen}");
+        assert!(result.success || result.message.contains("unable to apply caps"), "{}", result.message);
+    }
 }

@@ -1,6 +1,5 @@
 //! RunLLMTest as a whole, with a host process as the service.
 
-mod asked;
 mod cards;
 mod commands;
 #[path = "../common/mod.rs"]
@@ -9,15 +8,12 @@ mod containers;
 mod downstream;
 mod endings;
 mod engine;
-mod given;
 mod good;
 mod hostile;
 mod monitoring;
-mod platform;
-mod refused;
+mod outages;
+mod pulls;
 mod resume;
 mod rig;
 mod scripts;
 mod taxonomy;
-#[path = "../common/wrong.rs"]
-mod wrong;

@@ -37,6 +37,8 @@ impl Rig {
         let place = Place::new();
         let mut env = place.environment();
         env.docker_endpoint = Some(format!("unix://{}/no-engine.sock", place.dir.path().display()));
+        // Where there is none, none will come.
+        env.pulls.engine_patience = Duration::from_secs(1);
         change(&mut env);
         let env = Arc::new(env);
         let processor = Arc::new(RunLlmTest::new(Arc::clone(&env), place.store.clone()));
@@ -177,7 +179,7 @@ pub(crate) fn skipped(name: &str, reason: &str) {
 
 /// A port that nobody listens on, given once in this process. Below the ports that the system gives to connections, which
 /// would else take it before the service does.
-pub(crate) fn free_port() -> u16 {
+fn free_port() -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     const FIRST: u32 = 12_000;
     const COUNT: u32 = 20_000;

@@ -75,8 +75,10 @@ impl Docker {
     /// # Errors
     /// [`DockerError::Unavailable`], naming the endpoint and what to do.
     pub async fn ping(&self) -> Result<EngineInfo, DockerError> {
-        let version = self.call("ask the engine's version", QUICK, async |d| d.version().await).await?;
-        let info = self.call("ask the engine's settings", QUICK, async |d| d.info().await).await?;
+        let (version, info) = tokio::try_join!(
+            self.call("ask the engine's version", QUICK, async |d| d.version().await),
+            self.call("ask the engine's settings", QUICK, async |d| d.info().await),
+        )?;
         let mut runtimes: Vec<String> = info.runtimes.unwrap_or_default().into_keys().collect();
         runtimes.sort();
         Ok(EngineInfo {
@@ -127,7 +129,7 @@ impl Docker {
         } else {
             bollard::Docker::connect_with_http(endpoint, HEAD_SECS, API_DEFAULT_VERSION)
         };
-        let client = made.map_err(|error| classify(endpoint, doing, error))?;
+        let client = made.map_err(|error| classify(endpoint, doing, error))?.with_request_modifier(url_safe_login);
         *slot = Some(client.clone());
         Ok(client)
     }
@@ -145,6 +147,19 @@ impl Docker {
             detail: format!("no answer within {} s", limit.as_secs_f32()),
         }
     }
+}
+
+/// Engines read the login of a pull as URL-safe base64 and take one that is not for no login at all, without a word; bollard
+/// writes the other alphabet, so that a password with `?`, `>` or `~` in the wrong place would not arrive.
+fn url_safe_login(mut request: bollard::BollardRequest) -> bollard::BollardRequest {
+    if let Some(value) = request.headers_mut().get_mut("x-registry-auth")
+        && let Ok(text) = value.to_str()
+        && let Ok(safe) = text.replace('+', "-").replace('/', "_").parse()
+    {
+        *value = safe;
+        value.set_sensitive(true);
+    }
+    request
 }
 
 #[cfg(test)]

@@ -75,64 +75,6 @@ impl DockerError {
     }
 }
 
-/// Why an image is not here.
-#[derive(Debug, thiserror::Error)]
-pub enum PullError {
-    /// The policy is `Never` and the image is not on this host.
-    #[error(
-        "image `{image}` is not on this host and docker.pullPolicy is Never; pull it by hand, or set docker.pullPolicy to IfNotPresent"
-    )]
-    NeverPulled {
-        /// Name of the image.
-        image: String,
-    },
-    /// The registry does not know it (some registries say so as well when they want a login).
-    #[error("image `{image}` was not found by its registry: {message}; check name and tag")]
-    NotFound {
-        /// Name of the image.
-        image: String,
-        /// The engine's words.
-        message: String,
-    },
-    /// The registry wants other or any credentials.
-    #[error("the registry refused image `{image}` for want of permission: {message}; check the registry credentials")]
-    Unauthorized {
-        /// Name of the image.
-        image: String,
-        /// The engine's words.
-        message: String,
-    },
-    /// The registry cannot be reached from the engine's host.
-    #[error(
-        "the registry of image `{image}` cannot be reached: {message}; check network, proxy and the registry's name"
-    )]
-    NoRoute {
-        /// Name of the image.
-        image: String,
-        /// The engine's words.
-        message: String,
-    },
-    /// The text is no name of an image.
-    #[error("`{image}` is no image name: {message}")]
-    InvalidName {
-        /// What was given.
-        image: String,
-        /// What is wrong.
-        message: String,
-    },
-    /// Everything else that the registry or the engine said, e.g. a full disk.
-    #[error("failed to pull image `{image}`: {message}")]
-    Failed {
-        /// Name of the image.
-        image: String,
-        /// The engine's words.
-        message: String,
-    },
-    /// The engine itself failed.
-    #[error(transparent)]
-    Engine(#[from] DockerError),
-}
-
 /// Sorts bollard's error by what the caller can do about it.
 pub(super) fn classify(endpoint: &str, doing: &str, error: BollardError) -> DockerError {
     let doing = doing.to_owned();

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use testrig_host::docker::{ContainerPhase, DockerError, Mount, Network, OutputStream, PullError, PullPolicy, Ulimit};
+use testrig_host::docker::{
+    ContainerPhase, DockerError, Mount, Network, OutputStream, PullError, PullPolicy, PullSettings, Ulimit,
+};
 use testrig_host::{Signal, health};
 
 use crate::rig::{LONG, Registry, lines_until_end, none, rig, until_running};
@@ -191,28 +193,30 @@ async fn why_an_image_is_not_here_is_told_apart() {
         return;
     };
     let docker = &rig.docker;
+    // Once, and no second try.
+    let settings = PullSettings { tries: 1, ..PullSettings::default() };
     let quiet = |line: String| println!("progress: {line}");
-    let here = docker.ensure_image(&rig.image, PullPolicy::IfNotPresent, None, quiet).await.expect("here");
-    assert_eq!(here, docker.ensure_image(&rig.image, PullPolicy::Never, None, quiet).await.expect("here"));
+    let here = docker.ensure_image(&rig.image, PullPolicy::IfNotPresent, &settings, quiet).await.expect("here");
+    assert_eq!(here, docker.ensure_image(&rig.image, PullPolicy::Never, &settings, quiet).await.expect("here"));
 
-    let never = docker.ensure_image("testrig/never-built:1", PullPolicy::Never, None, quiet).await;
+    let never = docker.ensure_image("testrig/never-built:1", PullPolicy::Never, &settings, quiet).await;
     assert!(matches!(never, Err(PullError::NeverPulled { .. })), "{never:?}");
-    let name = docker.ensure_image("Not A Name", PullPolicy::Always, None, quiet).await;
+    let name = docker.ensure_image("Not A Name", PullPolicy::Always, &settings, quiet).await;
     assert!(matches!(name, Err(PullError::InvalidName { .. })), "{name:?}");
 
     let registry = Registry::answering(404, r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}"#);
     let registry = registry.await;
     let image = format!("{}/models/none:1", registry.address);
-    let missing = docker.ensure_image(&image, PullPolicy::IfNotPresent, None, quiet).await;
+    let missing = docker.ensure_image(&image, PullPolicy::IfNotPresent, &settings, quiet).await;
     assert!(matches!(missing, Err(PullError::NotFound { .. })), "{missing:?}");
 
     let registry =
         Registry::answering(401, r#"{"errors":[{"code":"UNAUTHORIZED","message":"authentication required"}]}"#).await;
     let image = format!("{}/models/secret:1", registry.address);
-    let login = docker.ensure_image(&image, PullPolicy::Always, None, quiet).await;
-    assert!(matches!(login, Err(PullError::Unauthorized { .. })), "{login:?}");
+    let login = docker.ensure_image(&image, PullPolicy::Always, &settings, quiet).await;
+    assert!(matches!(login, Err(PullError::NoLogin { .. })), "{login:?}");
 
     let closed = registry.close().await;
-    let route = docker.ensure_image(&format!("{closed}/models/x:1"), PullPolicy::Always, None, quiet).await;
+    let route = docker.ensure_image(&format!("{closed}/models/x:1"), PullPolicy::Always, &settings, quiet).await;
     assert!(matches!(route, Err(PullError::NoRoute { .. })), "{route:?}");
 }

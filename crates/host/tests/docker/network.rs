@@ -25,8 +25,8 @@ async fn a_published_port_is_a_free_one_that_answers() {
     assert_ne!(port, 0);
     assert_eq!(info.ports[0].bind, "0.0.0.0");
 
-    let provider = rustls::crypto::ring::default_provider().install_default();
-    assert!(provider.is_ok(), "the only test here that needs one");
+    // An error means that another test was faster.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let client = reqwest::Client::builder().no_proxy().build().expect("client");
     let deadline = Instant::now() + LONG;
     loop {

@@ -4,8 +4,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use testrig_host::docker::{ContainerPhase, Docker, EngineNotice};
+use parking_lot::Mutex;
+use testrig_host::docker::{ContainerPhase, Docker, EngineNotice, PullPolicy, PullSettings};
 
+use crate::line::{Line, Trouble};
+use crate::registry::hub;
 use crate::rig::{LONG, Rig, rig, skipped};
 
 /// Its folder, and what `scripts/parts/docker.sh` does with it.
@@ -109,4 +112,33 @@ async fn an_engine_that_is_killed_or_restarted_under_a_run_gives_no_wrong_verdic
         assert_eq!(numbers, stored, "{how}");
         println!("{how}: {} lines, the last two {:?}", numbers.len(), &numbers[numbers.len().saturating_sub(2)..]);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pull_under_which_the_engine_is_killed_is_begun_again_when_it_is_back() {
+    let name = "outages::a_pull_under_which_the_engine_is_killed_is_begun_again_when_it_is_back";
+    let Some(shared) = rig(name) else { return };
+    // Whether there is a registry is known sooner than whether there is an engine of our own.
+    let Some(hub) = hub(name, &shared) else { return };
+    let Some((engine, rig)) = OwnEngine::start(name, &shared) else { return };
+    let image = hub.name("engine-killed");
+    hub.put(&image, 4 << 20);
+    let line = Line::to(&hub.address, Trouble::StallAt(1 << 20)).await;
+    let over = hub.over(line.address, &image);
+    let settings = PullSettings { tries: 10, engine_patience: LONG, ..hub.settings(line.address) };
+    let said = Mutex::new(Vec::new());
+    let pulling = rig.docker.ensure_image(&over, PullPolicy::Always, &settings, |text| said.lock().push(text));
+    let trouble = async {
+        // The layer is under way, and held up.
+        line.reached((1 << 20) - (64 << 10)).await;
+        tokio::task::block_in_place(|| engine.ctl("kill"));
+        line.set(Trouble::None);
+        tokio::task::block_in_place(|| engine.ctl("start"));
+    };
+    let both = async { tokio::join!(pulling, trouble).0 };
+    let pulled = tokio::time::timeout(LONG * 2, both).await;
+    let said = said.lock();
+    let pulled = pulled.unwrap_or_else(|_| panic!("it does not end: {said:#?}"));
+    assert!(pulled.is_ok_and(|image| image.id.starts_with("sha256:")), "{said:#?}");
+    assert!(said.iter().any(|text| text.contains("; try 2 of 10 in 1 s")), "{said:#?}");
 }

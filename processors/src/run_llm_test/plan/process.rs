@@ -14,12 +14,7 @@ pub(in crate::run_llm_test) struct ProcessPlan {
 }
 
 /// Only what a container needs and a process cannot have.
-pub(super) const CONTAINER_ONLY: &[&str] = &[
-    "image",
-    "docker.baseImage",
-    "docker.pullPolicy",
-    "docker.networkMode",
-    "containerLogBaseDir",
+const CONTAINER_ONLY: &[&str] = &[
     "docker.runtime",
     "docker.shmSize",
     "docker.ulimits",

@@ -12,7 +12,7 @@ use tokio::{sync::watch, time::Instant};
 
 use super::{
     super::{
-        dir::{RunDir, day_of},
+        dir::RunDir,
         disk,
         ending::Ending,
         interrupt::Interrupts,
@@ -21,12 +21,11 @@ use super::{
         state::{OutcomeRecord, RunRecord, Stage, StageRecord},
         table::TABLE,
     },
-    Run, Shared, launch, left_of, now_ms, refuse, refused,
+    Run, Shared, launch, left_of, now_ms, refuse,
 };
 use crate::{
     Environment, input_of,
-    params::{Params, Problems, mask},
-    platform_log,
+    params::{self, Problems, mask},
 };
 use powerjob_worker::ProcessResult;
 
@@ -65,16 +64,13 @@ pub(super) async fn begin(shared: Arc<Shared>, ctx: TaskContext) -> Result<Begun
     if let Some(left) = stored.as_ref().filter(|record| cut.is_none() && record.stage != Stage::Done) {
         sweep(&shared.env, &ctx, left, &agent).await;
     }
-    let mut params = platform_log::read(&shared.env, &TABLE, &input_of(&ctx));
-    let plan = match plan(&shared.env, &ctx, cut.as_ref(), &mut params).await {
+    let plan = match plan(&shared.env, &ctx, cut.as_ref()).await {
         Ok(plan) => plan,
         Err(problems) => {
-            let ending = if problems.only_denials() { Ending::Refused } else { Ending::BadParameters };
-            match &cut {
-                // It has a directory of its own.
-                Some(left) => sweep(&shared.env, &ctx, left, &agent).await,
-                None => refused::leave_result(&shared.env, &shared.runs, &ctx, &params, (&problems, ending)).await,
+            if let Some(left) = &cut {
+                sweep(&shared.env, &ctx, left, &agent).await;
             }
+            let ending = if problems.only_denials() { Ending::Refused } else { Ending::BadParameters };
             return Err(refuse(&ctx, &format!("stage plan failed: {problems}"), ending, false));
         }
     };
@@ -191,29 +187,29 @@ fn fresh(ctx: &TaskContext, plan: &Plan) -> RunRecord {
     let now = now_ms();
     let mut record = RunRecord::new(ctx.attempt, now);
     record.platform_task_id = plan.who.platform_task_id.clone();
-    record.date = day_of(now);
+    record.date = jiff::Timestamp::from_millisecond(now)
+        .unwrap_or_default()
+        .to_zoned(jiff::tz::TimeZone::system())
+        .strftime("%Y%m%d")
+        .to_string();
     record.service.boundary = Some(BoundaryId::new(ctx.instance_id, ctx.attempt));
     record
 }
 
 /// Reads the parameters and says what they came to.
-async fn plan(
-    env: &Environment,
-    ctx: &TaskContext,
-    cut: Option<&RunRecord>,
-    params: &mut Params,
-) -> Result<(Plan, Vec<String>), Problems> {
+async fn plan(env: &Environment, ctx: &TaskContext, cut: Option<&RunRecord>) -> Result<(Plan, Vec<String>), Problems> {
+    let mut params = params::read(&TABLE, &input_of(ctx));
     let known = cut.map(|record| record.service.kind.as_str()).and_then(|kind| match kind {
         "container" => Some(TrackMode::Container),
         "process" => Some(TrackMode::Process),
         "reuse" => Some(TrackMode::Reuse),
         _ => None,
     });
-    let mode = match known.or_else(|| plan::track_mode(params)) {
+    let mode = match known.or_else(|| plan::track_mode(&params)) {
         Some(mode) => mode,
         None => engine_or_process(env, ctx).await,
     };
-    let built = Plan::build(params, env, mode, ctx.instance_id.unsigned_abs());
+    let built = Plan::build(&mut params, env, mode, ctx.instance_id.unsigned_abs());
     let warnings = params.warnings();
     if cut.is_none() {
         warnings.iter().for_each(|warning| ctx.log.warn(warning));
@@ -274,7 +270,8 @@ fn service(
     let service: Arc<dyn Service> = match &plan.target {
         Target::Container(container) => {
             let docker = docker(&shared.env)?;
-            Arc::new(ContainerService::new(docker, container.as_ref().clone(), launch, shared.runs.clone()))
+            let (plan, runs) = (container.as_ref().clone(), shared.runs.clone());
+            Arc::new(ContainerService::new(docker, plan, launch, runs, shared.env.pulls.clone()))
         }
         Target::Process(process) => Arc::new(ProcessService::new(runner(&shared.env)?, process, launch)),
         Target::Reuse(url) => Arc::new(ReusedService::new(url.clone())),

@@ -1,5 +1,7 @@
 //! A service that is a container.
 
+mod engine;
+
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
@@ -11,18 +13,15 @@ use testrig_host::{
     accelerators::passing::{self, HostFiles, Passing},
     docker::{
         ContainerInfo, ContainerPhase, ContainerSpec, Docker, DockerError, EngineNotice, Mount, Network, PortPublish,
-        PullError,
+        PullSettings,
     },
     health,
     health::Probe,
 };
 use tokio::io::AsyncWriteExt;
 
-use super::{Cards, Details, Fault, Found, Launch, Say, Service, Stopped};
+use super::{Cards, Details, Fault, Found, Launch, Say, Service, Stopped, check_port_is_free};
 use crate::run_llm_test::{ending::Ending, evidence::Oom, monitor::with_network, plan::ContainerPlan, state::Runs};
-
-/// How long a call goes on asking an engine that does not answer.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The default: a container of the run's own.
 pub(in crate::run_llm_test) struct ContainerService {
@@ -31,6 +30,7 @@ pub(in crate::run_llm_test) struct ContainerService {
     launch: Launch,
     /// To tell a leftover from a container of a run that is at work.
     runs: Runs,
+    pulls: PullSettings,
     known: Mutex<Known>,
     /// Held while the engine makes or starts the container: it goes on with that although nobody waits any more.
     at_work: Arc<tokio::sync::Mutex<()>>,
@@ -48,8 +48,15 @@ struct Known {
 }
 
 impl ContainerService {
-    pub(in crate::run_llm_test) fn new(docker: Docker, plan: ContainerPlan, launch: Launch, runs: Runs) -> Self {
-        Self { docker, plan, launch, runs, known: Mutex::default(), at_work: Arc::default(), cards: Mutex::default() }
+    pub(in crate::run_llm_test) fn new(
+        docker: Docker,
+        plan: ContainerPlan,
+        launch: Launch,
+        runs: Runs,
+        pulls: PullSettings,
+    ) -> Self {
+        let (known, at_work, cards) = (Mutex::default(), Arc::default(), Mutex::default());
+        Self { docker, plan, launch, runs, pulls, known, at_work, cards }
     }
 
     fn id(&self) -> Result<String, Fault> {
@@ -62,8 +69,7 @@ impl ContainerService {
         known.info = Some(info);
     }
 
-    /// What the engine is asked for, without the lease. `init`: the engine has an init program.
-    pub(in crate::run_llm_test) fn spec(&self, init: bool) -> ContainerSpec {
+    fn spec(&self, init: bool) -> ContainerSpec {
         let plan = &self.plan;
         let mut spec = ContainerSpec::new(self.launch.boundary.clone(), &plan.name, &plan.image);
         spec.labels = self.launch.labels.clone();
@@ -126,22 +132,21 @@ impl ContainerService {
             fault.text = format!("{} ({meaning})", fault.text);
         }
         let says = |words: &str| fault.text.contains(words);
-        let plan = &self.plan;
-        if let Network::Named(network) = &plan.network
+        if let Network::Named(network) = &self.plan.network
             && says(network.as_str())
             && says("not found")
         {
             return Fault::lasting(format!(
-                "{}; the network `{network}` ({}) is not known to the engine; accepted: host, bridge, or a network that \
-                 `docker network ls` shows",
-                fault.text, plan.said_in.network
+                "{}; the network `{network}` (docker.networkMode) is not known to the engine; accepted: host, bridge, or a \
+                 network that `docker network ls` shows",
+                fault.text
             ));
         }
-        if plan.host_port != 0 && (says("already in use") || says("already allocated")) {
+        if self.plan.host_port != 0 && (says("already in use") || says("already allocated")) {
             return Fault::new(format!(
-                "{}; port {} ({}) is in use on this host already; stop what listens there, choose another port, or leave \
-                 hostPort out for a free one",
-                fault.text, plan.host_port, plan.said_in.host_port
+                "{}; port {} (instanceParams.hostPort) is in use on this host already; stop what listens there, choose \
+                 another port, or leave hostPort out for a free one",
+                fault.text, self.plan.host_port
             ));
         }
         fault
@@ -168,9 +173,12 @@ impl ContainerService {
     /// Removes what an earlier try of this run left; a container of somebody else under the wanted name is an error.
     async fn clear(&self, say: &Say) -> Result<(), Fault> {
         let own = self.launch.instance_id.to_string();
-        let mut left = self.patient(|| self.docker.find_by_label(LABEL_INSTANCE, Some(&own))).await?;
+        let (mut left, named) = tokio::try_join!(
+            self.patient(|| self.docker.find_by_label(LABEL_INSTANCE, Some(&own))),
+            self.patient(|| self.docker.find_by_name(&self.plan.name)),
+        )?;
         left.retain(|info| self.is_ours(info));
-        if let Some(named) = self.patient(|| self.docker.find_by_name(&self.plan.name)).await?
+        if let Some(named) = named
             && !left.iter().any(|info| info.id == named.id)
         {
             self.check_is_leftover(&named).await?;
@@ -186,8 +194,8 @@ impl ContainerService {
     async fn check_is_leftover(&self, info: &ContainerInfo) -> Result<(), Fault> {
         let foreign = |why: &str| {
             Err(Fault::lasting(format!(
-                "a container named `{}` exists already and {why}; remove it, or choose another name ({})",
-                info.name, self.plan.said_in.name
+                "a container named `{}` exists already and {why}; remove it, or choose another instanceParams.containerName",
+                info.name
             ))
             .ends(Ending::Refused))
         };
@@ -211,16 +219,7 @@ impl ContainerService {
     where
         F: Future<Output = Result<T, DockerError>> + Send,
     {
-        let begin = tokio::time::Instant::now();
-        loop {
-            match call().await {
-                Ok(value) => return Ok(value),
-                Err(error) if error.is_unavailable() && begin.elapsed() < PATIENCE => {
-                    tokio::time::sleep(Duration::from_millis(500)).await;
-                }
-                Err(error) => return Err(Fault::of(&error)),
-            }
-        }
+        engine::patient(call).await.map_err(|error| Fault::of(&error))
     }
 }
 
@@ -258,29 +257,27 @@ impl Service for ContainerService {
         let line = say.clone();
         let image = self
             .docker
-            .ensure_image(&self.plan.image, self.plan.pull, None, move |progress| line(format!("pull: {progress}")))
+            .ensure_image(&self.plan.image, self.plan.pull, &self.pulls, move |progress| {
+                line(format!("pull: {progress}"));
+            })
             .await
-            .map_err(|error| match error {
-                PullError::Failed { .. } | PullError::NoRoute { .. } | PullError::Engine(_) => Fault::of(&error),
-                _ => Fault { retryable: false, ..Fault::of(&error) },
-            })?;
+            .map_err(|error| Fault { retryable: !error.is_lasting(), ..Fault::of(&error) })?;
         say(format!("image {} is {}", self.plan.image, image.id));
         self.known.lock().image_id = Some(image.id);
         Ok(())
     }
 
     async fn create(&self, say: Say) -> Result<(), Fault> {
-        self.clear(&say).await?;
+        // The engine's settings are asked meanwhile.
+        let ((), engine) = tokio::try_join!(self.clear(&say), self.patient(|| self.docker.ping()))?;
         if self.plan.network == Network::Host {
-            self.launch.check_port_is_free()?;
+            self.launch.service_port.map_or(Ok(()), check_port_is_free)?;
         }
-        let engine = self.docker.ping().await.map_err(|e| Fault::of(&e))?;
         if let Some(runtime) = &self.plan.runtime
             && !engine.runtimes.iter().any(|known| known == runtime)
         {
             return Err(Fault::lasting(format!(
-                "the container engine has no runtime `{runtime}` ({}); accepted: {}, or leave it out",
-                self.plan.said_in.runtime,
+                "the container engine has no runtime `{runtime}` (docker.runtime); it has {}",
                 engine.runtimes.join(", ")
             )));
         }
@@ -293,13 +290,13 @@ impl Service for ContainerService {
             }
             self.pass(&mut spec, passing);
         }
-        let id =
-            self.whole(Box::pin(async move { docker.create(&spec).await })).await.map_err(|error| match error {
-                DockerError::Refused { .. } | DockerError::NotFound { .. } => {
-                    Fault { retryable: false, ..Fault::of(&error) }
-                }
-                other => Fault::of(&other),
-            })?;
+        let agent = self.label(LABEL_AGENT).map(str::to_owned);
+        let id = self.whole(Box::pin(engine::make(docker, spec, agent))).await.map_err(|error| match error {
+            DockerError::Refused { .. } | DockerError::NotFound { .. } => {
+                Fault { retryable: false, ..Fault::of(&error) }
+            }
+            other => Fault::of(&other),
+        })?;
         self.known.lock().id = Some(id);
         Ok(())
     }
@@ -307,7 +304,7 @@ impl Service for ContainerService {
     async fn start(&self) -> Result<(), Fault> {
         let id = self.id()?;
         let (docker, own) = (self.docker.clone(), id.clone());
-        self.whole(Box::pin(async move { docker.start(&own).await }))
+        self.whole(Box::pin(async move { engine::launch(&docker, &own).await }))
             .await
             .map_err(|error| self.not_started(&error))?;
         let info = self.patient(|| self.docker.inspect(&id)).await?;
