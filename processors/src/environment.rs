@@ -51,8 +51,10 @@ pub struct Environment {
     pub template_dir: Option<PathBuf>,
     /// The one HTTP client for health checks, callbacks and robots.
     pub http: reqwest::Client,
-    /// Default of `testPlatformBaseUrl`.
+    /// `[platform] base_url`: default of `testPlatformBaseUrl`.
     pub platform_base_url: Option<String>,
+    /// What brings logs to test platforms; `None` = the [`registry`](crate::registry) makes one, whose end nobody waits for.
+    pub platform_logs: Option<Arc<crate::PlatformLogs>>,
     /// `[service]`: what the `llmPythonProcessor` names use where a job says nothing.
     pub service: ServiceDefaults,
     /// `[official]`: which official processors may be used, and how.
@@ -88,6 +90,7 @@ impl Environment {
             template_dir: None,
             http,
             platform_base_url: None,
+            platform_logs: None,
             service: ServiceDefaults::default(),
             official: crate::Official::default(),
             disk: DiskLimits::default(),

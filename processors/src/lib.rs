@@ -9,6 +9,7 @@ mod notify_result;
 pub mod official;
 mod outbound;
 pub mod params;
+mod platform_log;
 pub mod preview;
 mod registry;
 mod related;
@@ -18,6 +19,9 @@ pub mod service_control;
 mod task_rig;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+#[path = "../tests/common/wrong.rs"]
+mod wrong;
 
 pub use aggregate_metrics::AggregateMetrics;
 pub use collect_logs::CollectLogs;
@@ -28,4 +32,5 @@ pub use environment::{
 pub use jobs::{NotStarted, StartJobs};
 pub use notify_result::NotifyResult;
 pub use official::Official;
+pub use platform_log::PlatformLogs;
 pub use registry::{MIGRATIONS, input_of, refused, registry, schema, tables};

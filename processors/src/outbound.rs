@@ -87,14 +87,18 @@ pub(crate) fn shown(url: &str) -> String {
 }
 
 fn unsent(error: &reqwest::Error) -> Fault {
-    let what = if error.is_timeout() {
+    Fault::Passing(why(error))
+}
+
+/// Why a request got no answer, without its address.
+pub(crate) fn why(error: &reqwest::Error) -> String {
+    if error.is_timeout() {
         format!("no answer within {} s", LIMIT.as_secs())
     } else if error.is_connect() {
         format!("no connection: {}", causes(error))
     } else {
         format!("the request failed: {}", causes(error))
-    };
-    Fault::Passing(what)
+    }
 }
 
 /// The innermost cause: the outer ones repeat the address.

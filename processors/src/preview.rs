@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::{
     Environment, aggregate_metrics, collect_logs, notify_result,
     params::{self, Input, Problems, Resolved, Table},
-    run_llm_test, service_control,
+    platform_log, run_llm_test, service_control,
 };
 
 /// What a job comes to.
@@ -53,7 +53,7 @@ pub async fn preview(env: &Environment, processor: &str, input: &Input<'_>) -> O
         .or_else(|| crate::tables().iter().copied().find(|table| table.processor == processor))?;
     let mut plan = Vec::new();
     let read = if table.processor == run_llm_test::TABLE.processor {
-        let mut params = params::read(table, input);
+        let mut params = platform_log::read(env, table, input);
         match run_llm_test::preview(env, &mut params).await {
             Ok(steps) => {
                 plan = steps;

@@ -13,6 +13,7 @@ use crate::{
     notify_result::{self, NotifyResult},
     official,
     params::{Input, Table},
+    platform_log::{self, PlatformLogs, Told},
     run_llm_test::{self, RunLlmTest},
     service_control,
 };
@@ -24,12 +25,16 @@ pub const MIGRATIONS: &[Migration] = &[
     run_llm_test::MIGRATIONS[2],
     notify_result::MIGRATIONS[0],
     service_control::MIGRATIONS[0],
+    platform_log::MIGRATIONS[0],
 ];
 
 /// A list cannot be joined to another where a constant is made: none may be forgotten above.
 const _: () = assert!(
     MIGRATIONS.len()
-        == run_llm_test::MIGRATIONS.len() + notify_result::MIGRATIONS.len() + service_control::MIGRATIONS.len()
+        == run_llm_test::MIGRATIONS.len()
+            + notify_result::MIGRATIONS.len()
+            + service_control::MIGRATIONS.len()
+            + platform_log::MIGRATIONS.len()
 );
 
 static TABLES: [&Table; 5] = [
@@ -54,6 +59,15 @@ pub fn registry(env: &Arc<Environment>, store: &Store) -> Vec<(&'static str, Arc
         (notify_result::TABLE.processor, Arc::new(NotifyResult::new(Arc::clone(env), store.clone()))),
     ];
     all.extend(service_control::processors(env, store));
+    let own = || Arc::new(PlatformLogs::new(store.clone(), env.http.clone()));
+    let logs = env.platform_logs.clone().unwrap_or_else(own);
+    for (name, processor) in &mut all {
+        let of_name = || tables().iter().copied().find(|table| table.processor == *name);
+        if let Some(table) = service_control::table_of(name).or_else(of_name) {
+            let inner = Arc::clone(processor);
+            *processor = Arc::new(Told { inner, table, env: Arc::clone(env), logs: Arc::clone(&logs) });
+        }
+    }
     all.extend(official::served(env));
     all
 }

@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 
 use crate::{
     Environment, Root,
-    params::{Home, Table},
+    params::{Home, Table, schema},
+    wrong,
 };
 
 /// An environment whose only allowed root is this directory.
@@ -74,5 +75,29 @@ pub(crate) fn try_nonsense(
                 assert!(!text.contains('\0'), "{} = {shown}: {text:?}", field.name);
             }
         }
+    }
+}
+
+/// Puts everything that the generated schema says no to into every parameter of a good pair of job and run parameters. Each must
+/// be one problem that names the parameter, what was found and what is accepted.
+pub(crate) fn try_wrong_values(
+    table: &'static Table,
+    job: &Value,
+    run: &Value,
+    plan: impl Fn(&Value, &Value) -> Result<(), String>,
+) {
+    plan(job, run).expect("as it is it is good");
+    let all = wrong::values(&schema(table));
+    assert!(all.len() >= 3 * table.fields.len(), "{} wrong values are too few", all.len());
+    for wrong::Wrong { name, value } in all {
+        let home = table.field(&name).map_or(Home::Job, |field| field.home);
+        let (mut job, mut run) = (job.clone(), run.clone());
+        let (label, target) = if home == Home::Job { ("jobParams", &mut job) } else { ("instanceParams", &mut run) };
+        target[&name] = value.clone();
+        let text = plan(&job, &run).err().unwrap_or_else(|| panic!("{name} = {value} was accepted"));
+        let path = format!("{label}.{name}: found ");
+        assert!(text.contains(&path), "{name} = {value}: `{path}` is not in {text}");
+        assert!(text.contains("; accepted: "), "{name} = {value}: what is accepted is not in {text}");
+        assert!(!text.contains(" problems:"), "{name} = {value}: one problem, not several:\n{text}");
     }
 }

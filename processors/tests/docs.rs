@@ -2,6 +2,9 @@
 //! its place, type and default, nothing that is not there, and examples that the real reader takes without a remark. And every
 //! page in two languages has the same parts in both.
 
+#[path = "docs/parameters.rs"]
+mod parameters;
+
 use std::{collections::BTreeMap, path::PathBuf};
 
 use serde_json::{Map, Value, json};

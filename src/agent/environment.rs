@@ -76,7 +76,8 @@ pub(crate) fn environment(config: &Config) -> anyhow::Result<Environment> {
         secrets,
         template_dir: None,
         http,
-        platform_base_url: None,
+        platform_base_url: config.platform.base_url.clone(),
+        platform_logs: None,
         service: ServiceDefaults {
             model_name: config.service.model_name.clone(),
             model_path: config.service.model_path.clone(),

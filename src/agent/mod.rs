@@ -15,6 +15,7 @@ use std::{net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
 use anyhow::Context;
 use powerjob_worker::{Shutdown, WorkerHandle};
 use testrig_joblog::{Journals, Limits};
+use testrig_processors::PlatformLogs;
 use testrig_store::{Migration, StateDirLock, Store};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -27,6 +28,9 @@ use crate::{
     config::{Config, OnSigterm, Purpose, load},
 };
 use signals::Stops;
+
+/// How long the last lines for test platforms may take at the end.
+const LAST_LINES: Duration = Duration::from_millis(400);
 
 /// Runs the agent until SIGTERM or Ctrl-C.
 pub(crate) async fn command(args: &AgentArgs) -> ExitCode {
@@ -128,6 +132,7 @@ pub(crate) struct Agent {
     retention: JoinHandle<()>,
     runs: JoinHandle<()>,
     leases: JoinHandle<()>,
+    logs: Arc<PlatformLogs>,
     stopping: CancellationToken,
     state: StateDir,
 }
@@ -146,12 +151,17 @@ impl Agent {
         let (listener, admin_address) = admin::bind(&config.admin.listen).await?;
         let mut environment = environment(&config)?;
         environment.jobs = Some(Arc::new(jobs::ServerJobs::new(&config)?));
+        let logs = Arc::new(PlatformLogs::new(state.store.clone(), environment.http.clone()));
+        environment.platform_logs = Some(Arc::clone(&logs));
         let environment = Arc::new(environment);
         let stopping = CancellationToken::new();
         // Also where the start fails: nobody looks any more then.
         let low = room::watch(config.state.dir.clone(), config.disk.floor_bytes, stopping.clone());
         let workers = lanes::start(&config, &environment, &state, low).await.inspect_err(|_| stopping.cancel())?;
         let workers = Arc::new(workers);
+        if let Err(error) = logs.resume(&state.journals).await {
+            tracing::warn!(%error, "what had not reached the test platform before the restart is not sent");
+        }
         let own = (admin_address, config.admin.hosts.as_slice());
         let admin_state =
             admin::AdminState::new(state.journals.clone(), Arc::clone(&workers), token, own, stopping.clone());
@@ -169,7 +179,7 @@ impl Agent {
             version = env!("CARGO_PKG_VERSION"), state = %config.state.dir.display(), admin = %admin_address,
             "testrig agent is up: ws://{admin_address}/ws/log, http://{admin_address}/metrics"
         );
-        Ok(Self { workers, admin, admin_state, admin_address, retention, runs, leases, stopping, state })
+        Ok(Self { workers, admin, admin_state, admin_address, retention, runs, leases, logs, stopping, state })
     }
 
     /// Where the admin port is.
@@ -208,6 +218,7 @@ impl Agent {
     /// side by side, so that none takes jobs while another one ends. Subscribers of logs are told.
     pub(crate) async fn shutdown(&self, how: Shutdown) {
         futures_util::future::join_all(self.workers.iter().map(|worker| worker.shutdown(how))).await;
+        self.logs.finish(LAST_LINES).await;
         self.stopping.cancel();
         let deadline = tokio::time::Instant::now() + Duration::from_secs(1);
         let ended = || {

@@ -31,6 +31,8 @@ pub(crate) struct Config {
     pub(crate) service: Service,
     /// Hosts that job parameters may make the agent talk to.
     pub(crate) outbound: Outbound,
+    /// The test platform.
+    pub(crate) platform: Platform,
     /// Which processors are served.
     pub(crate) processors: Processors,
     /// The official processors of PowerJob (`tech.powerjob.official.processors.impl...`).
@@ -326,6 +328,14 @@ impl Default for Service {
 pub(crate) struct Outbound {
     /// Hosts that callbacks, robots and foreign services may be at; absent = all.
     pub(crate) allowed_hosts: Option<Vec<String>>,
+}
+
+/// `[platform]`
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub(crate) struct Platform {
+    /// Where the logs of instances go besides, at `{base_url}/api/log/append`; a job's `testPlatformBaseUrl` is stronger.
+    pub(crate) base_url: Option<String>,
 }
 
 /// `[processors]`

@@ -47,7 +47,7 @@ fn every_mistake_is_in_one_report_with_its_line_and_the_nearest_key() {
 #[test]
 fn what_fits_no_schema_is_found_as_well() {
     let text = "[powerjob]\nservers = [\"nope\", \"https://a:1\"]\n[admin]\nlisten = \"0.0.0.0:1\"\n[[lane]]\nslots = 0\nlisten = \"[::1]:5\"\nprocessors = [\"RunLLMTst\"]\n\
-        [databases.r]\nurl = \"mysql://\"\n[official]\ncharset = \"klingon\"\nsql_deny = [\"(\"]\n[object_stores.m]\nendpoint = \"minio\"\ncredentials_file = \"/nowhere/c.toml\"\n[docker]\nendpoint = \"/run/d.sock\"\n[paths]\nallowed_roots = [\"data\"]\n";
+        [databases.r]\nurl = \"mysql://\"\n[official]\ncharset = \"klingon\"\nsql_deny = [\"(\"]\n[object_stores.m]\nendpoint = \"minio\"\ncredentials_file = \"/nowhere/c.toml\"\n[docker]\nendpoint = \"/run/d.sock\"\n[paths]\nallowed_roots = [\"data\"]\n[platform]\nbase_url = \"platform:8080\"\n";
     let all = mistakes(text, &[]);
     for wanted in [
         "`powerjob.app` is missing",
@@ -64,6 +64,7 @@ fn what_fits_no_schema_is_found_as_well() {
         "/nowhere/c.toml cannot be read",
         "`docker.endpoint`",
         "not an absolute path",
+        "`platform.base_url` is `platform:8080`; accepted: an address such as http://platform:8080",
     ] {
         assert!(all.iter().any(|m| m.contains(wanted)), "{wanted}: {all:#?}");
     }

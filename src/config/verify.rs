@@ -191,6 +191,13 @@ pub(crate) fn verify(config: &mut Config, layers: &Layers, purpose: Purpose) -> 
             ),
         );
     }
+    if let Some(base) = &config.platform.base_url
+        && !url::Url::parse(base).is_ok_and(|url| ["http", "https"].contains(&url.scheme()) && url.has_host())
+    {
+        let text =
+            format!("`platform.base_url` is `{}`; accepted: an address such as http://platform:8080", masked(base));
+        say("platform.base_url", text);
+    }
     all
 }
 

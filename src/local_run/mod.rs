@@ -9,14 +9,14 @@ use std::{
     io::Read,
     process::ExitCode,
     sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::Context;
 use powerjob_worker::{JobLogger, ProcessResult, Processor, StopReason, StopSignal, TaskContext, WorkflowContext};
 use serde_json::{Map, Value, json};
 use testrig_joblog::Journal;
-use testrig_processors::Environment;
+use testrig_processors::{Environment, PlatformLogs};
 
 use crate::{
     agent::{StateDir, environment, signals},
@@ -24,6 +24,9 @@ use crate::{
     config::{Purpose, load, nearest},
 };
 use spec::{Node, Spec};
+
+/// How long the last lines for a test platform may take at the end.
+const LAST_LINES: Duration = Duration::from_secs(10);
 
 /// Runs the file.
 pub(crate) async fn command(args: &RunArgs) -> ExitCode {
@@ -40,19 +43,25 @@ async fn run(args: &RunArgs) -> anyhow::Result<bool> {
     let spec = spec::parse(&text).map_err(|e| anyhow::anyhow!("{name}: {e}"))?;
     let mut config = load(&args.common.sources(), std::env::vars(), Purpose::Local)?;
     // Paths that a parameter may name hang on the agent's state directory; its store and journals belong to the agent.
-    let environment = Arc::new(environment(&config)?);
+    let mut environment = environment(&config)?;
     if args.dry_run {
-        return dry::run(&name, &spec, &environment, args.json).await;
+        return dry::run(&name, &spec, &Arc::new(environment), args.json).await;
     }
     config.state.dir = place::make(&config.state.dir.join("local"));
     let state = StateDir::open(&config)?;
     eprintln!("the log is kept in {} (of the newest {} runs)", state.journals.dir().display(), place::KEPT);
+    let logs = Arc::new(PlatformLogs::new(state.store.clone(), environment.http.clone()));
+    environment.platform_logs = Some(Arc::clone(&logs));
+    let environment = Arc::new(environment);
     let processors = testrig_processors::registry(&environment, &state.store);
     let mut found = Vec::new();
     for node in &spec.nodes {
         found.push(served(&name, &node.processor, &processors, &environment)?);
     }
-    let report = run_nodes(&spec, &found, &state).await?;
+    let report = run_nodes(&spec, &found, &state).await;
+    // Nobody takes this up later.
+    logs.finish(LAST_LINES).await;
+    let report = report?;
     println!("{report:#}");
     Ok(report["status"] == "SUCCEED")
 }

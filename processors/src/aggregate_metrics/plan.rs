@@ -17,7 +17,8 @@ use super::{
 };
 use crate::{
     Access, Database, Environment,
-    params::{Input, Params, Problems, read},
+    params::{Input, Params, Problems},
+    platform_log,
 };
 
 /// Columns of the row that are no figures.
@@ -58,7 +59,7 @@ pub(super) struct Plan {
 
 /// Reads and checks.
 pub(super) fn plan(input: &Input<'_>, env: &Environment) -> Result<(Plan, Params), Problems> {
-    let mut params = read(&TABLE, input);
+    let mut params = platform_log::read(env, &TABLE, input);
     let plan = build(&mut params, env);
     params.check()?;
     Ok((plan.expect("without a problem there is a plan"), params))

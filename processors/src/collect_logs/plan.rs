@@ -12,7 +12,8 @@ use super::{
 use crate::{
     Access, Database, Environment,
     aggregate_metrics::database,
-    params::{Input, Params, Problems, read},
+    params::{Input, Params, Problems},
+    platform_log,
 };
 
 /// A checked plan.
@@ -56,7 +57,7 @@ pub(super) struct ArchiveTable {
 
 /// Reads and checks; the warnings belong into the log.
 pub(super) fn plan(input: &Input<'_>, env: &Environment) -> Result<(Plan, Params), Problems> {
-    let mut params = read(&TABLE, input);
+    let mut params = platform_log::read(env, &TABLE, input);
     let plan = build(&mut params, env);
     params.check()?;
     Ok((plan.expect("without a problem there is a plan"), params))

@@ -11,7 +11,8 @@ use super::{
 };
 use crate::{
     Environment,
-    params::{Input, Params, Problems, nearest, read},
+    params::{Input, Params, Problems, nearest},
+    platform_log,
 };
 
 /// Most remarks, and the length of one: a message is no log.
@@ -30,7 +31,7 @@ pub(super) struct Plan {
 
 /// Reads and checks.
 pub(super) fn plan(input: &Input<'_>, env: &Environment) -> Result<(Plan, Params), Problems> {
-    let mut params = read(&TABLE, input);
+    let mut params = platform_log::read(env, &TABLE, input);
     let plan = build(&mut params, env, input.in_workflow);
     params.check()?;
     Ok((plan.expect("without a problem there is a plan"), params))

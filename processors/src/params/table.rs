@@ -130,8 +130,7 @@ pub(super) const COMMON: &[Field] = &[
         "testPlatformBaseUrl",
         Kind::Url(&["http", "https"]),
         "log lines are also posted to {base}/api/log/append",
-    )
-    .refused("the HTTP log-append sink is not part of this version; leave the parameter out"),
+    ),
     Field::instance("traceId", Kind::Str, "kept as a label"),
 ];
 

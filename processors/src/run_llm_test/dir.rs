@@ -180,6 +180,30 @@ impl RunDir {
     }
 }
 
+/// The day of a log directory: `yyyyMMdd` in the agent's zone.
+pub(super) fn day_of(ms: i64) -> String {
+    let zoned = jiff::Timestamp::from_millisecond(ms).unwrap_or_default().to_zoned(jiff::tz::TimeZone::system());
+    zoned.strftime("%Y%m%d").to_string()
+}
+
+/// Makes a directory for a `result.json` alone. False, and nothing is done, where anything is there under its name.
+pub(super) fn leave_alone(path: &Path, result: &Value) -> Result<bool, DirError> {
+    let fail = |doing| {
+        let path = path.to_owned();
+        move |source| DirError { doing, path, source }
+    };
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent).map_err(fail("create the directory above"))?;
+    }
+    match std::fs::create_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
+        made => made.map_err(fail("create the log directory"))?,
+    }
+    let text = serde_json::to_string_pretty(result).expect("a value is always JSON") + "\n";
+    std::fs::write(path.join("result.json"), text).map_err(fail("write the result into"))?;
+    Ok(true)
+}
+
 fn is_empty(entries: std::fs::ReadDir) -> bool {
     entries.filter_map(Result::ok).all(|entry| entry.file_name() == TEMPORARY)
 }

@@ -33,6 +33,8 @@ pub(super) struct Plan {
     /// Last directory of the log path, if the run names one.
     pub(super) log_suffix: Option<String>,
     pub(super) service_port: Option<u16>,
+    /// Where it was given, for messages.
+    pub(super) service_port_in: String,
     pub(super) target: Target,
     pub(super) health: HealthPlan,
     pub(super) monitor: MonitorPlan,
@@ -226,6 +228,7 @@ impl Plan {
             who,
             log_base,
             service_port,
+            service_port_in: params.path("servicePort"),
             target,
             health,
             monitor,
@@ -438,6 +441,14 @@ fn reuse(params: &mut Params, env: &Environment) -> Option<Target> {
     let text = params.str("service.reuse")?.to_owned();
     if let Err(denied) = env.allow_url(&text) {
         params.deny("service.reuse", &denied);
+    }
+    let own =
+        ["service.command", "resources.cpu", "resources.memory", "docker.defaultCpuLimit", "docker.defaultMemoryLimit"];
+    let unused =
+        process::CONTAINER_ONLY.iter().chain(&own).filter(|name| params.given(name)).map(|name| params.path(name));
+    let unused: Vec<String> = unused.collect();
+    if !unused.is_empty() {
+        params.warn(format!("not used, because the service runs already (service.reuse): {}", unused.join(", ")));
     }
     match text.parse() {
         Ok(url) => Some(Target::Reuse(url)),

@@ -8,6 +8,7 @@ mod hold;
 mod launch;
 mod lease;
 mod load;
+mod refused;
 mod reported;
 mod scripted;
 mod stages;

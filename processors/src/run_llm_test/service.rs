@@ -96,6 +96,15 @@ pub(super) struct Launch {
     /// Fills `{servicePort}` and the like.
     pub(super) placeholders: Vec<(&'static str, String)>,
     pub(super) service_port: Option<u16>,
+    /// The parameter that it is from, for messages.
+    pub(super) service_port_in: String,
+}
+
+impl Launch {
+    /// A service port that somebody listens on already would make another service answer in place of this one.
+    fn check_port_is_free(&self) -> Result<(), Fault> {
+        self.service_port.map_or(Ok(()), |port| check_port_is_free(port, &self.service_port_in))
+    }
 }
 
 /// What is known of a service that exists.
@@ -221,13 +230,12 @@ pub(super) fn fill(text: &str, placeholders: &[(&'static str, String)]) -> Strin
     out
 }
 
-/// A port that somebody listens on already would make another service answer in place of this one.
-pub(super) fn check_port_is_free(port: u16) -> Result<(), Fault> {
+fn check_port_is_free(port: u16, said_in: &str) -> Result<(), Fault> {
     for address in [SocketAddr::from(([127, 0, 0, 1], port)), SocketAddr::from(([0, 0, 0, 0], port))] {
         match std::net::TcpListener::bind(address) {
             Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
                 return Err(Fault::new(format!(
-                    "port {port} (instanceParams.servicePort) is in use on this host already; stop what listens there or choose another port"
+                    "port {port} ({said_in}) is in use on this host already; stop what listens there or choose another port"
                 )));
             }
             // Anything else (a port below 1024 without the right) is for the service to say.
@@ -254,8 +262,12 @@ mod tests {
     fn a_port_that_is_taken_is_said_before_the_start() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("free port");
         let port = listener.local_addr().expect("bound").port();
-        assert!(check_port_is_free(port).expect_err("taken").text.contains("is in use on this host already"));
+        let text = check_port_is_free(port, "jobParams.servicePort").expect_err("taken").text;
+        assert!(
+            text.contains(&format!("port {port} (jobParams.servicePort) is in use on this host already")),
+            "{text}"
+        );
         drop(listener);
-        check_port_is_free(port).expect("free");
+        check_port_is_free(port, "jobParams.servicePort").expect("free");
     }
 }

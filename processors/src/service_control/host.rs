@@ -200,7 +200,12 @@ impl<'a> Host<'a> {
             ("INSTANCE_ID".to_owned(), self.ctx.instance_id.to_string()),
             ("JOB_PARAMS".to_owned(), self.ctx.job_params.clone().unwrap_or_default()),
             ("INSTANCE_PARAMS".to_owned(), self.ctx.instance_params.clone().unwrap_or_default()),
+            ("MODEL_NAME".to_owned(), record.model.clone()),
         ];
+        let path = Some(record.path.clone()).filter(|path| !path.is_empty());
+        env.extend(path.map(|path| ("MODEL_PATH".to_owned(), path)));
+        env.extend(record.port.map(|port| ("SERVICE_PORT".to_owned(), port.to_string())));
+        env.extend(record.trace.iter().map(|id| ("TRACE_ID".to_owned(), id.clone())));
         env.extend(record.env.iter().map(|name| ("ENV".to_owned(), name.clone())));
         env
     }

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use super::table::{LAUNCHER, TABLE};
 use crate::{
     Access, Environment,
-    params::{Input, Params, Problems, read},
+    params::{Input, Params, Problems},
+    platform_log,
 };
 
 /// What is to be done.
@@ -65,8 +66,11 @@ pub(super) struct Checks {
 pub(super) struct Plan {
     pub(super) action: Action,
     pub(super) model: String,
+    /// `modelPath`; empty where nobody says it.
+    pub(super) path: String,
     pub(super) port: Option<u16>,
     pub(super) env: Option<String>,
+    pub(super) trace: Option<String>,
     /// `None` for stop and status, which go by what was started.
     pub(super) method: Option<Method>,
     pub(super) log_dir: PathBuf,
@@ -87,7 +91,7 @@ pub(super) enum Flavour {
 
 /// Reads and checks.
 pub(super) fn plan(input: &Input<'_>, env: &Environment, flavour: Flavour) -> Result<(Plan, Params), Problems> {
-    let mut params = read(if flavour == Flavour::Control { &TABLE } else { &LAUNCHER }, input);
+    let mut params = platform_log::read(env, if flavour == Flavour::Control { &TABLE } else { &LAUNCHER }, input);
     let plan = Reader { p: &mut params, env, flavour }.plan();
     params.check()?;
     Ok((plan, params))
@@ -129,11 +133,13 @@ impl Reader<'_> {
             action,
             port,
             env: self.p.str("env").map(str::to_owned),
+            trace: self.p.str("traceId").map(str::to_owned),
             log_dir: self.log_dir(matches!(method, Some(Method::Command(_)))),
             callback,
             checks: self.checks(port),
             method,
             model,
+            path,
         }
     }
 
@@ -196,7 +202,7 @@ impl Reader<'_> {
             let ways = ["scriptPath", "command", "compose.file", "unit"];
             let chosen: Vec<&str> = ways.into_iter().filter(|way| self.p.given(way)).collect();
             match chosen.as_slice() {
-                ["command"] => return self.command(),
+                ["command"] => return self.command(model, path, port),
                 ["compose.file"] => return self.compose(model),
                 ["unit"] => return self.p.str("unit").map(|unit| Method::Unit(unit.to_owned())),
                 ["scriptPath"] => {}
@@ -248,8 +254,11 @@ impl Reader<'_> {
         words
     }
 
-    fn command(&mut self) -> Option<Method> {
-        let command = self.p.strings("command");
+    fn command(&mut self, model: &str, path: &str, port: Option<u16>) -> Option<Method> {
+        let port = port.map(|port| port.to_string()).unwrap_or_default();
+        let known = [("{modelName}", model), ("{modelPath}", path), ("{port}", &port)];
+        let fill = |word: &String| known.iter().fold(word.clone(), |word, (name, value)| word.replace(name, value));
+        let command: Vec<String> = self.p.strings("command").iter().map(fill).collect();
         let Some(program) = command.first() else {
             self.p.refuse("command", "is empty; accepted: program and arguments as a list");
             return None;

@@ -23,8 +23,14 @@ pub(crate) const MIGRATIONS: &[Migration] = &[Migration {
 #[serde(rename_all = "camelCase")]
 pub(super) struct Record {
     pub(super) model: String,
+    /// Empty in records of versions that did not keep it, and where nobody said it.
+    #[serde(default)]
+    pub(super) path: String,
     pub(super) port: Option<u16>,
     pub(super) env: Option<String>,
+    /// Of the job that started it.
+    #[serde(default)]
+    pub(super) trace: Option<String>,
     pub(super) method: Method,
     pub(super) checks: Checks,
     /// What holds its processes, or those of the script that started it.
@@ -40,6 +46,7 @@ impl Record {
     /// Whether a start with these values would give the same service.
     pub(super) fn is_like(&self, other: &Self) -> bool {
         (&self.method, self.port, &self.env) == (&other.method, other.port, &other.env)
+            && (self.path.is_empty() || self.path == other.path)
     }
 }
 

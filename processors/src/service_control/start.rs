@@ -237,8 +237,10 @@ impl Work<'_> {
         };
         Ok(Record {
             model: self.plan.model.clone(),
+            path: self.plan.path.clone(),
             port: self.plan.port,
             env: self.plan.env.clone(),
+            trace: self.plan.trace.clone(),
             checks: self.plan.checks.clone(),
             started_ms: now.timestamp().as_millisecond(),
             up: false,

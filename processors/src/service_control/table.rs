@@ -28,7 +28,11 @@ static FIELDS: &[Field] = &[
         Kind::Path,
         "script that starts the service and ends, called with --model-name, --model-path, --port and --callback-url",
     ),
-    Field::job("command", Kind::List(&Kind::Str), "command that is the service itself, instead of a script"),
+    Field::job(
+        "command",
+        Kind::List(&Kind::Str),
+        "command that is the service itself, instead of a script; {modelName}, {modelPath} and {port} are filled in",
+    ),
     Field::job("compose.file", Kind::Path, "compose file whose services are started, instead of a script"),
     Field::job("compose.project", Kind::Component, "project name for the compose file; default: modelName"),
     Field::job("unit", Kind::Component, "systemd unit that is started, instead of a script"),

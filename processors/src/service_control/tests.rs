@@ -104,12 +104,111 @@ fn stop_and_status_need_the_name_only() {
 #[test]
 fn nonsense_in_any_parameter_is_a_message_with_its_name() {
     let job = json!({"modelName": "m", "modelPath": "/m", "port": 8001, "command": ["sleep", "1"]});
+    let dir = tempfile::tempdir().expect("dir");
+    let mut env = testing::environment(dir.path());
+    env.service.log_dir = dir.path().join("logs");
     testing::try_nonsense(&super::TABLE, &job, &json!({}), |job, run| {
         let (job, run) = (job.to_string(), run.to_string());
-        let dir = tempfile::tempdir().expect("dir");
         let input = Input { job_params: Some(&job), instance_params: Some(&run), ..Input::default() };
-        let mut env = testing::environment(dir.path());
-        env.service.log_dir = dir.path().join("logs");
         plan(&input, &env, Flavour::Control).map(drop).map_err(|problems| problems.to_string())
     });
+}
+
+#[test]
+fn every_wrong_value_of_every_parameter_is_one_problem_with_its_path_and_what_is_accepted() {
+    for flavour in [Flavour::Control, Flavour::Launcher] {
+        let table = if flavour == Flavour::Control { &super::TABLE } else { &super::table::LAUNCHER };
+        let job = match flavour {
+            Flavour::Control => json!({"modelName": "m", "modelPath": "/m", "port": 8001, "unit": "u"}),
+            _ => json!({}),
+        };
+        let dir = tempfile::tempdir().expect("dir");
+        let env = testing::environment(dir.path());
+        testing::try_wrong_values(table, &job, &json!({}), |job, run| {
+            let (job, run) = (job.to_string(), run.to_string());
+            let input = Input { job_params: Some(&job), instance_params: Some(&run), ..Input::default() };
+            plan(&input, &env, flavour).map(drop).map_err(|problems| problems.to_string())
+        });
+    }
+}
+
+/// `model_name` as `modelName`.
+fn camel(name: &str) -> String {
+    let mut words = name.split('_');
+    let first = words.next().unwrap_or_default().to_owned();
+    words.fold(first, |text, word| text + &word[..1].to_uppercase() + &word[1..])
+}
+
+#[test]
+fn each_parameter_alone_changes_the_plan_and_none_is_ignored() {
+    let dir = tempfile::tempdir().expect("dir");
+    let path = |name: &str| dir.path().canonicalize().expect("there").join(name).display().to_string();
+    for name in ["start.py", "compose.yml"] {
+        std::fs::write(path(name), "").expect("written");
+    }
+    let script = json!({"command": null, "scriptPath": path("start.py")});
+    let composed = json!({"command": null, "compose.file": path("compose.yml")});
+    let url = "http://127.0.0.1:9/up";
+    // Name, what it needs beside it, its value, what the plan holds with it and not without it.
+    let cases: Vec<(&str, Value, Value, String)> = vec![
+        ("action", json!({}), json!("restart"), "action: Restart".into()),
+        ("modelName", json!({}), json!("q"), "model: \"q\"".into()),
+        ("model_name", json!({"modelName": null}), json!("q"), "model: \"q\"".into()),
+        ("modelPath", json!({}), json!("/other"), "path: \"/other\"".into()),
+        ("model_path", json!({"modelPath": null}), json!("/other"), "path: \"/other\"".into()),
+        ("port", json!({}), json!(9001), "port: Some(9001)".into()),
+        ("env", json!({}), json!("test"), "env: Some(\"test\")".into()),
+        ("traceId", json!({}), json!("trace"), "trace: Some(\"trace\")".into()),
+        ("pythonBin", script.clone(), json!("sh"), "Script([\"sh\"".into()),
+        ("scriptPath", json!({"command": null}), json!(path("start.py")), "method: Some(Script(".into()),
+        ("command", json!({}), json!(["y", "{modelName}:{port}"]), "Command([\"y\", \"m:8001\"])".into()),
+        ("compose.file", json!({"command": null}), json!(path("compose.yml")), "method: Some(Compose {".into()),
+        ("compose.project", composed, json!("Own"), "project: \"own\"".into()),
+        ("unit", json!({"command": null}), json!("u"), "method: Some(Unit(\"u\"))".into()),
+        ("logDir", json!({}), json!(path("own-logs")), format!("log_dir: {:?}", path("own-logs"))),
+        ("callbackUrl", json!({}), json!(url), format!("callback: Some({url:?})")),
+        ("callback_url", json!({}), json!(url), format!("callback: Some({url:?})")),
+        ("healthCheck.type", json!({}), json!("TCP"), "kind: Tcp".into()),
+        ("healthCheck.path", json!({}), json!("/p"), "kind: Http(\"/p\")".into()),
+        ("healthCheck.command", json!({"healthCheck.type": "CMD"}), json!(["c"]), "kind: Cmd([\"c\"])".into()),
+        ("healthCheck.intervalMillis", json!({}), json!(70), "interval: 70ms".into()),
+        ("healthCheck.timeoutMillis", json!({}), json!(80), "timeout: 80ms".into()),
+        ("healthCheck.maxRetry", json!({}), json!(9), "max: 9".into()),
+        ("healthCheck.successThreshold", json!({}), json!(4), "successes: 4".into()),
+    ];
+    let mut env = testing::environment(dir.path());
+    env.service.log_dir = dir.path().join("logs");
+    let planned_with = |given: &[(&str, &Value)]| {
+        let mut job = json!({"modelName": "m", "modelPath": "/m", "port": 8001, "command": ["x"]});
+        for (name, value) in given {
+            job[*name] = (*value).clone();
+        }
+        let text = job.to_string();
+        let input = Input { job_params: Some(&text), ..Input::default() };
+        plan(&input, &env, Flavour::Control)
+            .map(|(plan, _)| format!("{plan:?}"))
+            .map_err(|problems| problems.to_string())
+    };
+    for (name, with, value, wanted) in &cases {
+        let beside: Vec<(&str, &Value)> =
+            with.as_object().expect("an object").iter().map(|(name, value)| (name.as_str(), value)).collect();
+        match planned_with(&beside) {
+            Ok(without) => {
+                assert!(!without.contains(wanted), "without {name} the plan holds `{wanted}`, too: {without}");
+            }
+            // Then it, or another way to start, must be there.
+            Err(text) => {
+                let way = text.contains("one of scriptPath, command, compose.file, unit");
+                assert!(way || text.contains(&camel(name)), "without {name}: {text}");
+            }
+        }
+        let all: Vec<(&str, &Value)> = beside.into_iter().chain([(*name, value)]).collect();
+        let plan = planned_with(&all).unwrap_or_else(|text| panic!("{name} = {value}: {text}"));
+        assert!(plan.contains(wanted), "{name} = {value}: `{wanted}` is not in {plan}");
+    }
+    let tested: std::collections::BTreeSet<&str> = cases.iter().map(|(name, ..)| *name).collect();
+    let known: std::collections::BTreeSet<&str> =
+        // What is the same for every processor has tests of its own.
+        super::TABLE.all().map(|field| field.name).filter(|name| *name != "testPlatformBaseUrl").collect();
+    assert_eq!(tested, known, "every parameter of the table stands above, and nothing else");
 }

@@ -80,6 +80,40 @@ async fn a_run_gets_its_cards_shows_them_and_gives_them_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_cards_of_the_wanted_type_memory_and_name_are_given() {
+    let (rig, env) = rig(7040, 3);
+    let asks = |resources: Value| {
+        let mut run = rig.run();
+        run["resources"] = resources;
+        run["runSeconds"] = json!(0.3);
+        rig.context(&job(&rig, ""), &run)
+    };
+    for (resources, said) in [
+        (json!({"gpus": 1, "gpuType": "910B"}), "910B"),
+        (json!({"gpus": 1, "gpuMemory": "17g"}), "17"),
+        (json!({"deviceIds": ["9"]}), "9"),
+    ] {
+        let result = rig.process(&asks(resources.clone())).await;
+        let first = result.message.lines().next().unwrap_or_default();
+        assert!(first.starts_with("stage lease failed: "), "{resources}: {}", result.message);
+        assert!(first.contains(said) && !result.retryable, "{resources}: {}", result.message);
+    }
+    let result = rig.process(&asks(json!({"deviceIds": ["2"], "gpuType": "stub-card", "gpuMemory": "16g"}))).await;
+    assert!(result.success, "{}\n{}", result.message, rig.log_text());
+    let cards = rig.result()["accelerators"].clone();
+    assert_eq!((cards.as_array().map(Vec::len), cards[0]["index"].as_u64()), (Some(1), Some(2)), "{cards}");
+    // The template's number counts where the run names none.
+    let mut template = job(&rig, "");
+    template["docker.defaultGpuCount"] = json!(2);
+    let mut run = rig.run();
+    run["runSeconds"] = json!(0.3);
+    let result = rig.process(&rig.context(&template, &run)).await;
+    assert!(result.success, "{}\n{}", result.message, rig.log_text());
+    assert_eq!(rig.result()["accelerators"].as_array().map(Vec::len), Some(2));
+    assert_eq!(free(&env).await, 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_lease_a_process_on_a_host_with_cards_sees_none() {
     let (rig, _env) = rig(7002, 1);
     let result = rig.process(&rig.context(&job(&rig, ""), &rig.run())).await;

@@ -66,7 +66,7 @@ async fn a_network_that_is_not_there_and_a_port_that_is_taken_are_named() {
     run["networkModeOverride"] = json!("no-such-network");
     let result = rig.process(&rig.context(&engine.stub_job(&rig, ""), &run)).await;
     assert!(
-        result.message.contains("no-such-network") && result.message.contains("docker.networkMode"),
+        result.message.contains("no-such-network") && result.message.contains("(instanceParams.networkModeOverride)"),
         "{}",
         result.message
     );

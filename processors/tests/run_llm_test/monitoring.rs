@@ -24,8 +24,11 @@ fn samples(rig: &Rig) -> Vec<Value> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn samples_of_host_and_process_come_as_figures_into_the_result() {
     let rig = Rig::new(6101);
-    let run = run_until(&rig, "$(wc -l < system-monitor.log) -ge 3");
-    let result = rig.process(&rig.context(&rig.job(&[]), &run)).await;
+    // At another interval than this one it would not be over in time.
+    let run = run_until(&rig, "$(wc -l < system-monitor.log) -ge 16");
+    let mut job = rig.job(&[]);
+    job["monitor"]["statsSampleIntervalSeconds"] = json!(0.1);
+    let result = rig.process(&rig.context(&job, &run)).await;
     assert!(result.success, "{}\n{}", result.message, rig.log_text());
     let samples = samples(&rig);
     let last = samples.last().expect("a sample");

@@ -179,7 +179,7 @@ pub(crate) fn skipped(name: &str, reason: &str) {
 
 /// A port that nobody listens on, given once in this process. Below the ports that the system gives to connections, which
 /// would else take it before the service does.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     const FIRST: u32 = 12_000;
     const COUNT: u32 = 20_000;

@@ -292,5 +292,7 @@ async fn a_script_that_cannot_be_run_is_said_before_anything_starts() {
         assert!(!result.success && result.message.contains("stage plan failed"), "{test}: {}", result.message);
         assert!(result.message.contains(expected), "{test}: `{expected}` is not in {}", result.message);
     }
-    assert!(!rig.place.dir.path().join("logs").exists());
+    let files: Vec<_> =
+        std::fs::read_dir(rig.log_dir()).expect("there").map(|file| file.expect("file").file_name()).collect();
+    assert_eq!(files, ["result.json"], "nothing but the result of the first try");
 }

@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod rig;
+mod ways;
 
 use std::time::Duration;
 
@@ -79,10 +80,11 @@ async fn a_service_that_dies_or_never_answers_is_a_failure_and_leaves_nothing() 
     let mute = stub(
         port,
         &json!({"command": ["sleep", "61234"],
-        "healthCheck": {"type": "TCP", "intervalMillis": 10, "maxRetry": 3}}),
+        // At another interval than this one it would not be over in time.
+        "healthCheck": {"type": "TCP", "intervalMillis": 10, "maxRetry": 50}}),
     );
     let result = rig.run("ServiceControl", &mute).await;
-    assert!(!result.success && result.message.contains("not up after 3 health checks"), "{}", result.message);
+    assert!(!result.success && result.message.contains("not up after 50 health checks"), "{}", result.message);
     assert!(rig.processes("61234").is_empty());
     let missing = stub(port, &json!({"command": ["/no/such/program"]}));
     let result = rig.run("ServiceControl", &missing).await;

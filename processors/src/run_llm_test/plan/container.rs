@@ -32,6 +32,16 @@ pub(in crate::run_llm_test) struct ContainerPlan {
     pub(in crate::run_llm_test) ports: Vec<u16>,
     /// Published port of the service port; 0 = a free one.
     pub(in crate::run_llm_test) host_port: u16,
+    pub(in crate::run_llm_test) said_in: SaidIn,
+}
+
+/// Where the parameters stand that only the engine can refuse, for its messages.
+#[derive(Clone, Debug)]
+pub(in crate::run_llm_test) struct SaidIn {
+    pub(in crate::run_llm_test) network: String,
+    pub(in crate::run_llm_test) runtime: String,
+    pub(in crate::run_llm_test) host_port: String,
+    pub(in crate::run_llm_test) name: String,
 }
 
 #[derive(Deserialize)]
@@ -130,6 +140,12 @@ pub(super) fn plan(
         entry_script: params.str("containerEntryScript").map(str::to_owned),
         ports,
         host_port: params.u64("hostPort").and_then(|p| u16::try_from(p).ok()).unwrap_or(0),
+        said_in: SaidIn {
+            network: params.path(network_name),
+            runtime: params.path("docker.runtime"),
+            host_port: params.path("hostPort"),
+            name: params.path("containerName"),
+        },
     })
 }
 

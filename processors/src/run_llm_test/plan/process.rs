@@ -14,7 +14,12 @@ pub(in crate::run_llm_test) struct ProcessPlan {
 }
 
 /// Only what a container needs and a process cannot have.
-const CONTAINER_ONLY: &[&str] = &[
+pub(super) const CONTAINER_ONLY: &[&str] = &[
+    "image",
+    "docker.baseImage",
+    "docker.pullPolicy",
+    "docker.networkMode",
+    "containerLogBaseDir",
     "docker.runtime",
     "docker.shmSize",
     "docker.ulimits",

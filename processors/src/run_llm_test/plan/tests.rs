@@ -1,3 +1,4 @@
+mod each;
 mod hostile;
 
 use std::path::Path;
@@ -225,11 +226,6 @@ fn every_bad_parameter_is_one_clear_problem_with_its_path() {
             json!({"hostPort": 1}),
             "instanceParams.hostPort: cannot differ from servicePort",
         ),
-        (
-            json!({}),
-            json!({"testPlatformBaseUrl": "http://p"}),
-            "instanceParams.testPlatformBaseUrl: is not served yet",
-        ),
         (json!({}), json!({"platformTaskId": "a/b"}), "instanceParams.platformTaskId: found \"a/b\""),
     ];
     for (job_change, run_change, expected) in cases {
@@ -260,6 +256,36 @@ fn what_describes_cards_without_asking_for_any_is_told() {
     assert!(warnings(json!({"gpuType": "910B"})).contains("`resources.gpuType` is not used"));
     assert!(warnings(json!({"gpuMemory": "60g", "gpus": 0})).contains("`resources.gpuMemory` is not used"));
     assert_eq!(warnings(json!({"gpuType": "910B", "gpus": 1})), "");
+}
+
+#[test]
+fn what_the_kind_of_service_cannot_use_is_told() {
+    let dir = tempfile::tempdir().expect("dir");
+    let warnings = |mode: TrackMode, given: Value| {
+        let mut run = run();
+        run.as_object_mut().expect("an object").extend(given.as_object().expect("an object").clone());
+        let (job, run) =
+            (json!({"jobType": "RUN_LLM_TEST", "hostLogBaseDir": dir.path()}).to_string(), run.to_string());
+        let mut params =
+            params::read(&TABLE, &Input { job_params: Some(&job), instance_params: Some(&run), ..Input::default() });
+        Plan::build(&mut params, &environment(dir.path()), mode, 1).expect("a plan");
+        params.warnings().join("\n")
+    };
+    let container = json!({"image": "i:1", "docker.pullPolicy": "Never", "hostPort": 1, "containerWorkDir": "/w"});
+    let mut process = container.clone();
+    process["service.command"] = json!(["x"]);
+    let said = warnings(TrackMode::Process, process.clone());
+    for name in ["image", "docker.pullPolicy", "hostPort", "containerWorkDir"] {
+        assert!(said.contains(&format!("instanceParams.{name} is for containers and is not used")), "{name}: {said}");
+    }
+    let mut reuse = process;
+    reuse["service.reuse"] = json!("http://h:1");
+    let said = warnings(TrackMode::Reuse, reuse);
+    for name in ["image", "docker.pullPolicy", "hostPort", "containerWorkDir", "service.command"] {
+        assert!(said.contains(&format!("instanceParams.{name}")), "{name}: {said}");
+    }
+    assert_eq!(warnings(TrackMode::Process, json!({"service.command": ["x"]})), "");
+    assert_eq!(warnings(TrackMode::Reuse, json!({"service.reuse": "http://h:1"})), "");
 }
 
 #[test]

@@ -12,7 +12,7 @@ use tokio::{sync::watch, time::Instant};
 
 use super::{
     super::{
-        dir::RunDir,
+        dir::{RunDir, day_of},
         disk,
         ending::Ending,
         interrupt::Interrupts,
@@ -21,11 +21,12 @@ use super::{
         state::{OutcomeRecord, RunRecord, Stage, StageRecord},
         table::TABLE,
     },
-    Run, Shared, launch, left_of, now_ms, refuse,
+    Run, Shared, launch, left_of, now_ms, refuse, refused,
 };
 use crate::{
     Environment, input_of,
-    params::{self, Problems, mask},
+    params::{Params, Problems, mask},
+    platform_log,
 };
 use powerjob_worker::ProcessResult;
 
@@ -64,13 +65,16 @@ pub(super) async fn begin(shared: Arc<Shared>, ctx: TaskContext) -> Result<Begun
     if let Some(left) = stored.as_ref().filter(|record| cut.is_none() && record.stage != Stage::Done) {
         sweep(&shared.env, &ctx, left, &agent).await;
     }
-    let plan = match plan(&shared.env, &ctx, cut.as_ref()).await {
+    let mut params = platform_log::read(&shared.env, &TABLE, &input_of(&ctx));
+    let plan = match plan(&shared.env, &ctx, cut.as_ref(), &mut params).await {
         Ok(plan) => plan,
         Err(problems) => {
-            if let Some(left) = &cut {
-                sweep(&shared.env, &ctx, left, &agent).await;
-            }
             let ending = if problems.only_denials() { Ending::Refused } else { Ending::BadParameters };
+            match &cut {
+                // It has a directory of its own.
+                Some(left) => sweep(&shared.env, &ctx, left, &agent).await,
+                None => refused::leave_result(&shared.env, &shared.runs, &ctx, &params, (&problems, ending)).await,
+            }
             return Err(refuse(&ctx, &format!("stage plan failed: {problems}"), ending, false));
         }
     };
@@ -187,29 +191,29 @@ fn fresh(ctx: &TaskContext, plan: &Plan) -> RunRecord {
     let now = now_ms();
     let mut record = RunRecord::new(ctx.attempt, now);
     record.platform_task_id = plan.who.platform_task_id.clone();
-    record.date = jiff::Timestamp::from_millisecond(now)
-        .unwrap_or_default()
-        .to_zoned(jiff::tz::TimeZone::system())
-        .strftime("%Y%m%d")
-        .to_string();
+    record.date = day_of(now);
     record.service.boundary = Some(BoundaryId::new(ctx.instance_id, ctx.attempt));
     record
 }
 
 /// Reads the parameters and says what they came to.
-async fn plan(env: &Environment, ctx: &TaskContext, cut: Option<&RunRecord>) -> Result<(Plan, Vec<String>), Problems> {
-    let mut params = params::read(&TABLE, &input_of(ctx));
+async fn plan(
+    env: &Environment,
+    ctx: &TaskContext,
+    cut: Option<&RunRecord>,
+    params: &mut Params,
+) -> Result<(Plan, Vec<String>), Problems> {
     let known = cut.map(|record| record.service.kind.as_str()).and_then(|kind| match kind {
         "container" => Some(TrackMode::Container),
         "process" => Some(TrackMode::Process),
         "reuse" => Some(TrackMode::Reuse),
         _ => None,
     });
-    let mode = match known.or_else(|| plan::track_mode(&params)) {
+    let mode = match known.or_else(|| plan::track_mode(params)) {
         Some(mode) => mode,
         None => engine_or_process(env, ctx).await,
     };
-    let built = Plan::build(&mut params, env, mode, ctx.instance_id.unsigned_abs());
+    let built = Plan::build(params, env, mode, ctx.instance_id.unsigned_abs());
     let warnings = params.warnings();
     if cut.is_none() {
         warnings.iter().for_each(|warning| ctx.log.warn(warning));

@@ -60,6 +60,7 @@ pub(super) fn of(ctx: &TaskContext, plan: &Plan, dir: &RunDir, boundary: Boundar
         labels: labels(ctx, plan),
         placeholders,
         service_port: plan.service_port,
+        service_port_in: plan.service_port_in.clone(),
     };
     (launch, warning)
 }
@@ -87,3 +88,6 @@ fn labels(ctx: &TaskContext, plan: &Plan) -> Vec<(String, String)> {
     add("testrig.traceId", who.trace_id.as_deref());
     labels
 }
+
+#[cfg(test)]
+mod tests;

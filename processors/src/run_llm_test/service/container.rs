@@ -20,7 +20,7 @@ use testrig_host::{
 };
 use tokio::io::AsyncWriteExt;
 
-use super::{Cards, Details, Fault, Found, Launch, Say, Service, Stopped, check_port_is_free};
+use super::{Cards, Details, Fault, Found, Launch, Say, Service, Stopped};
 use crate::run_llm_test::{ending::Ending, evidence::Oom, monitor::with_network, plan::ContainerPlan, state::Runs};
 
 /// The default: a container of the run's own.
@@ -69,7 +69,8 @@ impl ContainerService {
         known.info = Some(info);
     }
 
-    fn spec(&self, init: bool) -> ContainerSpec {
+    /// What the engine is asked for, without the lease. `init`: the engine has an init program.
+    pub(in crate::run_llm_test) fn spec(&self, init: bool) -> ContainerSpec {
         let plan = &self.plan;
         let mut spec = ContainerSpec::new(self.launch.boundary.clone(), &plan.name, &plan.image);
         spec.labels = self.launch.labels.clone();
@@ -132,21 +133,22 @@ impl ContainerService {
             fault.text = format!("{} ({meaning})", fault.text);
         }
         let says = |words: &str| fault.text.contains(words);
-        if let Network::Named(network) = &self.plan.network
+        let plan = &self.plan;
+        if let Network::Named(network) = &plan.network
             && says(network.as_str())
             && says("not found")
         {
             return Fault::lasting(format!(
-                "{}; the network `{network}` (docker.networkMode) is not known to the engine; accepted: host, bridge, or a \
-                 network that `docker network ls` shows",
-                fault.text
+                "{}; the network `{network}` ({}) is not known to the engine; accepted: host, bridge, or a network that \
+                 `docker network ls` shows",
+                fault.text, plan.said_in.network
             ));
         }
-        if self.plan.host_port != 0 && (says("already in use") || says("already allocated")) {
+        if plan.host_port != 0 && (says("already in use") || says("already allocated")) {
             return Fault::new(format!(
-                "{}; port {} (instanceParams.hostPort) is in use on this host already; stop what listens there, choose \
-                 another port, or leave hostPort out for a free one",
-                fault.text, self.plan.host_port
+                "{}; port {} ({}) is in use on this host already; stop what listens there, choose another port, or leave \
+                 hostPort out for a free one",
+                fault.text, plan.host_port, plan.said_in.host_port
             ));
         }
         fault
@@ -194,8 +196,8 @@ impl ContainerService {
     async fn check_is_leftover(&self, info: &ContainerInfo) -> Result<(), Fault> {
         let foreign = |why: &str| {
             Err(Fault::lasting(format!(
-                "a container named `{}` exists already and {why}; remove it, or choose another instanceParams.containerName",
-                info.name
+                "a container named `{}` exists already and {why}; remove it, or choose another name ({})",
+                info.name, self.plan.said_in.name
             ))
             .ends(Ending::Refused))
         };
@@ -271,13 +273,14 @@ impl Service for ContainerService {
         // The engine's settings are asked meanwhile.
         let ((), engine) = tokio::try_join!(self.clear(&say), self.patient(|| self.docker.ping()))?;
         if self.plan.network == Network::Host {
-            self.launch.service_port.map_or(Ok(()), check_port_is_free)?;
+            self.launch.check_port_is_free()?;
         }
         if let Some(runtime) = &self.plan.runtime
             && !engine.runtimes.iter().any(|known| known == runtime)
         {
             return Err(Fault::lasting(format!(
-                "the container engine has no runtime `{runtime}` (docker.runtime); it has {}",
+                "the container engine has no runtime `{runtime}` ({}); accepted: {}, or leave it out",
+                self.plan.said_in.runtime,
                 engine.runtimes.join(", ")
             )));
         }

@@ -11,7 +11,7 @@ use testrig_host::{
     process::{ProcessError, ProcessHandle, ProcessRunner, ProcessSpec, ScriptSpec},
 };
 
-use super::{Cards, Details, Fault, Found, Launch, Say, Service, Stopped, check_port_is_free, fill};
+use super::{Cards, Details, Fault, Found, Launch, Say, Service, Stopped, fill};
 use crate::{
     params::mask,
     run_llm_test::{evidence::Oom, monitor::with_network, plan::ProcessPlan},
@@ -107,7 +107,7 @@ impl Service for ProcessService {
 
     async fn create(&self, _say: Say) -> Result<(), Fault> {
         self.clear().await?;
-        self.launch.service_port.map_or(Ok(()), check_port_is_free)
+        self.launch.check_port_is_free()
     }
 
     async fn start(&self) -> Result<(), Fault> {

@@ -36,6 +36,17 @@ async fn a_service_that_lives_and_is_never_ready_is_told_by_every_kind_of_check(
                 .proof("/health/checks/entries/0/count", json!(4))
                 .proof("/failure/lastServiceLines/0", json!("up"))
                 .says("refused"),
+            Row::new("a page that is not there", "never_ready", "health")
+                .job("healthCheck", checks("HTTP"))
+                .job("healthCheck.path", json!("/no-such-page"))
+                .proof(failed, json!(4))
+                .says("/no-such-page"),
+            Row::new("nobody listens on the port that portKey names", "never_ready", "health")
+                .job("healthCheck", checks("TCP"))
+                .job("healthCheck.portKey", json!("adminPort"))
+                .run("adminPort", json!(1))
+                .proof(failed, json!(4))
+                .says("127.0.0.1:1: "),
             Row::new("a command that fails", "never_ready", "health")
                 .job("healthCheck", checks("CMD"))
                 .job("healthCheck.timeoutMillis", json!(20_000))
@@ -104,6 +115,19 @@ async fn a_service_that_was_ready_and_is_no_longer_is_told_by_every_kind_of_chec
                 .counted("/startup/firstTokenMs")
                 .counted("/startup/readyMs")
                 .says("TCP 127.0.0.1:"),
+            Row::new("ready only after five successes in a row", "completed", "load")
+                .job("healthCheck", patient("HTTP"))
+                .job("healthCheck.successThreshold", json!(5))
+                .job("healthCheck.initialDelayMillis", json!(1))
+                .run("runSeconds", json!(0.3))
+                .when("the service is ready after ", |scene| {
+                    // How many failed before depends on the host.
+                    let log = scene.rig.log_text();
+                    let after = log.split("the service is ready after ").nth(1).and_then(|rest| rest.split(' ').next());
+                    let checks: u32 = after.and_then(|number| number.parse().ok()).expect("a number");
+                    assert!(checks >= 5, "{log}");
+                    Box::pin(std::future::ready(()))
+                }),
             Row::new("every request fails though it is healthy", "test_failed", "load")
                 .stub(&["--fault", "http500"])
                 .run("runSeconds", json!(0.5))

@@ -1,7 +1,7 @@
 //! Every parameter with every kind of nonsense in it.
 
 use super::*;
-use crate::testing::try_nonsense;
+use crate::testing::{try_nonsense, try_wrong_values};
 
 #[test]
 fn nonsense_in_any_parameter_is_a_problem_with_its_path_or_a_good_plan_and_never_a_panic() {
@@ -9,6 +9,13 @@ fn nonsense_in_any_parameter_is_a_problem_with_its_path_or_a_good_plan_and_never
     let mut env = environment(dir.path());
     env.datasets = Some(dir.path().to_owned());
     try_nonsense(&TABLE, &job(dir.path()), &run(), |job, run| build(&env, job, run).map(drop));
+}
+
+#[test]
+fn every_wrong_value_of_every_parameter_is_one_problem_with_its_path_and_what_is_accepted() {
+    let dir = tempfile::tempdir().expect("dir");
+    let env = environment(dir.path());
+    try_wrong_values(&TABLE, &job(dir.path()), &run(), |job, run| build(&env, job, run).map(drop));
 }
 
 #[test]
