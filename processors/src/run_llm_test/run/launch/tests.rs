@@ -36,7 +36,14 @@ fn asked_for(rig: &Rig, job: &Value, run: &Value) -> ContainerSpec {
     assert_eq!(warning, None);
     let Target::Container(container) = plan.target else { panic!("{:?}", plan.target) };
     let docker = Docker::connect("unix:///nowhere.sock").expect("nobody is asked yet");
-    ContainerService::new(docker, *container, launch, Runs::new(rig.store.clone())).spec(true)
+    ContainerService::new(
+        docker,
+        *container,
+        launch,
+        Runs::new(rig.store.clone()),
+        testrig_host::docker::PullSettings::default(),
+    )
+    .spec(true)
 }
 
 #[tokio::test]
