@@ -7,8 +7,9 @@
 #   --fast    no server, no engine, nothing to install but Rust: of the end-to-end tests only those that need no more
 #   --long    runs the whole sizes of what is otherwise short: 100,000 seeds of the worker's simulation instead of 10,000, a death
 #             at each write of the worker instead of at every fourth, a million tasks of one instance instead of 20,000,
-#             100 MAP_REDUCE runs a mix of ours and Java instead of 10, 2,000 empty jobs on the real server instead of 200, five
-#             kills in every stage of a run instead of one, a million changed bodies instead of 20,000; and what has no short
+#             100 MAP_REDUCE runs a mix of ours and Java instead of 10, 2,000 empty jobs on the real server instead of 200, ten
+#             kills in every stage of a run instead of one (200 together), a thousand stops of processes that do everything to
+#             survive instead of 50, a million changed bodies instead of 20,000; and what has no short
 #             version: a million instances through the stand-in server (memory, cost, none lost, none twice) and five minutes
 #             of fuzzing by coverage a reader, where nightly Rust and cargo-fuzz are installed
 #   --strict  a test that fails has failed; else up to three are run a second time, each by itself, and one that then passes

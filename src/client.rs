@@ -188,6 +188,9 @@ fn cause(error: &dyn std::error::Error) -> String {
 fn print_status(value: &Value) {
     let text = |v: &Value| v.as_str().map_or_else(|| v.to_string(), str::to_owned);
     println!("testrig {} (pid {}), up {} s", text(&value["version"]), value["pid"], value["uptimeSeconds"]);
+    if let Some(words) = value["processes"]["words"].as_str() {
+        println!("host processes are held by {words} ({})", text(&value["processes"]["why"]));
+    }
     let bold = std::io::stdout().is_terminal();
     for lane in value["lanes"].as_array().into_iter().flatten() {
         let listed = if is_listed(lane) {

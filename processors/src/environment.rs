@@ -12,6 +12,7 @@ pub use resources::{Database, DiskLimits, MailServer, ObjectStore, Person, Servi
 use testrig_host::{
     accelerators::{Accelerators, NoAccelerators},
     docker::PullSettings,
+    process::{Boundaries, ShimCommand},
 };
 
 /// The part of the agent's configuration that processors need. Built once at start, shared by all runs.
@@ -21,6 +22,8 @@ pub struct Environment {
     pub state_dir: PathBuf,
     /// The program whose hidden subcommand `__shim` starts host processes: the agent itself.
     pub shim: PathBuf,
+    /// What holds host processes together.
+    pub boundaries: Boundaries,
     /// `[paths] allowed_roots`.
     pub allowed_roots: Vec<Root>,
     /// `[paths] datasets`: where `datasetId` is looked up.
@@ -74,6 +77,7 @@ impl Environment {
         Self {
             state_dir,
             shim,
+            boundaries: Boundaries::default(),
             allowed_roots,
             datasets: None,
             docker_endpoint: None,
@@ -97,5 +101,10 @@ impl Environment {
             accelerators: Arc::new(NoAccelerators),
             jobs: None,
         }
+    }
+
+    /// How host processes are started.
+    pub(crate) fn shim_command(&self) -> ShimCommand {
+        ShimCommand::of(&self.shim).with(self.boundaries.clone())
     }
 }

@@ -25,6 +25,7 @@ use axum::{
 };
 use powerjob_worker::WorkerHandle;
 use serde_json::json;
+use testrig_host::process::Boundaries;
 use testrig_joblog::Journals;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -35,6 +36,7 @@ pub(crate) struct AdminState {
     workers: Arc<Vec<WorkerHandle>>,
     token: Option<String>,
     hosts: hosts::Hosts,
+    boundaries: Boundaries,
     shutdown: CancellationToken,
     started: Instant,
     subscribers: AtomicU64,
@@ -58,11 +60,17 @@ impl AdminState {
             workers,
             token,
             hosts,
+            boundaries: Boundaries::default(),
             shutdown,
             started,
             subscribers: AtomicU64::new(0),
             lines_sent: AtomicU64::new(0),
         }
+    }
+
+    /// The same of an agent that has chosen what holds host processes together.
+    pub(crate) fn with_boundaries(self, boundaries: Boundaries) -> Self {
+        Self { boundaries, ..self }
     }
 
     /// Why an app id is none of this agent's, once the agent knows its own.
@@ -217,6 +225,11 @@ async fn status(State(state): State<Arc<AdminState>>, Query(query): Query<Status
         "version": env!("CARGO_PKG_VERSION"),
         "pid": std::process::id(),
         "uptimeSeconds": state.started.elapsed().as_secs(),
+        "processes": {
+            "boundary": state.boundaries.kind(),
+            "words": state.boundaries.words(),
+            "why": state.boundaries.why(),
+        },
         "lanes": lanes,
     }))
     .into_response()

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, path::Path, time::Duration};
 use anyhow::Context;
 use serde::Deserialize;
 use testrig_host::docker::{PullSettings, RegistryAuth};
+use testrig_host::process::Boundaries;
 use testrig_processors::{
     Database, DiskLimits, Environment, ObjectStore, Official, Root, ServiceDefaults, official::Deny,
 };
@@ -61,6 +62,7 @@ pub(crate) fn environment(config: &Config) -> anyhow::Result<Environment> {
     let http = http_client()?;
     Ok(Environment {
         shim: std::env::current_exe().context("failed to find the path of this program")?,
+        boundaries: Boundaries::choose(config.processes.boundary.at_most()),
         allowed_roots: roots.iter().map(|r| Root::parse(r)).collect(),
         datasets: Some(config.paths.datasets.clone().unwrap_or_else(|| state_dir.join("datasets"))),
         docker_endpoint: Some(config.docker.endpoint.clone()),

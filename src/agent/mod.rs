@@ -163,8 +163,10 @@ impl Agent {
             tracing::warn!(%error, "what had not reached the test platform before the restart is not sent");
         }
         let own = (admin_address, config.admin.hosts.as_slice());
+        let boundaries = environment.boundaries.clone();
         let admin_state =
-            admin::AdminState::new(state.journals.clone(), Arc::clone(&workers), token, own, stopping.clone());
+            admin::AdminState::new(state.journals.clone(), Arc::clone(&workers), token, own, stopping.clone())
+                .with_boundaries(boundaries.clone());
         let admin_state = Arc::new(admin_state);
         let admin = tokio::spawn(admin::serve(listener, Arc::clone(&admin_state)));
         let retention = tokio::spawn(retention::run(
@@ -175,6 +177,7 @@ impl Agent {
         ));
         let runs = tokio::spawn(retention::runs(Arc::clone(&environment), state.store.clone(), stopping.clone()));
         let leases = tokio::spawn(leases::run(environment, state.store.clone(), stopping.clone()));
+        tracing::info!(kind = %boundaries.kind(), why = boundaries.why(), "host processes are held by {}", boundaries.words());
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"), state = %config.state.dir.display(), admin = %admin_address,
             "testrig agent is up: ws://{admin_address}/ws/log, http://{admin_address}/metrics"

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use testrig_host::process::BoundaryKind;
 use testrig_processors::official::Switch;
 
 /// The whole configuration of an agent.
@@ -27,6 +28,8 @@ pub(crate) struct Config {
     pub(crate) accelerators: Accelerators,
     /// Programs that job parameters may start on the host.
     pub(crate) programs: Programs,
+    /// Programs that runs start on the host: services, scripts, commands.
+    pub(crate) processes: Processes,
     /// Services that jobs start and leave running.
     pub(crate) service: Service,
     /// Hosts that job parameters may make the agent talk to.
@@ -336,6 +339,40 @@ pub(crate) struct Outbound {
 pub(crate) struct Platform {
     /// Where the logs of instances go besides, at `{base_url}/api/log/append`; a job's `testPlatformBaseUrl` is stronger.
     pub(crate) base_url: Option<String>,
+/// `[processes]`
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub(crate) struct Processes {
+    /// What holds the processes of a run together, so that stopping it leaves none. `testrig status` shows what was taken
+    /// and why.
+    pub(crate) boundary: Boundary,
+}
+
+/// What holds the processes of a run together; a weaker one is taken where the wanted one does not work.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Boundary {
+    /// The strongest that works here.
+    #[default]
+    Auto,
+    /// A transient systemd unit for each run.
+    Systemd,
+    /// Control groups for each run, below the agent's own; no systemd units.
+    Cgroup,
+    /// The shim as subreaper and a marker in the environment; nothing else.
+    Marker,
+}
+
+impl Boundary {
+    /// The strongest that may be taken.
+    pub(crate) fn at_most(self) -> Option<BoundaryKind> {
+        match self {
+            Self::Auto => None,
+            Self::Systemd => Some(BoundaryKind::Systemd),
+            Self::Cgroup => Some(BoundaryKind::Cgroup),
+            Self::Marker => Some(BoundaryKind::Marker),
+        }
+    }
 }
 
 /// `[processors]`

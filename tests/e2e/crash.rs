@@ -1,17 +1,28 @@
 //! `kill -9` of the agent in every stage of a run: the outcome is the one the run would have had, or one honest failure; run
-//! count 1, the log without hole or double, nothing left over.
+//! count 1, the log without hole or double, the leases those of what runs, nothing left over.
+//!
+//! Each stage is hit once for certain. The whole size (`scripts/test.sh --long`) makes ten rounds of each stage and kind of
+//! service, 200 together: the further ones kill at a moment that is drawn (`TESTRIG_CRASH_SEED` draws the same ones again), every
+//! third once more while the agent is just taking the run up.
 
-use std::time::Duration;
+mod look;
+mod moment;
+
+use std::time::{Duration, Instant};
 
 use libtest_mimic::{Failed, Trial};
-use powerjob_worker::openapi::InstanceStatus;
+use powerjob_worker::openapi::{InstanceInfo, InstanceStatus};
 use serde_json::{Value, json};
 
+use self::{
+    look::{first_report, lease_is_kept, no_hole_and_no_double, nothing_left, without_doubled_batches},
+    moment::{Round, seed},
+};
 use crate::{
     check,
     support::{
-        Agent, AgentOptions, App, Needs, Run, TestResult, eventually_within,
-        llm::{containers_of, processes_with},
+        Agent, AgentOptions, App, Needs, Parts, Run, TestResult, eventually_within,
+        llm::{executable, processes_with},
         times, trial, ws,
     },
 };
@@ -47,66 +58,157 @@ pub(crate) fn tests() -> Vec<Trial> {
 }
 
 async fn killed_often(stage: &'static str, container: bool) -> TestResult {
-    for _ in 0..times(1, 5) {
-        killed_in(stage, container).await?;
+    let seed = seed();
+    let kind = if container { "container" } else { "process" };
+    let (mut succeeded, mut failed, mut reports) = (0, 0, Vec::new());
+    for round in 0..times(1, 10) as u64 {
+        let round = Round::draw(stage, container, round, seed);
+        let told = killed_in(&round).await.map_err(|error| {
+            let text = error.message().unwrap_or_default();
+            format!("TESTRIG_CRASH_SEED={seed}, {round:?}: {text}")
+        })?;
+        succeeded += usize::from(told.success);
+        failed += usize::from(!told.success);
+        reports.extend(told.first_report);
     }
+    reports.sort();
+    println!(
+        "crash: stage {stage} of a {kind} run: {} rounds, seed {seed}: {succeeded} succeeded, {failed} failed honestly; first report after \
+         the restart, ms: {:?}",
+        succeeded + failed,
+        reports.iter().map(Duration::as_millis).collect::<Vec<_>>()
+    );
     Ok(())
 }
 
-async fn killed_in(stage: &'static str, container: bool) -> TestResult {
-    let name = if container { "ckill" } else { "pkill" };
+/// What a round came to.
+struct Told {
+    success: bool,
+    first_report: Option<Duration>,
+}
+
+/// Two cards, so that leases are seen.
+const CARDS: &str = "[accelerators]\nprovider = \"declared\"\n\
+    [[accelerators.card]]\nkind = \"stub-card\"\nmemory_mib = 16384\ndevices = [\"/dev/zero:/dev/accel0\"]\nvisible_env = \"STUB_VISIBLE_DEVICES\"\n\
+    [[accelerators.card]]\nkind = \"stub-card\"\nmemory_mib = 16384\ndevices = [\"/dev/full:/dev/accel1\"]\nvisible_env = \"STUB_VISIBLE_DEVICES\"\n";
+
+/// A service that counts aloud beside its work and is slow to be ready; every stage lasts long enough to be hit.
+fn counting(agent: &Agent, container: bool) -> Result<Run, Failed> {
+    let count = "(i=0; while :; do i=$((i+1)); echo tick $i; sleep 0.05; done) &";
+    let flags = "--ttft-ms 10 --itl-ms 1 --tokens 8 --ready-after-ms 1500";
+    let run = if container {
+        let image = Parts::get().image_stub.as_deref().ok_or("tests with containers are skipped without images")?;
+        let script = agent.dir.join("stub.sh");
+        executable(
+            &script,
+            &format!("#!/bin/sh\n{count}\nexec /usr/bin/testrig llm-stub --listen 0.0.0.0:8000 {flags}\n"),
+        )?;
+        Run::container(agent, image, 8000)
+            .with("volumes", json!([{ "hostPath": script, "containerPath": "/stub.sh", "mode": "ro" }]))
+            .with("containerEntryScript", json!("/stub.sh"))
+    } else {
+        // The directory stands in the command line, by which leftovers are found.
+        let (dir, program) = (agent.dir.display(), Parts::get().testrig.display());
+        let script = format!(": {dir}; {count} exec {program} llm-stub --listen 127.0.0.1:{{servicePort}} {flags}");
+        Run::command(agent, &["/bin/sh".into(), "-c".into(), script])
+    };
+    Ok(run.with("warmupSeconds", json!(2)).with("runSeconds", json!(3)).with("resources.gpus", json!(1)))
+}
+
+async fn killed_in(round: &Round) -> Result<Told, Failed> {
+    let name = if round.container { "ckill" } else { "pkill" };
     let app = App::new(name).await?;
-    let mut options = AgentOptions::new(&app.name);
-    // Some stages are over in a millisecond; the debug build holds the run in the one that is to be hit.
-    options.env.push(("TESTRIG_HOLD_STAGE".into(), stage.into()));
+    let mut options = AgentOptions::new(&app.name).with(CARDS);
+    if round.held {
+        // Some stages are over in a millisecond; the debug build holds the run in the one that is to be hit.
+        options.env.push(("TESTRIG_HOLD_STAGE".into(), round.stage.into()));
+    }
     let mut agent = Agent::start(name, options).await?;
-    // Every stage must last long enough to be hit: the service is slow to be ready, and slow to go.
-    let run =
-        if container { Run::stub_container(&agent)? } else { Run::process(&agent, &["--ready-after-ms", "1500"]) };
-    let run = run.with("warmupSeconds", json!(2)).with("runSeconds", json!(3));
+    let run = counting(&agent, round.container)?;
     let job = app.job("RunLLMTest", &run.params, &[]).await?;
     let instance = app.run(job, &Value::Null).await?;
-    wait_for_stage(&agent, instance, stage).await?;
+    wait_for_stage(&agent, instance, round.stage).await?;
+    tokio::time::sleep(round.after).await;
     agent.kill();
     agent.spawn()?;
+    let mut restarted = Instant::now();
+    if let Some(again) = round.again {
+        tokio::time::sleep(again).await;
+        agent.kill();
+        agent.spawn()?;
+        restarted = Instant::now();
+    }
+    let is_over =
+        async || app.info(instance).await.is_ok_and(|info| info.status().is_some_and(InstanceStatus::is_final));
+    let first_report = first_report(&agent, restarted, is_over).await?;
+    if !matches!(round.stage, "plan" | "lease") {
+        lease_is_kept(&agent, instance).await?;
+    }
     let info = app.ended_within(Duration::from_secs(150), instance).await?;
     check!(info.running_times == Some(1), "run count: {info:?}");
-    let socket = ws::subscribe(&agent.admin, instance, 0, usize::MAX).await?;
-    let stages: Vec<&String> = socket.lines.iter().filter(|l| l.contains("stage ")).collect();
-    // The kill fell into the stage: whoever took the run up says so; a run that was not stored yet begins again.
-    let fell = if stage == "plan" {
-        stages.iter().filter(|l| l.as_str() == "stage plan: begins").count() == 2
-    } else {
-        stages.iter().any(|l| l.ends_with(&format!("while this run was in stage {stage}; going on with it")))
-    };
-    check!(fell, "the kill fell into another stage than {stage}: {stages:#?}");
+    let journal = ws::subscribe(&agent.admin, instance, 0, usize::MAX).await?.lines;
+    let success = outcome(round, &run, &agent, &info, &journal)?;
+    if success || run.dir(&agent).is_ok() {
+        let port = &run.params["servicePort"];
+        no_hole_and_no_double(&journal, &run.dir(&agent)?.join(format!("svc-m-{port}.log")), success)?;
+    }
+    let at_server = app.server_log(instance, journal.len()).await?;
+    check!(
+        without_doubled_batches(&at_server, &journal, round.kills()),
+        "server and journal differ beyond one doubled batch a kill:\n{at_server:#?}\n{journal:#?}"
+    );
+    nothing_left(&agent, instance, round.container).await?;
+    Ok(Told { success, first_report })
+}
+
+/// Whether the run ended as it would have, and if not, whether that is honest.
+fn outcome(round: &Round, run: &Run, agent: &Agent, info: &InstanceInfo, journal: &[String]) -> Result<bool, Failed> {
+    let stages: Vec<&str> = journal.iter().map(String::as_str).filter(|line| line.contains("stage ")).collect();
+    let fell: Vec<&str> = stages
+        .iter()
+        .filter_map(|line| line.split_once("while this run was in stage ")?.1.strip_suffix("; going on with it"))
+        .collect();
+    // A kill that fell into the stage: whoever took the run up says so; a run that was not stored yet begins again.
+    let hit = fell.contains(&round.stage)
+        || (round.stage == "plan" && stages.iter().filter(|line| **line == "stage plan: begins").count() >= 2);
+    check!(!round.held || hit, "the kill fell into another stage than {}: {stages:#?}", round.stage);
+    let text = info.result.clone().unwrap_or_default();
     match info.status() {
         Some(InstanceStatus::Succeed) => {
-            check!(run.result(&agent)?["status"] == "SUCCEED", "result.json says otherwise: {:#}", run.result(&agent)?);
+            let result = run.result(agent)?;
+            check!(result["status"] == "SUCCEED", "result.json says otherwise: {result:#}");
+            let restarts = result["restarts"].as_u64().unwrap_or_default() as usize;
+            check!(restarts <= round.kills(), "{restarts} restarts, {} kills: {result:#}", round.kills());
+            check!(!fell.is_empty() == (restarts > 0), "{} restarts in the log: {result:#}", fell.len());
+            let cuts = fell.iter().filter(|stage| **stage == "load").count();
+            let of_load = |key: &str, value: Value| {
+                let all = result["stages"].as_array().into_iter().flatten();
+                all.filter(|stage| stage["name"] == "load" && stage[key] == value).count()
+            };
+            let cut = of_load("outcome", json!("cut"));
+            // The second kill may fall between the line that says it and the store.
+            check!(cut <= cuts && (cut > 0) == (cuts > 0), "{cuts} cut load phases in the log: {result:#}");
+            // A load that was cut is begun again, and it is said that it was.
+            check!(cuts == 0 || of_load("restarted", json!(true)) > 0, "not marked as started again: {result:#}");
+            check!(cuts == 0 || text.contains("load started again"), "the result does not say so: {text}");
+            Ok(true)
         }
         Some(InstanceStatus::Failed) => {
-            let result = info.result.clone().unwrap_or_default();
             check!(
-                result.contains("restart"),
-                "an honest failure says what was lost: {result:?}; stages {stages:#?}\n{}",
+                text.contains("restart"),
+                "an honest failure says what was lost: {text:?}; stages {stages:#?}\n{}",
                 agent.tail()
             );
             // With the service adoptable, there is no excuse for a failure.
             check!(
-                !matches!(stage, "health" | "warm-up" | "load" | "teardown" | "result"),
-                "stage {stage} should have been taken up: {result}\n{}",
+                !fell.iter().any(|stage| matches!(*stage, "health" | "warm-up" | "load" | "teardown" | "result")),
+                "stage {fell:?} should have been taken up: {text}\n{}",
                 agent.tail()
             );
+            Ok(false)
         }
-        _ => return Err(format!("{info:?}").into()),
+        _ => Err(format!("{info:?}").into()),
     }
-    let at_server = app.server_log(instance, socket.lines.len()).await?;
-    check!(
-        without_doubled_batch(&at_server, &socket.lines),
-        "server and journal differ beyond one doubled batch:\n{at_server:#?}\n{:#?}",
-        socket.lines
-    );
-    nothing_left(&agent, instance, container).await
 }
 
 /// Waits until the newest stage line in the journal is this stage's; gives the stage lines seen until then.
@@ -127,34 +229,6 @@ async fn wait_for_stage(agent: &Agent, instance: i64, stage: &str) -> Result<Vec
         }
     }
     Err(format!("the journal never showed `{}`: {seen:#?}\n{}", marker(stage), agent.tail()).into())
-}
-
-/// The server has every line in order; one batch, and no more, may stand there twice. Its lines carry identical times, so the
-/// server may show the second copy behind the first or line beside line.
-fn without_doubled_batch(server: &[String], journal: &[String]) -> bool {
-    const BATCH: usize = 1000;
-    let mut wanted = journal.iter().peekable();
-    let extra: Vec<&String> = server.iter().filter(|line| wanted.next_if_eq(line).is_none()).collect();
-    let whole = wanted.peek().is_none();
-    let one_batch = extra.is_empty() || journal.windows(extra.len()).any(|part| part.iter().eq(extra.iter().copied()));
-    whole && one_batch && extra.len() <= BATCH
-}
-
-async fn nothing_left(agent: &Agent, instance: i64, container: bool) -> TestResult {
-    eventually_within(Duration::from_secs(30), "nothing of the run is left", || async {
-        if container {
-            let left = containers_of(instance).map_err(|e| format!("{e:?}"))?;
-            if !left.is_empty() {
-                return Err(format!("{left:?}"));
-            }
-        }
-        let left: Vec<String> = processes_with(&agent.dir.display().to_string())
-            .into_iter()
-            .filter(|p| !p.contains(" agent --config "))
-            .collect();
-        if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
-    })
-    .await
 }
 
 /// The service dies while nobody looks: its exit code and every line of it are told all the same.

@@ -28,6 +28,11 @@ async fn listed() -> TestResult {
     let agent = Agent::start("status", AgentOptions::new(&app.name)).await?;
     let (code, text) = status(&agent)?;
     let line = format!("lane main at {}: listed by the server", agent.address());
+    // What holds host processes together depends on the host, but it is always told, with the reason.
+    let value = agent.get("/api/status").await?;
+    let (kind, why) = (&value["processes"]["boundary"], value["processes"]["why"].as_str().unwrap_or_default());
+    check!(["systemd", "cgroup", "marker"].iter().any(|known| *known == kind) && !why.is_empty(), "{value}");
+    check!(text.contains("host processes are held by ") && text.contains(why), "{text}");
     check!(code == Some(0) && text.contains(&line) && !text.contains("PROBLEM"), "{code:?}: {text}");
     Ok(())
 }

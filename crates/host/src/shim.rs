@@ -3,7 +3,8 @@
 //! It is the agent's own binary under a hidden subcommand, without a runtime and without threads. It detaches, becomes the
 //! subreaper of what it starts, starts the program with output files of its own, writes down how the program ended, and
 //! stays until nothing is left below it. It never kills: that is the agent's decision. The protocol of its files is
-//! described in [`crate::process`].
+//! described in [`crate::process`]. What holds the boundary together is the agent's choice, too: it stands behind the path of
+//! the spec, `--unit NAME` where the shim was started in a systemd unit, `--no-cgroup` where it shall make none.
 
 mod program;
 
@@ -22,7 +23,7 @@ use nix::unistd::{ForkResult, fork, pipe2, setsid};
 
 use crate::ExitStatus;
 use crate::process::ProcessSpec;
-use crate::process::cgroup::Cgroups;
+use crate::process::cgroup::{Cgroups, Unit};
 use crate::process::files::{Failed, Files, MainProcess, Starting, read_json, write_json};
 use crate::process::proc::{Ident, boot_id};
 
@@ -32,17 +33,36 @@ const LOCK_PAUSE: Duration = Duration::from_millis(10);
 /// How often writing the exit status is tried again, e.g. on a full disk.
 const WRITE_PAUSE: Duration = Duration::from_millis(200);
 
-/// Entry point of `testrig __shim SPEC`; `args` begins behind the subcommand.
+/// Behind the spec: the systemd unit that the shim was started in.
+pub(crate) const UNIT: &str = "--unit";
+/// Behind the spec: no cgroup is to be made.
+pub(crate) const NO_CGROUP: &str = "--no-cgroup";
+
+/// What shall hold the boundary together.
+enum Wanted {
+    Unit(String),
+    Cgroups,
+    Nothing,
+}
+
+/// Entry point of `testrig __shim SPEC [--unit NAME | --no-cgroup]`; `args` begins behind the subcommand.
 ///
 /// Call it before any thread is started: it forks. The process that was called ends as soon as the program is started or
 /// has failed; its child stays.
-pub fn main(mut args: impl Iterator<Item = OsString>) -> ExitCode {
+pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
     close_inherited_descriptors();
-    let (Some(spec), None) = (args.next().map(PathBuf::from), args.next()) else {
-        return complain("the shim takes one argument, the path of a spec.json; it is for the agent's own use");
+    let Some((spec, wanted)) = parse(args) else {
+        return complain(
+            "the shim takes the path of a spec.json and perhaps `--unit NAME` or `--no-cgroup`; it is for the agent's own use",
+        );
     };
     let Some(dir) = spec.parent().map(Path::to_owned) else {
         return complain("the shim's spec has no directory");
+    };
+    // Before the fork: the kernel passes no controller on below a cgroup that still holds the caller.
+    let unit = match &wanted {
+        Wanted::Unit(name) => Unit::enter(name),
+        Wanted::Cgroups | Wanted::Nothing => None,
     };
     match detach() {
         Ok(Side::Caller(ready)) => {
@@ -52,11 +72,22 @@ pub fn main(mut args: impl Iterator<Item = OsString>) -> ExitCode {
             ExitCode::SUCCESS
         }
         Ok(Side::Shim(ready)) => {
-            run(&Files::new(dir), fs::File::from(ready));
+            run(&Files::new(dir), fs::File::from(ready), &wanted, unit);
             ExitCode::SUCCESS
         }
         Err(error) => complain(&format!("failed to detach the shim: {error}")),
     }
+}
+
+fn parse(mut args: impl Iterator<Item = OsString>) -> Option<(PathBuf, Wanted)> {
+    let spec = PathBuf::from(args.next()?);
+    let wanted = match args.next() {
+        None => Wanted::Cgroups,
+        Some(word) if word == UNIT => Wanted::Unit(args.next()?.into_string().ok()?),
+        Some(word) if word == NO_CGROUP => Wanted::Nothing,
+        Some(_) => return None,
+    };
+    args.next().is_none().then_some((spec, wanted))
 }
 
 enum Side {
@@ -96,7 +127,7 @@ fn detach() -> io::Result<Side> {
 }
 
 /// The life of a shim: start, reap, end.
-fn run(files: &Files, mut ready: fs::File) {
+fn run(files: &Files, mut ready: fs::File, wanted: &Wanted, unit: Option<Unit>) {
     let Some(_lock) = lock(files) else { return };
     // No spec: the agent withdrew it. A start: an earlier shim was here.
     let Ok(Some(spec)) = read_json::<ProcessSpec>(&files.spec()) else {
@@ -105,7 +136,10 @@ fn run(files: &Files, mut ready: fs::File) {
     if files.start().exists() {
         return;
     }
-    let cgroups = Cgroups::make(&cgroup_name(&spec, &files.dir), spec.memory.is_some());
+    let cgroups = match wanted {
+        Wanted::Nothing => Cgroups::default(),
+        Wanted::Unit(_) | Wanted::Cgroups => Cgroups::make(&cgroup_name(&spec, &files.dir), spec.limits(), unit),
+    };
     match start(files, &spec, &cgroups) {
         Ok(main) => {
             let _ = ready.write_all(b"s");
@@ -133,9 +167,7 @@ fn lock(files: &Files) -> Option<nix::fcntl::Flock<fs::File>> {
 
 /// Starts the program; an error is a sentence for the user.
 fn start(files: &Files, spec: &ProcessSpec, cgroups: &Cgroups) -> Result<i32, String> {
-    if let Some(bytes) = spec.memory {
-        cgroups.limit_memory(bytes).map_err(|e| format!("failed to limit its memory to {bytes} bytes: {e}"))?;
-    }
+    cgroups.limit(spec.limits())?;
     nix::sys::prctl::set_child_subreaper(true).map_err(|e| format!("failed to become its subreaper: {e}"))?;
     let own = i32::try_from(std::process::id()).ok().and_then(Ident::of).ok_or("/proc is not readable")?;
     let starting = Starting {

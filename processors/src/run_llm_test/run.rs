@@ -107,7 +107,8 @@ impl Run {
 
     /// Everything between the plan and the teardown.
     async fn work(&mut self, from: Stage) -> Result<(), FailureRecord> {
-        let loaded_before = matches!(from, Stage::WarmUp | Stage::Load);
+        // A second kill may fall into the health check before the load goes on.
+        let loaded_before = matches!(from, Stage::WarmUp | Stage::Load) || self.record.load_started_ms.is_some();
         if self.take_over(from).await? == stages::Have::Nothing {
             self.lease().await?;
             self.pull().await?;

@@ -164,6 +164,11 @@ pub(super) trait Service: Send + Sync {
     /// Starts it.
     async fn start(&self) -> Result<(), Fault>;
 
+    /// What holds its processes together, where that is a choice of this host.
+    fn held_by(&self) -> Option<String> {
+        None
+    }
+
     /// Looks for what an earlier process of the agent started under this boundary, and takes it over.
     async fn find(&self) -> Result<Found, Fault>;
 

@@ -5,7 +5,7 @@ use std::{path::Path, time::Duration};
 use powerjob_worker::TaskContext;
 use testrig_host::{
     BoundaryId, ExitStatus, Signal,
-    process::{ProcessError, ProcessHandle, ProcessRunner, ProcessSpec, ScriptSpec, ShimCommand},
+    process::{ProcessError, ProcessHandle, ProcessRunner, ProcessSpec, ScriptSpec},
     tail::FileTail,
 };
 
@@ -47,7 +47,7 @@ pub(super) struct Host<'a> {
 impl<'a> Host<'a> {
     pub(super) fn new(env: &'a Environment, ctx: &'a TaskContext) -> Result<Self, String> {
         let dir = env.state_dir.join("services");
-        let runner = ProcessRunner::new(&dir, ShimCommand::of(&env.shim)).map_err(|error| said(&error))?;
+        let runner = ProcessRunner::new(&dir, env.shim_command()).map_err(|error| said(&error))?;
         Ok(Self { env, ctx, runner })
     }
 
@@ -57,12 +57,14 @@ impl<'a> Host<'a> {
         let mut spec = ProcessSpec::new(record.boundary.clone(), program, &record.log_file);
         spec.args = args.to_vec();
         spec.env = self.environment(record);
-        self.runner.spawn(spec).await.map_err(|error| match error {
+        let handle = self.runner.spawn(spec).await.map_err(|error| match error {
             ProcessError::NotStarted { detail, .. } => {
                 format!("failed to start `{}`: {detail}", mask::command(words).join(" "))
             }
             other => said(&other),
-        })
+        })?;
+        self.ctx.log.info(format!("boundary of the service: {}", handle.boundary_kind()));
+        Ok(handle)
     }
 
     /// The processes of a service that was started before.

@@ -74,6 +74,44 @@ async fn a_load_that_was_cut_is_started_again_and_its_records_are_set_aside() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_load_that_was_cut_is_marked_even_if_the_agent_is_killed_again_before_it_goes_on() {
+    let rig = Rig::new(3025);
+    let healthy = rig.place.dir.path().join("healthy");
+    std::fs::write(&healthy, "").expect("the file system works");
+    let mut job = rig.job(&[]);
+    job["healthCheck"]["type"] = json!("CMD");
+    let script = format!("test -e {} && exec 3<>/dev/tcp/127.0.0.1/{}", healthy.display(), rig.port);
+    job["healthCheck"]["command"] = json!(["bash", "-c", script]);
+    let ctx = rig.context(&job, &rig.run());
+    let loaded = async {
+        rig.logged("stage load: begins").await;
+        while rig.read("metrics-chat_completion.log").lines().count() < 5 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    rig.cut_when(&ctx, loaded).await;
+    // The second kill falls into the stage health, which does not end before.
+    std::fs::remove_file(&healthy).expect("the file system works");
+    let checked = async {
+        while rig.log_text().matches("stage health: begins").count() < 2 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    rig.cut_when(&resumed(&ctx), checked).await;
+    std::fs::write(&healthy, "").expect("the file system works");
+    let result = rig.process(&resumed(&ctx)).await;
+    assert!(result.success, "{}\n{}", result.message, rig.log_text());
+    let found = rig.result();
+    assert_eq!((found["restarts"].as_u64(), found["loadRestarts"].as_u64()), (Some(2), Some(1)), "{found}");
+    assert!(result.message.contains("load started again 1 times"), "{}", result.message);
+    let records = rig.read("metrics-chat_completion.log");
+    assert!(records.lines().all(|line| line.contains("\"id\":\"3025-1-")), "only the new load's records");
+    let cut = rig.read("metrics-chat_completion.cut-1.log");
+    assert!(cut.lines().count() >= 5 && cut.lines().all(|line| line.contains("\"id\":\"3025-0-")), "{cut}");
+    assert_eq!(rig.survivors(), [] as [String; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_run_that_was_cut_in_teardown_is_finished_with_the_result_it_had() {
     let rig = Rig::new(3030);
     let mut job = rig.job(&[]);

@@ -17,7 +17,15 @@ pub(crate) struct Received {
 
 /// Subscribes from `index` and takes lines until the agent closes, the connection breaks, or `at_most` lines have come.
 pub(crate) async fn subscribe(admin: &str, instance: i64, index: u64, at_most: usize) -> Result<Received, Failed> {
-    let url = format!("ws://{admin}/ws/log?instanceId={instance}&index={index}");
+    receive(&format!("ws://{admin}/ws/log?instanceId={instance}&index={index}"), at_most).await
+}
+
+/// The lines that are there now.
+pub(crate) async fn so_far(admin: &str, instance: i64) -> Result<Received, Failed> {
+    receive(&format!("ws://{admin}/ws/log?instanceId={instance}&follow=false"), usize::MAX).await
+}
+
+async fn receive(url: &str, at_most: usize) -> Result<Received, Failed> {
     let (mut socket, _) = tokio_tungstenite::connect_async(url).await?;
     let mut received = Received::default();
     while received.lines.len() < at_most {

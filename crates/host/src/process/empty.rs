@@ -12,6 +12,8 @@ use super::proc::{self, Ident, Stat};
 /// How long killed processes may take to go. One in uninterruptible sleep (a dead disk or card) takes longer.
 const LIMIT: Duration = Duration::from_secs(20);
 const PAUSE: Duration = Duration::from_millis(5);
+/// So many scans may find somebody new to hold still before all are killed anyway.
+const HOLD_SCANS: u32 = 50;
 /// Two scans in a row must find nothing: a scan is no snapshot, and a process may fork behind its back.
 const QUIET_SCANS: u32 = 2;
 
@@ -38,8 +40,10 @@ pub(crate) fn members(dir: &Path, start: Option<&Starting>) -> io::Result<Vec<St
 /// Kills until nothing is left. The answer is the processes that were killed, or an error text naming those that stay.
 pub(crate) fn empty(dir: &Path, start: Option<&Starting>) -> io::Result<Result<usize, String>> {
     let deadline = Instant::now() + LIMIT;
+    let holds = start.is_some_and(|start| start.cgroups.can_hold());
+    let mut held: BTreeSet<Ident> = BTreeSet::new();
     let mut killed: BTreeSet<Ident> = BTreeSet::new();
-    let mut quiet = 0;
+    let (mut quiet, mut holding) = (0, 0);
     loop {
         let found = members(dir, start)?;
         if found.is_empty() {
@@ -58,6 +62,13 @@ pub(crate) fn empty(dir: &Path, start: Option<&Starting>) -> io::Result<Result<u
         if let Some(start) = start {
             start.cgroups.kill_or_freeze();
         }
+        // Where no cgroup holds them still, each is, until a scan finds nobody who could start another one: processes that
+        // start each other again would else have to be outrun.
+        if !holds && holding < HOLD_SCANS && hold(&found, &mut held) {
+            holding += 1;
+            continue;
+        }
+        holding = 0;
         for stat in &found {
             // What cannot be signalled shows as a survivor.
             let _ = stat.ident.signal(nix::libc::SIGKILL);
@@ -68,4 +79,16 @@ pub(crate) fn empty(dir: &Path, start: Option<&Starting>) -> io::Result<Result<u
         }
         std::thread::sleep(PAUSE);
     }
+}
+
+/// Stops (SIGSTOP) those that are not yet; false when there were none.
+fn hold(found: &[Stat], held: &mut BTreeSet<Ident>) -> bool {
+    let mut more = false;
+    for stat in found {
+        if held.insert(stat.ident) {
+            let _ = stat.ident.signal(nix::libc::SIGSTOP);
+            more = true;
+        }
+    }
+    more
 }

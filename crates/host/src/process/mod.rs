@@ -15,12 +15,13 @@
 //! no shim lives, and one that has yet to be scheduled finds its `spec.json` withdrawn once it gets the lock; if it is
 //! taken, a shim lives and says soon what became of the program.
 //!
-//! Membership in a boundary is found in three ways, together: the boundary's cgroups where they can be made, the
-//! descendants of the shim (which is the subreaper, so that orphans stay below it), and the marker [`ENV_BOUNDARY_DIR`] in
+//! What holds a boundary together is chosen once for an agent ([`Boundaries`]) and stands in the `start.json` of each.
+//! Membership is found in three ways, together: the boundary's cgroups where they can be made, the descendants of the shim (which is the subreaper, so that orphans stay below it), and the marker [`ENV_BOUNDARY_DIR`] in
 //! `/proc/*/environ`. The marker is the boundary's directory, not its name, because two agents on one host may use the
 //! same instance ids.
 
 pub(crate) mod cgroup;
+mod choice;
 mod empty;
 pub(crate) mod files;
 mod handle;
@@ -32,6 +33,7 @@ mod script;
 mod spec;
 mod stats;
 
+pub use choice::{Boundaries, BoundaryKind};
 pub use handle::{ProcessHandle, StopReport};
 pub use inside::{Inside, InsideSample};
 pub use network::{NetworkBytes, network};

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use super::choice::{Boundaries, Held, Systemd, unit_name};
 use super::files::{Failed, Files, MainProcess, Starting, read_json, write_json};
 use super::handle::ProcessHandle;
 use super::spec::ProcessSpec;
@@ -23,12 +24,20 @@ pub struct ShimCommand {
     pub program: PathBuf,
     /// What comes before the path of the spec file, e.g. `__shim`.
     pub args: Vec<OsString>,
+    /// What holds together what it starts.
+    pub boundaries: Boundaries,
 }
 
 impl ShimCommand {
     /// `program __shim SPEC`.
     pub fn of(program: impl Into<PathBuf>) -> Self {
-        Self { program: program.into(), args: vec!["__shim".into()] }
+        Self { program: program.into(), args: vec!["__shim".into()], boundaries: Boundaries::default() }
+    }
+
+    /// The same with boundaries that were chosen for this host.
+    #[must_use]
+    pub fn with(self, boundaries: Boundaries) -> Self {
+        Self { boundaries, ..self }
     }
 }
 
@@ -114,16 +123,18 @@ impl ProcessRunner {
         if files.dir.exists() && self.adopt(&spec.boundary).await?.is_some() {
             return Err(ProcessError::Exists(spec.boundary));
         }
-        match fs::create_dir(&files.dir) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                return Err(ProcessError::Exists(spec.boundary));
-            }
-            Err(source) => return Err(file_error("create", &files.dir, source)),
+        let (mut found, mut said) = match &self.shim.boundaries.held {
+            Held::Systemd(systemd) => self.attempt(&spec, &files, Some(systemd)).await?,
+            Held::Cgroup | Held::Marker => self.attempt(&spec, &files, None).await?,
+        };
+        if let (Found::Nothing, Held::Systemd(_)) = (&found, &self.shim.boundaries.held) {
+            // It handed out units when the agent started. A start that fails now for want of one would be the host's fault, not
+            // the program's, and nothing was started: the next one of the list does.
+            let why = said.as_deref().unwrap_or("it ended without a word");
+            tracing::warn!(boundary = %spec.boundary, why, "systemd hands out no unit now; control groups are used instead");
+            (found, said) = self.attempt(&spec, &files, None).await?;
         }
-        write_json(&files.spec(), &spec).map_err(|source| file_error("write", &files.spec(), source))?;
-        let said = self.run_shim(&files).await;
-        match settle(&spec.boundary, &files).await? {
+        match found {
             Found::Started(start, main) => Ok(ProcessHandle::new(spec.boundary, files, *start, main)),
             Found::Failed(detail) => Err(ProcessError::NotStarted { program: spec.words(), detail }),
             Found::Nothing => Err(ProcessError::Shim {
@@ -131,6 +142,25 @@ impl ProcessRunner {
                 detail: said.unwrap_or_else(|| "it ended without a word".to_owned()),
             }),
         }
+    }
+
+    /// One call of the shim, in a unit of its own if `systemd` says so: what became of it, and what it said.
+    async fn attempt(
+        &self,
+        spec: &ProcessSpec,
+        files: &Files,
+        systemd: Option<&Systemd>,
+    ) -> Result<(Found, Option<String>), ProcessError> {
+        match fs::create_dir(&files.dir) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                return Err(ProcessError::Exists(spec.boundary.clone()));
+            }
+            Err(source) => return Err(file_error("create", &files.dir, source)),
+        }
+        write_json(&files.spec(), spec).map_err(|source| file_error("write", &files.spec(), source))?;
+        let said = self.run_shim(spec, files, systemd).await;
+        Ok((settle(&spec.boundary, files).await?, said))
     }
 
     /// The process of a boundary that was started before, by this agent or by one that was killed; `None` proves that
@@ -163,15 +193,27 @@ impl ProcessRunner {
 
     /// Calls the shim, whose first stage ends as soon as the program is started or has failed. What it says is only of use
     /// when the directory says nothing.
-    async fn run_shim(&self, files: &Files) -> Option<String> {
-        let run = tokio::process::Command::new(&self.shim.program)
-            .args(&self.shim.args)
-            .arg(files.spec())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .output();
-        let program = self.shim.program.display();
+    async fn run_shim(&self, spec: &ProcessSpec, files: &Files, systemd: Option<&Systemd>) -> Option<String> {
+        let mut command = match systemd {
+            None => tokio::process::Command::new(&self.shim.program),
+            Some(systemd) => tokio::process::Command::new(systemd.program()),
+        };
+        let unit = systemd.map(|_| unit_name(spec.boundary.as_str()));
+        if let (Some(systemd), Some(unit)) = (systemd, &unit) {
+            let description = format!("testrig: {}", spec.boundary);
+            command.args(systemd.args(unit, &description, spec.limits())).arg(&self.shim.program);
+        }
+        command.args(&self.shim.args).arg(files.spec());
+        if matches!(self.shim.boundaries.held, Held::Marker) {
+            command.arg(crate::shim::NO_CGROUP);
+        }
+        if let Some(unit) = &unit {
+            command.arg(crate::shim::UNIT).arg(unit);
+        }
+        // A manager that is asked in vain must not hand the unit out later.
+        command.kill_on_drop(systemd.is_some());
+        let run = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).output();
+        let program = systemd.map_or(self.shim.program.as_path(), Systemd::program).display();
         match tokio::time::timeout(START_LIMIT, run).await {
             Err(_) => Some(format!("`{program}` said nothing within {} s", START_LIMIT.as_secs())),
             Ok(Err(error)) => Some(format!("`{program}`: {error}")),

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::cgroup::Limits;
 use crate::BoundaryId;
 
 /// A program to be started in a boundary of its own.
@@ -29,6 +30,9 @@ pub struct ProcessSpec {
     /// Memory limit of the whole boundary in bytes; needs a usable memory cgroup, otherwise the start fails.
     #[serde(default)]
     pub memory: Option<u64>,
+    /// How many CPUs' worth of time the whole boundary may use, e.g. 1.5; needs a usable CPU cgroup, otherwise the start fails.
+    #[serde(default)]
+    pub cpus: Option<f64>,
 }
 
 impl ProcessSpec {
@@ -44,7 +48,12 @@ impl ProcessSpec {
             stdout: output.into(),
             stderr: None,
             memory: None,
+            cpus: None,
         }
+    }
+
+    pub(crate) fn limits(&self) -> Limits {
+        Limits { memory: self.memory, cpus: self.cpus }
     }
 
     /// Program and arguments, for messages.

@@ -70,10 +70,28 @@ fn prepare(cgroups: &[File]) -> io::Result<()> {
         // SAFETY: the default action has no code of ours behind it.
         unsafe { libc::signal(signal, libc::SIG_DFL) };
     }
+    forgive_oom_score();
     for procs in cgroups {
         // SAFETY: one byte of a constant, into an open file; 0 is the writing process itself.
         let written = unsafe { libc::write(procs.as_raw_fd(), c"0".as_ptr().cast(), 1) };
         Errno::result(written)?;
     }
     Ok(())
+}
+
+/// An agent that the kernel is told to spare when memory runs out (its unit says so) must not hand that on: its services are
+/// what uses the memory up. A score above zero stays, and so does one that cannot be raised.
+fn forgive_oom_score() {
+    // SAFETY: plain system calls on a constant path and buffers of this frame, allowed between fork and exec.
+    unsafe {
+        let file = libc::open(c"/proc/self/oom_score_adj".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC);
+        if file < 0 {
+            return;
+        }
+        let mut first = 0u8;
+        if libc::read(file, (&raw mut first).cast(), 1) == 1 && first == b'-' {
+            libc::pwrite(file, c"0".as_ptr().cast(), 1, 0);
+        }
+        libc::close(file);
+    }
 }

@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use testrig_host::BoundaryId;
-use testrig_host::process::{ProcessHandle, ProcessRunner, ProcessSpec, ScriptSpec, ShimCommand};
+use testrig_host::process::{
+    Boundaries, BoundaryKind, ProcessHandle, ProcessRunner, ProcessSpec, ScriptSpec, ShimCommand,
+};
 
 pub(crate) const LONG: Duration = Duration::from_secs(30);
 
@@ -38,6 +40,12 @@ impl Rig {
         let mut spec = ProcessSpec::new(boundary.clone(), "/bin/sh", self.path("out.log"));
         spec.args = vec!["-c".into(), script.into()];
         spec
+    }
+
+    /// A runner over the same directory that holds boundaries together with nothing stronger than this.
+    pub(crate) fn runner_with(&self, kind: BoundaryKind) -> ProcessRunner {
+        let shim = ShimCommand::of(SHIM).with(Boundaries::choose(Some(kind)));
+        ProcessRunner::new(self.path("state"), shim).expect("state directory")
     }
 
     pub(crate) async fn run(&self, boundary: &BoundaryId, script: &str) -> ProcessHandle {
@@ -72,6 +80,25 @@ pub(crate) fn with_argument(argument: &str) -> Vec<i32> {
         }
     }
     found
+}
+
+/// Processes that work in a directory: they cannot be looked for by anything that they can hide.
+pub(crate) fn working_in(dir: &Path) -> Vec<i32> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").expect("Linux").flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse::<i32>().ok()) else {
+            continue;
+        };
+        if fs::read_link(entry.path().join("cwd")).is_ok_and(|cwd| cwd == dir) && is_alive(pid) {
+            found.push(pid);
+        }
+    }
+    found
+}
+
+/// How often something is done: the second number when the whole sizes are wanted (`scripts/test.sh --long`).
+pub(crate) fn times(short: usize, long: usize) -> usize {
+    if std::env::var_os("TESTRIG_LONG").is_some() { long } else { short }
 }
 
 pub(crate) fn is_alive(pid: i32) -> bool {

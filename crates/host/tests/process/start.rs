@@ -118,6 +118,27 @@ async fn a_program_that_outgrows_its_memory_limit_is_killed_and_that_is_told() {
 }
 
 #[tokio::test]
+async fn a_boundary_uses_no_more_cpu_time_than_its_limit() {
+    let (rig, id) = (Rig::new(), boundary());
+    let mut spec = rig.shell(&id, "while :; do :; done & while :; do :; done");
+    spec.cpus = Some(0.2);
+    let begin = Instant::now();
+    let handle = match rig.runner.spawn(spec).await {
+        Err(ProcessError::NotStarted { detail, .. }) if detail.contains("no CPU cgroup") => {
+            skipped("a_boundary_uses_no_more_cpu_time_than_its_limit", &detail);
+            return;
+        }
+        started => started.expect("started"),
+    };
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    let stats = handle.stats().await.expect("readable").expect("it runs");
+    let most = begin.elapsed().mul_f64(0.3) + Duration::from_millis(100);
+    handle.stop(Signal::KILL, Duration::ZERO).await.expect("emptied");
+    // A busy machine only makes it less.
+    assert!(Duration::from_nanos(stats.cpu_total_ns) <= most, "{stats:?}, allowed {most:?}");
+}
+
+#[tokio::test]
 async fn a_shim_is_small_and_holds_nothing_of_the_agents() {
     let (rig, id) = (Rig::new(), boundary());
     // Descriptor 5 is the agent's by inheritance and stays open over exec: a pipe that never ends if somebody keeps it.

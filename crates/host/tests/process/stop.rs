@@ -5,8 +5,13 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use testrig_host::Signal;
+use testrig_host::process::BoundaryKind;
 
-use crate::rig::{LONG, Rig, boundary, kill_9, shim_pid, skipped, unique_sleep, until, with_argument, without_cgroups};
+use crate::nasty::{NASTY, nasty};
+use crate::rig::{
+    LONG, Rig, SHIM, boundary, kill_9, shim_pid, skipped, times, unique_sleep, until, with_argument, without_cgroups,
+    working_in,
+};
 
 #[tokio::test]
 async fn a_graceful_stop_gives_the_program_its_time_and_its_own_exit_code() {
@@ -32,25 +37,12 @@ async fn a_program_that_ignores_the_signal_is_killed_after_the_grace_time() {
     assert_eq!(report.exit.signal, Some(9));
 }
 
-/// Children that do everything to survive: they leave session and group, are nobody's children, ignore signals, come back,
-/// forget their environment.
-fn nasty(sleep: &str) -> String {
-    format!(
-        "trap '' TERM HUP INT
-         (setsid sh -c \"trap '' TERM; setsid sleep {sleep} & setsid sleep {sleep} &\" &)
-         env -i setsid sh -c \"trap '' TERM; sleep {sleep} & wait\" &
-         (setsid sh -c \"trap '' TERM; while :; do sleep {sleep}; done\" &) 
-         setsid nohup sh -c \"while :; do (sleep {sleep} & wait); done\" &
-         echo up; while :; do sleep {sleep}; done"
-    )
-}
-
 #[tokio::test]
-async fn fifty_stops_over_children_that_do_everything_to_survive_leave_none_and_touch_nobody_else() {
+async fn stops_over_children_that_do_everything_to_survive_leave_none_and_touch_nobody_else() {
     let rig = Rig::new();
-    let foreign_sleep = unique_sleep();
+    let marker = rig.runner_with(BoundaryKind::Marker);
     let mut foreign = Command::new("sleep")
-        .arg(&foreign_sleep)
+        .arg(unique_sleep())
         // Of another agent's boundary with the same name.
         .env("TESTRIG_BOUNDARY", "testrig-1-0")
         .env("TESTRIG_BOUNDARY_DIR", "/elsewhere/testrig-1-0")
@@ -59,26 +51,37 @@ async fn fifty_stops_over_children_that_do_everything_to_survive_leave_none_and_
         .stderr(Stdio::null())
         .spawn()
         .expect("sleep");
-    let mut slowest = Duration::ZERO;
-    for round in 0..50 {
-        let (id, sleep) = (boundary(), unique_sleep());
-        let _ = fs::remove_file(rig.path("out.log"));
-        let handle = rig.run(&id, &nasty(&sleep)).await;
+    let (rounds, mut took, mut ended) = (times(50, 1000), Vec::new(), 0);
+    for round in 0..rounds {
+        let id = boundary();
+        let place = rig.path(&format!("place-{round}"));
+        fs::create_dir(&place).expect("directory");
+        let mut spec = rig.shell(&id, &nasty(SHIM));
+        spec.work_dir = Some(place.clone());
+        // In turn: with cgroups, without, and with cgroups but without the shim.
+        let runner = if round % 3 == 1 { &marker } else { &rig.runner };
+        let handle = runner.spawn(spec).await.expect("started");
         // The first rounds wait until all of them are there; the others stop it in the midst of its forking.
-        if round < 10 {
-            until("all are there", || with_argument(&sleep).len() >= 6).await;
+        if round < 9 {
+            until("all are there", || working_in(&place).len() >= NASTY).await;
         }
-        let handle = match round % 3 {
-            0 => handle,
-            _ => without_cgroups(&rig, &id).await,
-        };
+        if round % 3 == 2 && !handle.boundary_kind().starts_with("no cgroup") {
+            kill_9(shim_pid(&rig, &id));
+        }
         let begin = Instant::now();
         let report = handle.stop(Signal::TERM, Duration::from_millis(1)).await.expect("emptied");
-        slowest = slowest.max(begin.elapsed());
-        assert_eq!(with_argument(&sleep), [0; 0], "round {round}: {report:?}");
+        took.push(begin.elapsed());
+        ended += report.killed;
+        assert_eq!(working_in(&place), [0; 0], "round {round} ({}): {report:?}", handle.boundary_kind());
         handle.forget().await.expect("empty");
+        fs::remove_dir(&place).expect("nobody wrote there");
     }
-    println!("50 stops, slowest {slowest:?}");
+    took.sort();
+    let middle = took[took.len() / 2];
+    println!(
+        "{rounds} stops, {ended} processes killed, 0 survivors; median {middle:?}, slowest {:?}",
+        took[rounds - 1]
+    );
     assert!(foreign.try_wait().expect("ours").is_none(), "a foreign process was ended");
     foreign.kill().expect("ours");
     foreign.wait().expect("ours");

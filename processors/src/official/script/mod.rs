@@ -18,7 +18,7 @@ use async_trait::async_trait;
 use powerjob_worker::{ProcessResult, Processor, RestartPolicy, TaskContext};
 use testrig_host::{
     BoundaryId, ExitStatus, Signal,
-    process::{ProcessError, ProcessHandle, ProcessRunner, ProcessSpec, ShimCommand},
+    process::{ProcessError, ProcessHandle, ProcessRunner, ProcessSpec},
 };
 
 pub(super) use interpreter::Kind;
@@ -56,7 +56,7 @@ impl Script {
 
     fn place(&self, ctx: &TaskContext) -> Result<Place, ProcessError> {
         let base = self.env.state_dir.join(FOLDER);
-        let runner = ProcessRunner::new(base.join("boundaries"), ShimCommand::of(&self.env.shim))?;
+        let runner = ProcessRunner::new(base.join("boundaries"), self.env.shim_command())?;
         let boundary = boundary(ctx);
         let dir = base.join(boundary.as_str());
         Ok(Place { runner, boundary, dir })

@@ -9,6 +9,8 @@ pub(in crate::run_llm_test) struct ProcessPlan {
     pub(in crate::run_llm_test) command: Vec<String>,
     /// Memory limit of the boundary in bytes.
     pub(in crate::run_llm_test) memory: Option<u64>,
+    /// CPUs' worth of time that the boundary may use.
+    pub(in crate::run_llm_test) cpus: Option<f64>,
     /// Where it starts: `hostScriptDir`, if given.
     pub(in crate::run_llm_test) work_dir: Option<std::path::PathBuf>,
 }
@@ -38,14 +40,6 @@ pub(super) fn plan(params: &mut Params, env: &Environment) -> Option<ProcessPlan
         let path = params.path(name);
         params.warn(format!("{path} is for containers and is not used: the service is a host process"));
     }
-    for name in ["resources.cpu", "docker.defaultCpuLimit"] {
-        if params.given(name) {
-            params.refuse(
-                name,
-                "cannot be kept for a host process in this version; leave it out, or use trackMode CONTAINER",
-            );
-        }
-    }
     let Some(program) = command.first().filter(|program| !program.is_empty()) else {
         if params.problem_with("service.command") {
             return None;
@@ -69,9 +63,15 @@ pub(super) fn plan(params: &mut Params, env: &Environment) -> Option<ProcessPlan
         params.refuse("hostScriptDir", format!("`{}` is no directory", dir.display()));
     }
     let memory = params.first(&["resources.memory"]).and_then(|name| params.u64(name));
-    if params.given("docker.defaultMemoryLimit") && memory.is_none() {
-        let path = params.path("docker.defaultMemoryLimit");
-        params.warn(format!("{path} is for containers and is not used; resources.memory limits a host process"));
+    let cpus = params.first(&["resources.cpu"]).and_then(|name| params.num(name));
+    for (name, own, given) in [
+        ("docker.defaultMemoryLimit", "resources.memory", memory.is_some()),
+        ("docker.defaultCpuLimit", "resources.cpu", cpus.is_some()),
+    ] {
+        if params.given(name) && !given {
+            let path = params.path(name);
+            params.warn(format!("{path} is for containers and is not used; {own} limits a host process"));
+        }
     }
-    Some(ProcessPlan { command, memory, work_dir })
+    Some(ProcessPlan { command, memory, cpus, work_dir })
 }

@@ -3,11 +3,7 @@
 use std::sync::Arc;
 
 use powerjob_worker::TaskContext;
-use testrig_host::{
-    BoundaryId, LABEL_AGENT, LABEL_INSTANCE, Signal,
-    docker::Docker,
-    process::{ProcessRunner, ShimCommand},
-};
+use testrig_host::{BoundaryId, LABEL_AGENT, LABEL_INSTANCE, Signal, docker::Docker, process::ProcessRunner};
 use tokio::{sync::watch, time::Instant};
 
 use super::{
@@ -250,8 +246,7 @@ pub(in crate::run_llm_test) fn docker(env: &Environment) -> Result<Docker, Strin
 }
 
 pub(in crate::run_llm_test) fn runner(env: &Environment) -> Result<ProcessRunner, String> {
-    let shim = ShimCommand::of(&env.shim);
-    ProcessRunner::new(env.state_dir.join("boundaries"), shim).map_err(|error| chain(&error))
+    ProcessRunner::new(env.state_dir.join("boundaries"), env.shim_command()).map_err(|error| chain(&error))
 }
 
 fn service(

@@ -244,7 +244,8 @@ impl Run {
         self.record.startup = Startup { started_at_ms: Some(now_ms()), ..Startup::default() };
         self.note_details();
         self.attach();
-        self.ctx.log.info(format!("{} was started", self.service.words()));
+        let held = self.service.held_by().map(|held| format!("; its boundary: {held}")).unwrap_or_default();
+        self.ctx.log.info(format!("{} was started{held}", self.service.words()));
         Ok(())
     }
 

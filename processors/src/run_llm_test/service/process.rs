@@ -26,6 +26,7 @@ pub(in crate::run_llm_test) struct ProcessService {
     launch: Launch,
     command: Vec<String>,
     memory: Option<u64>,
+    cpus: Option<f64>,
     work_dir: Option<PathBuf>,
     handle: Mutex<Option<ProcessHandle>>,
     /// Environment of the lease.
@@ -39,6 +40,7 @@ impl ProcessService {
             runner,
             command,
             memory: plan.memory,
+            cpus: plan.cpus,
             work_dir: plan.work_dir.clone(),
             launch,
             handle: Mutex::new(None),
@@ -64,6 +66,7 @@ impl ProcessService {
         spec.env = self.env();
         spec.work_dir = self.work_dir.clone();
         spec.memory = self.memory;
+        spec.cpus = self.cpus;
         spec
     }
 
@@ -120,6 +123,10 @@ impl Service for ProcessService {
         })?;
         *self.handle.lock() = Some(handle);
         Ok(())
+    }
+
+    fn held_by(&self) -> Option<String> {
+        self.handle().map(|handle| handle.boundary_kind())
     }
 
     async fn find(&self) -> Result<Found, Fault> {

@@ -1,0 +1,3 @@
+#!/bin/sh
+# Stands for a program that does not answer.
+exec sleep 600
