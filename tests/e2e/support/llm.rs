@@ -63,17 +63,6 @@ impl Run {
         Ok(Self::container(agent, image, 8080))
     }
 
-    /// A container with the stand-in service, which needs a moment to be ready.
-    pub(crate) fn stub_container(agent: &Agent) -> Result<Self, Failed> {
-        let image = Parts::get().image_stub.as_deref().ok_or("tests with containers are skipped without images")?;
-        let script = agent.dir.join("stub.sh");
-        let flags = "--ttft-ms 10 --itl-ms 1 --tokens 8 --ready-after-ms 1500";
-        executable(&script, &format!("#!/bin/sh\nexec /usr/bin/testrig llm-stub --listen 0.0.0.0:8000 {flags}\n"))?;
-        Ok(Self::container(agent, image, 8000)
-            .with("volumes", json!([{ "hostPath": script, "containerPath": "/stub.sh", "mode": "ro" }]))
-            .with("containerEntryScript", json!("/stub.sh")))
-    }
-
     fn base(agent: &Agent) -> Self {
         let suffix = format!("run-{}", unique());
         let params = json!({
