@@ -179,7 +179,7 @@ fn outcome(round: &Round, run: &Run, agent: &Agent, info: &InstanceInfo, journal
             check!(result["status"] == "SUCCEED", "result.json says otherwise: {result:#}");
             let restarts = result["restarts"].as_u64().unwrap_or_default() as usize;
             check!(restarts <= round.kills(), "{restarts} restarts, {} kills: {result:#}", round.kills());
-            check!(!fell.is_empty() == (restarts > 0), "{} restarts in the log: {result:#}", fell.len());
+            check!(fell.is_empty() != (restarts > 0), "{} restarts in the log: {result:#}", fell.len());
             let cuts = fell.iter().filter(|stage| **stage == "load").count();
             let of_load = |key: &str, value: Value| {
                 let all = result["stages"].as_array().into_iter().flatten();

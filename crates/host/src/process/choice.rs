@@ -91,7 +91,7 @@ impl Boundaries {
     /// believed: a unit is asked for, a control group is made. Takes up to ten seconds where systemd does not answer.
     pub fn choose(at_most: Option<BoundaryKind>) -> Self {
         let at_most = at_most.unwrap_or(BoundaryKind::Systemd);
-        decide(at_most, || Systemd::find()?.proven(TRIAL_LIMIT), || Cgroups::tried())
+        decide(at_most, || Systemd::find()?.proven(TRIAL_LIMIT), Cgroups::tried)
     }
 
     /// What was chosen.

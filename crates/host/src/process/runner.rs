@@ -123,16 +123,17 @@ impl ProcessRunner {
         if files.dir.exists() && self.adopt(&spec.boundary).await?.is_some() {
             return Err(ProcessError::Exists(spec.boundary));
         }
+        // Boxed: else the future of whoever starts something holds two of them.
         let (mut found, mut said) = match &self.shim.boundaries.held {
-            Held::Systemd(systemd) => self.attempt(&spec, &files, Some(systemd)).await?,
-            Held::Cgroup | Held::Marker => self.attempt(&spec, &files, None).await?,
+            Held::Systemd(systemd) => Box::pin(self.attempt(&spec, &files, Some(systemd))).await?,
+            Held::Cgroup | Held::Marker => Box::pin(self.attempt(&spec, &files, None)).await?,
         };
         if let (Found::Nothing, Held::Systemd(_)) = (&found, &self.shim.boundaries.held) {
             // It handed out units when the agent started. A start that fails now for want of one would be the host's fault, not
             // the program's, and nothing was started: the next one of the list does.
             let why = said.as_deref().unwrap_or("it ended without a word");
             tracing::warn!(boundary = %spec.boundary, why, "systemd hands out no unit now; control groups are used instead");
-            (found, said) = self.attempt(&spec, &files, None).await?;
+            (found, said) = Box::pin(self.attempt(&spec, &files, None)).await?;
         }
         match found {
             Found::Started(start, main) => Ok(ProcessHandle::new(spec.boundary, files, *start, main)),
