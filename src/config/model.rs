@@ -339,6 +339,8 @@ pub(crate) struct Outbound {
 pub(crate) struct Platform {
     /// Where the logs of instances go besides, at `{base_url}/api/log/append`; a job's `testPlatformBaseUrl` is stronger.
     pub(crate) base_url: Option<String>,
+}
+
 /// `[processes]`
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
