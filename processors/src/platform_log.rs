@@ -3,7 +3,8 @@
 //!
 //! It is a sink of the instance's journal like the server's, with a cursor of its own: no run waits for it. A batch that was not
 //! taken is sent again, also by the next process of the agent, until it is taken or a day is over; so a batch whose answer
-//! was lost comes twice, with the same body and the same `Idempotency-Key`.
+//! was lost comes twice, the second time with what was written meanwhile behind it. The `Idempotency-Key` names its first line and
+//! the number of its lines.
 
 mod sink;
 #[cfg(test)]

@@ -5,9 +5,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use reqwest::StatusCode;
 use serde_json::json;
+use sha2::{Digest, Sha256};
 use testrig_joblog::{Line, Sink, SinkError};
 
-use crate::outbound;
+use crate::{outbound, params::mask};
 
 /// One request, from connecting to the head of the answer.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -22,7 +23,10 @@ pub(super) struct AppendSink {
 
 impl AppendSink {
     pub(super) fn new(http: reqwest::Client, base: &str) -> Self {
-        Self { http, url: format!("{}/api/log/append", base.trim_end_matches('/')), name: format!("platform {base}") }
+        // The name is told in the agent's own log, and the address may hold a secret.
+        let digest = hex::encode(Sha256::digest(base));
+        let name = format!("platform {} {}", mask::url(base), &digest[..16]);
+        Self { http, url: format!("{}/api/log/append", base.trim_end_matches('/')), name }
     }
 }
 
@@ -35,7 +39,7 @@ impl Sink for AppendSink {
     async fn send(&self, instance_id: i64, lines: &[Line]) -> Result<(), SinkError> {
         let (Some(first), Some(last)) = (lines.first(), lines.last()) else { return Ok(()) };
         let texts: Vec<&str> = lines.iter().map(|line| line.text.as_str()).collect();
-        // The time of the last line and not of the request: a batch that is sent again is the same.
+        // The time of the last line and not of the request: the same lines sent again are the same body.
         let body = json!({"instanceId": instance_id, "timestamp": last.log_time_ms, "lines": texts});
         let key = format!("{instance_id}-{}-{}", first.index, lines.len());
         let request = self.http.post(&self.url).timeout(LIMIT).header("Idempotency-Key", key).json(&body);

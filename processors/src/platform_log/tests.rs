@@ -58,3 +58,12 @@ async fn a_line_that_the_platform_refuses_for_good_does_not_hold_up_the_others()
     assert_eq!((last["instanceId"].as_i64(), &last["lines"]), (Some(ID), &json!(["taken"])), "{got:?}");
     assert!(logs.known().await.expect("readable").is_empty(), "nothing is left to be done");
 }
+
+#[test]
+fn platforms_have_names_of_their_own_that_hold_no_secret() {
+    let http = Rig::new().environment().http;
+    let name = |base: &str| testrig_joblog::Sink::name(&AppendSink::new(http.clone(), base)).to_owned();
+    let (one, other) = (name("http://me:secret-1@p.example/"), name("http://me:secret-2@p.example/"));
+    assert!(one != other && one.contains("p.example") && !one.contains("secret"), "{one} {other}");
+    assert_eq!(one, name("http://me:secret-1@p.example/"), "it is the cursor's name");
+}

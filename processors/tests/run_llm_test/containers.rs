@@ -62,6 +62,21 @@ impl Engine {
         self.job(rig, &self.stub, &script)
     }
 
+    /// A container of this image that runs a line of shell and waits, without a health check.
+    pub(crate) fn waiting_job(&self, rig: &Rig, image: &str, first: &str) -> Value {
+        let mut job = self.job(rig, image, &format!("{first}; while :; do sleep 1; done"));
+        job["healthCheck"] = json!({"type": "NONE"});
+        job["monitor"]["stopTimeoutSeconds"] = json!(0);
+        job
+    }
+
+    /// A run whose test is a command in the container, which is over at once.
+    pub(crate) fn quick_run(&self, rig: &Rig) -> Value {
+        let mut run = self.run(rig);
+        run["test"] = json!({"driver": "container", "command": ["true"]});
+        run
+    }
+
     pub(crate) fn run(&self, rig: &Rig) -> Value {
         let mut run = rig.run();
         run["platformTaskId"] = json!(format!("T-{}", rig.instance));

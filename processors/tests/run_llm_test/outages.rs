@@ -9,7 +9,7 @@ use std::{
 
 use parking_lot::Mutex;
 use powerjob_worker::Processor;
-use serde_json::{Value, json};
+use serde_json::json;
 use testrig_host::docker::Docker;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -26,19 +26,8 @@ use crate::{
 /// Engines that are started and stopped take their time where others are at work.
 const LONG: Duration = Duration::from_secs(300);
 
-/// A container that says when it was started, and a command in it as the test.
-fn job(engine: &Engine, rig: &Rig) -> Value {
-    let mut job = engine.job(rig, &engine.busybox, "echo it was started; while :; do sleep 1; done");
-    job["healthCheck"] = json!({"type": "NONE"});
-    job["monitor"]["stopTimeoutSeconds"] = json!(0);
-    job
-}
-
-fn run(engine: &Engine, rig: &Rig) -> Value {
-    let mut run = engine.run(rig);
-    run["test"] = json!({"driver": "container", "command": ["true"]});
-    run
-}
+/// It says when it was started.
+const SAYS: &str = "echo it was started";
 
 fn starts(rig: &Rig) -> usize {
     rig.service_lines().iter().filter(|line| *line == "it was started").count()
@@ -162,7 +151,8 @@ async fn an_answer_of_the_engine_that_is_lost_makes_and_starts_nothing_twice() {
     let both = ["POST /containers/create", "POST /containers/ /start"];
     for (number, loses) in [(400, &both[..1]), (401, &both[1..]), (402, &both[..])] {
         let (rig, door) = behind(&engine, number, loses, Duration::ZERO);
-        let result = rig.process(&rig.context(&job(&engine, &rig), &run(&engine, &rig))).await;
+        let result =
+            rig.process(&rig.context(&engine.waiting_job(&rig, &engine.busybox, SAYS), &engine.quick_run(&rig))).await;
         assert!(result.success, "{loses:?}: {}\n{}", result.message, rig.log_text());
         assert!(door.loses.lock().is_empty(), "{loses:?}: the answer was lost");
         assert_eq!(starts(&rig), 1, "{loses:?}: {}", rig.log_text());
@@ -182,7 +172,7 @@ async fn an_engine_that_is_away_for_a_while_in_any_stage_fails_no_run() {
             tokio::time::sleep(Duration::from_millis(700)).await;
             door.open();
         };
-        let ctx = rig.context(&job(&engine, &rig), &run(&engine, &rig));
+        let ctx = rig.context(&engine.waiting_job(&rig, &engine.busybox, SAYS), &engine.quick_run(&rig));
         let (result, ()) = tokio::join!(rig.process(&ctx), away);
         assert!(result.success, "{stage}: {}\n{}", result.message, rig.log_text());
         assert_eq!(starts(&rig), 1, "{stage}: {}", rig.log_text());
@@ -196,7 +186,8 @@ async fn an_engine_that_is_away_for_a_while_in_any_stage_fails_no_run() {
 async fn a_slow_engine_makes_a_slow_run_and_no_other_verdict() {
     let Some(engine) = engine("outages::a_slow_engine_makes_a_slow_run_and_no_other_verdict") else { return };
     let (rig, _door) = behind(&engine, 430, &[], Duration::from_millis(400));
-    let result = rig.process(&rig.context(&job(&engine, &rig), &run(&engine, &rig))).await;
+    let result =
+        rig.process(&rig.context(&engine.waiting_job(&rig, &engine.busybox, SAYS), &engine.quick_run(&rig))).await;
     assert!(result.success, "{}\n{}", result.message, rig.log_text());
     assert_eq!((starts(&rig), rig.log_text().contains("engine was lost")), (1, false), "{}", rig.log_text());
     assert_eq!(engine.containers(&rig).await.len(), 0);

@@ -5,7 +5,6 @@ use std::{
     time::Duration,
 };
 
-use serde_json::{Value, json};
 use testrig_host::docker::RegistryAuth;
 use tokio::net::TcpListener;
 
@@ -81,27 +80,14 @@ impl Drop for Hub {
     }
 }
 
-/// A container of this image that waits, and a command in it as the test.
-fn job(engine: &Engine, rig: &Rig, image: &str) -> Value {
-    let mut job = engine.job(rig, image, "cat /payload; while :; do sleep 1; done");
-    job["healthCheck"] = json!({"type": "NONE"});
-    job["monitor"]["stopTimeoutSeconds"] = json!(0);
-    job
-}
-
-fn run(engine: &Engine, rig: &Rig) -> Value {
-    let mut run = engine.run(rig);
-    run["test"] = json!({"driver": "container", "command": ["true"]});
-    run
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_image_of_a_registry_with_a_login_is_pulled_and_the_log_says_how_far_it_is() {
     let name = "pulls::an_image_of_a_registry_with_a_login_is_pulled_and_the_log_says_how_far_it_is";
     let Some(engine) = engine(name) else { return };
     let Some(hub) = Hub::with_image(name, &engine, "good") else { return };
     let rig = hub.rig(&engine, 500, hub.login(&hub.password));
-    let result = rig.process(&rig.context(&job(&engine, &rig, &hub.image), &run(&engine, &rig))).await;
+    let result =
+        rig.process(&rig.context(&engine.waiting_job(&rig, &hub.image, "cat /payload"), &engine.quick_run(&rig))).await;
     assert!(result.success, "{}\n{}", result.message, rig.log_text());
     let log = rig.log_text();
     for words in ["pull: logging in to ", " downloaded", "Pull complete (", "pull: Status: Downloaded newer image"] {
@@ -113,7 +99,8 @@ async fn an_image_of_a_registry_with_a_login_is_pulled_and_the_log_says_how_far_
 
     // It is here now: nobody needs to log in for it.
     let rig = hub.rig(&engine, 501, Vec::new());
-    let result = rig.process(&rig.context(&job(&engine, &rig, &hub.image), &run(&engine, &rig))).await;
+    let result =
+        rig.process(&rig.context(&engine.waiting_job(&rig, &hub.image, "cat /payload"), &engine.quick_run(&rig))).await;
     assert!(result.success, "{}\n{}", result.message, rig.log_text());
 }
 
@@ -132,7 +119,8 @@ async fn each_way_in_which_a_registry_gives_no_image_is_one_failure_that_says_wh
         (513, repository.as_str(), good(), "it has no repository of this name"),
     ] {
         let rig = hub.rig(&engine, number, logins);
-        let result = rig.process(&rig.context(&job(&engine, &rig, image), &run(&engine, &rig))).await;
+        let result =
+            rig.process(&rig.context(&engine.waiting_job(&rig, image, "cat /payload"), &engine.quick_run(&rig))).await;
         assert!(!result.success && !result.retryable, "{image}: it would go the same way again");
         assert!(
             result.message.starts_with("stage pull failed: ") && result.message.contains(words),
@@ -157,7 +145,8 @@ async fn a_registry_that_stalls_ends_the_run_by_the_limit_of_silence_and_not_as_
         env.pulls.silence = Duration::from_millis(500);
         env.pulls.tries = 2;
     });
-    let result = rig.process(&rig.context(&job(&engine, &rig, &image), &run(&engine, &rig))).await;
+    let result =
+        rig.process(&rig.context(&engine.waiting_job(&rig, &image, "cat /payload"), &engine.quick_run(&rig))).await;
     assert!(result.message.starts_with("stage pull failed: the registry of image"), "{}", result.message);
     assert!(result.message.contains("stalls: nothing came for 0.5 s"), "{}", result.message);
     assert!(result.retryable, "another time it may answer");

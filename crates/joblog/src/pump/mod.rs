@@ -123,7 +123,7 @@ impl Pump {
     }
 
     /// As [`Pump::spawn`], in the place of another one for the same journal and sink: it begins when that one has ended, behind
-    /// the last line that it had acknowledged. Somebody must stop that one.
+    /// the last line that it had acknowledged. Somebody must stop that one: until then this one does not even stop.
     pub fn spawn_after(
         before: Option<&Self>,
         journal: Arc<Journal>,

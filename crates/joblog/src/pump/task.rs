@@ -62,11 +62,10 @@ impl Task {
 
     async fn begin(&mut self) -> Result<(), Stop> {
         if let Some(mut before) = self.before.take() {
-            tokio::select! {
-                // Of one whose handle is gone nothing comes any more, either.
-                _ = before.wait_for(|state| state.stopped) => {}
-                () = self.shared.stop.cancelled() => return Err(Stop),
-            }
+            // Also when this one is to stop itself: who comes in its place must not begin while that one's batch is on its way. Of
+            // one whose handle is gone nothing comes any more, either.
+            let _ = before.wait_for(|state| state.stopped).await;
+            self.go_on()?;
         }
         self.load().await
     }
